@@ -1,0 +1,41 @@
+"""What the harness's commands share: one line for a user's mistake, and `--json`."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+progress_console = Console(stderr=True)
+"""Progress goes to standard error, so that standard output holds results alone."""
+
+
+WIDTH_OF_FILES = 160
+"""Columns of what is printed into a file or a pipe."""
+
+
+class UsageError(Exception):
+    """A mistake of the user's that the message explains; shown without a traceback."""
+
+
+def show(*what: RenderableType) -> None:
+    """Print results to standard output, a line each; lines of text are not broken."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
+    for item in what:
+        console.print(item, soft_wrap=isinstance(item, str), markup=False)
+
+
+def run_command(name: str, job: Callable[[], dict[str, Any]], as_json: bool) -> None:
+    """Run `job` and end the process with a message and exit code 1 on a UsageError.
+
+    With `as_json`, whatever the job prints goes to standard error, and what it returns to standard output, as one line.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result = job()
+    except UsageError as error:
+        sys.exit(f"{name}: {error}")
+    if as_json:
+        print(json.dumps(result, allow_nan=False))

@@ -1,0 +1,294 @@
+"""Evaluate drivers on enumerated episodes.
+
+    python -m mentorgym.benchmarks.evaluate --driver expert --town Suburb Village --traffic empty regular
+    python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd
+
+Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`. The
+environment's seed for an episode is 1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
+
+The rows (see `mentorgym.benchmarks.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
+`results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
+"""
+
+import functools
+import itertools
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
+from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.drivers import Driver, load_drivers
+from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows, read_rows
+from mentorgym.envs.driving.score import COUNTS, aggregate
+
+ROWS = Path("results/rows")
+"""Where the rows of the leaderboard lie, in the working directory."""
+
+TRAINING_TOWNS = ("Suburb", "Town01")
+"""NoCrash trains in these and holds the others out."""
+
+
+@dataclass
+class Tasks:
+    """The episodes to drive, and with how many at a time."""
+
+    env: str = "CarlaNoCrash-v0"
+    """environment id, with `module:` before it where a module of yours registers it"""
+    town: tuple[str, ...] = ("Suburb", "Village")
+    """towns: ours, names in MENTORGYM_MAPS, or paths to .xodr"""
+    traffic: tuple[str, ...] = ("regular",)
+    """traffic levels: empty, regular, dense, busy"""
+    weather: tuple[str, ...] = ("train_eval",)
+    """weather groups or presets"""
+    routes: tuple[int, ...] = ()
+    """numbers of the routes in each town; all of them if none is given"""
+    route_file: str | None = None
+    """file with other routes than the town's own"""
+    seeds: tuple[int, ...] = (0,)
+    """seeds of the episodes; each drives every route once more, in other traffic"""
+    num_envs: int = 25
+    """episodes driven at the same time"""
+
+
+@dataclass
+class Args(Tasks):
+    """Evaluate drivers on enumerated episodes."""
+
+    driver: str = ""
+    """random, expert, an agent's name, or the path of its file; by default the agent that trained the run"""
+    run: tuple[Path, ...] = ()
+    """folders of finished training runs, each evaluated in turn"""
+    name: str = ""
+    """name on the table; by default the driver's"""
+    device: str = "cpu"
+    """torch device of the policy"""
+    output: Path | None = None
+    """file for the rows"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """print one JSON object instead of the table"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Episodes that one vector environment can run: they differ in route and seed alone."""
+
+    town: str
+    traffic: str
+    weather: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One drive along a route of its cell."""
+
+    route: int
+    seed: int
+
+    @property
+    def env_seed(self) -> int:
+        """What the environment is seeded with."""
+        return 1000 * self.seed + self.route
+
+
+def cells(tasks: Tasks) -> list[Cell]:
+    """Every cell of `tasks`."""
+    return [Cell(*names) for names in itertools.product(tasks.town, tasks.traffic, tasks.weather)]
+
+
+def episodes(tasks: Tasks, num_routes: int) -> list[Episode]:
+    """Every episode of a cell of `tasks` whose town has `num_routes` routes."""
+    if wrong := [route for route in tasks.routes if not 0 <= route < num_routes]:
+        raise UsageError(f"no route {wrong[0]}: there are {num_routes}, counted from 0")
+    # A number given twice is still one episode.
+    routes = dict.fromkeys(tasks.routes or range(num_routes))
+    return [Episode(route, seed) for seed in dict.fromkeys(tasks.seeds) for route in routes]
+
+
+def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEnv:
+    """The vector environment of `cell`, in which the caller restarts what has ended."""
+    if tasks.num_envs < 1:
+        raise UsageError(f"--num-envs {tasks.num_envs}: at least 1 episode is driven at a time")
+    rows = min(tasks.num_envs, len(tasks.routes) * len(tasks.seeds) or tasks.num_envs)
+    try:
+        return gym.make_vec(
+            tasks.env,
+            num_envs=rows,
+            autoreset_mode=gym.vector.AutoresetMode.DISABLED,
+            split="test",
+            routes=tasks.route_file,
+            observation=observation,
+            **asdict(cell),
+        )
+    except (gym.error.Error, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+def entry(infos: dict[str, Any], row: int) -> dict[str, Any]:
+    """Row `row` of a dict of arrays with masks, Gymnasium's form of batched infos, as plain Python values."""
+    return {
+        name: values[row].item() if isinstance(values[row], np.generic) else values[row]
+        for name, values in infos.items()
+        if not name.startswith("_") and infos[f"_{name}"][row]
+    }
+
+
+def drive(
+    driver: Driver, envs: gym.vector.VectorEnv, queue: Sequence[Episode], report: Callable[..., None]
+) -> Iterator[tuple[Episode, dict[str, Any]]]:
+    """Drive every episode of `queue` and yield each with its score as it ends.
+
+    `report(completed=...)` hears after every step how many episodes are done, those under way counted by their share.
+    """
+    waiting = iter(queue)
+    current = [next(waiting, None) for _ in range(envs.num_envs)]
+    done = 0
+    begins = np.ones(envs.num_envs, bool)
+    while any(current):
+        if begins.any():
+            # All rows are stepped together, so one that has nothing left to do drives on, unrecorded.
+            driven = [episode or queue[0] for episode in current]
+            for row in np.flatnonzero(begins):
+                driver.start(int(row), driven[row].env_seed)
+            routes = np.array([episode.route for episode in driven])
+            observations, _ = envs.reset(
+                seed=[episode.env_seed for episode in driven], options={"route": routes, "reset_mask": begins}
+            )
+        observations, _, terminated, truncated, infos = envs.step(driver.act(envs, observations))
+        begins = terminated | truncated
+        for row in np.flatnonzero(begins):
+            if episode := current[row]:
+                yield episode, entry(infos["score"], row)
+                current[row] = next(waiting, None)
+                done += 1
+        busy = np.array([episode is not None for episode in current]) & ~begins
+        report(completed=done + float(infos["route_completion"][busy].sum()))
+
+
+def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path) -> list[Row]:
+    """Drive every episode of `tasks`, showing progress, and add the rows to `output`, cell by cell."""
+    if output.exists():
+        read_rows(output)
+    training = driver.training
+    keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
+    training_towns = (keywords["town"],) if "town" in keywords else TRAINING_TOWNS
+    common = {
+        "schema": SCHEMA,
+        "backend": "embedded",
+        "env": tasks.env.split(":")[-1],
+        "driver": name or driver.name,
+        "run": training and training.folder.resolve().name,
+        "training_seed": training and training.seed,
+        "training_steps": training and training.steps,
+        "weights": training and training.weights,
+        "command": command,
+        **describe_start(),
+    }
+    rows: list[Row] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} episodes"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
+        for cell in cells(tasks):
+            envs = make_envs(tasks, cell, driver.observation)
+            try:
+                queue = episodes(tasks, envs.num_routes)
+                label = f"{common['driver']}: {cell.town}, {cell.traffic} traffic"
+                report = functools.partial(progress.update, progress.add_task(label, total=len(queue)))
+                where = common | asdict(cell) | {"seen": cell.town in training_towns}
+                finished = [
+                    where | asdict(episode) | {"score": score} for episode, score in drive(driver, envs, queue, report)
+                ]
+            finally:
+                envs.close()
+            add_rows(output, finished)
+            rows += finished
+    return rows
+
+
+def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The scores of each driver, training seed, town and traffic in `rows`, in the order in which they first appear.
+
+    Means over episodes; `infractions_per_km` counts those of every kind, other collisions too, over all kilometres
+    driven.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("driver", "training_seed", "town", "traffic"))
+        groups.setdefault(key, []).append(row["score"])
+    summaries = []
+    for key, scores in groups.items():
+        means = aggregate(scores)
+        summary = dict(zip(("driver", "training_seed", "town", "traffic"), key, strict=True))
+        for name in ("episodes", "success", "strict_success", "driving_score", "route_completion"):
+            summary[name] = means[name]
+        summary["infractions_per_km"] = sum(means[f"{name}_per_km"] for name in COUNTS)
+        summaries.append(summary)
+    return summaries
+
+
+def summary_table(summaries: Sequence[dict[str, Any]]) -> Table:
+    """`summaries` for the terminal."""
+    table = Table("driver", "town", "traffic", box=SIMPLE_HEAD)
+    for heading in (
+        "episodes",
+        "success",
+        "strict\nsuccess",
+        "driving\nscore",
+        "route\ncompletion",
+        "infractions\nper km",
+    ):
+        table.add_column(heading, justify="right")
+    for summary in summaries:
+        seed = summary["training_seed"]
+        table.add_row(
+            summary["driver"] if seed is None else f"{summary['driver']}, seed {seed}",
+            summary["town"],
+            summary["traffic"],
+            str(summary["episodes"]),
+            f"{summary['success']:.0%}",
+            f"{summary['strict_success']:.0%}",
+            f"{summary['driving_score']:.3f}",
+            f"{summary['route_completion']:.3f}",
+            f"{summary['infractions_per_km']:.2f}",
+        )
+    return table
+
+
+def default_output(driver: Driver, name: str, env: str) -> Path:
+    """Where the rows of `driver` go by default."""
+    if driver.training:
+        return driver.training.folder / "eval.jsonl"
+    return ROWS / f"{name or driver.name}__{env.split(':')[-1]}.jsonl"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    args = tyro.cli(Args, args=arguments, prog="evaluate", description=__doc__)
+    command = shlex.join(["python", "-m", "mentorgym.benchmarks.evaluate", *arguments])
+
+    def job() -> dict[str, Any]:
+        rows: list[Row] = []
+        outputs = []
+        for driver in load_drivers(args.driver, args.run, args.device):
+            output = args.output or default_output(driver, args.name, args.env)
+            rows += evaluate(driver, args.name, args, command, output)
+            outputs.append(str(output))
+        summaries = summarise(rows)
+        show(summary_table(summaries), f"rows: {', '.join(dict.fromkeys(outputs))}")
+        return {"cells": summaries, "outputs": list(dict.fromkeys(outputs))}
+
+    run_command("evaluate", job, args.as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Evaluation rows: one JSON line for each episode that a driver drove, with all that is needed to drive it again.
+
+Fields of a row (schema 1):
+
+- `schema`, `backend` ("embedded"), `env`: the environment and what ran it
+- `driver`: its name on the table
+- `run`, `training_seed`, `training_steps`, `weights`: an agent's run folder by name, its training, and the first 12
+  digits of its weights' SHA-256; all null for a driver that was not trained
+- `town`, `seen` (whether the driver may have trained there), `traffic`, `weather`, `route`, `seed`: the episode
+- `score`: what the environment reports at the episode's end
+- `command`, `time` (UTC, ISO 8601), `commit` and whether the checkout was `dirty` (both null outside one),
+  `versions`, `hardware`: how and where the row was made
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mentorgym.agents.toolbox.runs import write_atomically
+from mentorgym.benchmarks.cli import UsageError
+
+SCHEMA = 1
+
+FIELDS: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "backend": (str,),
+    "env": (str,),
+    "driver": (str,),
+    "run": (str, type(None)),
+    "training_seed": (int, type(None)),
+    "training_steps": (int, type(None)),
+    "weights": (str, type(None)),
+    "town": (str,),
+    "seen": (bool,),
+    "traffic": (str,),
+    "weather": (str,),
+    "route": (int,),
+    "seed": (int,),
+    "score": (dict,),
+    "command": (str,),
+    "time": (str,),
+    "commit": (str, type(None)),
+    "dirty": (bool, type(None)),
+    "versions": (dict,),
+    "hardware": (dict,),
+}
+
+KEY = ("env", "driver", "run", "town", "traffic", "weather", "route", "seed")
+"""What tells episodes apart: of two rows with the same key the later one counts."""
+
+SCORES = ("driving_score", "route_completion", "success", "strict_success", "completed_km")
+"""Scores that every row has; the environment decides on the rest."""
+
+Row = dict[str, Any]
+
+
+def fault(row: Any) -> str | None:
+    """Why `row` is not a row of this schema, or None if it is one."""
+    if not isinstance(row, dict):
+        return "not a JSON object"
+    if row.get("schema") != SCHEMA:
+        return f"schema {row.get('schema')!r}, but this version reads {SCHEMA}; evaluate the driver again"
+    if differing := sorted(FIELDS.keys() ^ row.keys()):
+        return f"missing or unknown: {', '.join(differing)}"
+    for name, types in FIELDS.items():
+        if type(row[name]) not in types:
+            return f"{name} is {row[name]!r}, of type {type(row[name]).__name__}"
+    for name in SCORES:
+        value = row["score"].get(name)
+        if not isinstance(value, bool | int | float) or not math.isfinite(value):
+            return f"score.{name} is {value!r}, not a finite number"
+    return None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of the JSON-lines file at `path`; raises UsageError with file, line and reason for what is no row."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}:{number}: not JSON ({error.msg}); restore the line or delete it") from None
+        if reason := fault(row):
+            raise UsageError(f"{path}:{number}: {reason}")
+        rows.append(row)
+    return rows
+
+
+def merge(rows: Iterable[Row]) -> list[Row]:
+    """`rows` in the order of their keys, without those that a later row with the same key replaces."""
+    latest = {tuple((row[name] is not None, row[name]) for name in KEY): row for row in rows}
+    return [latest[key] for key in sorted(latest)]
+
+
+def add_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Merge `rows` into the file at `path`, all of them or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    merged = merge([*(read_rows(path) if path.exists() else ()), *rows])
+    write_atomically(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in merged))

@@ -1,0 +1,1 @@
+"""Environments, one folder a family; the ids are registered by `import mentorgym`."""

@@ -1,0 +1,209 @@
+"""Routes: planning over lanes at 1 m, and reading the files that name them."""
+
+import csv
+import heapq
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from mentorgym.envs.driving.frames import from_carla
+from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.state import ROUTE_CAPACITY
+from mentorgym.envs.driving.town import Town
+
+UNREACHABLE, TOO_LONG = -1, -2
+
+SNAP_DISTANCE = 5.0
+"""Metres within which a pose of a file is moved onto its lane."""
+
+
+class RouteError(ValueError):
+    """A route that does not fit its town, or a file that holds none."""
+
+
+@kernel
+def plan(tables, start, goal, out, length):
+    """Append the shortest way from waypoint `start` to waypoint `goal` to `out` (int32) behind its first `length` entries.
+
+    Both ends are included, lanes' end points are not. Returns the new length, UNREACHABLE, or TOO_LONG.
+    """
+    start_lane, goal_lane = tables.waypoint_lane[start], tables.waypoint_lane[goal]
+    if start_lane == goal_lane and start <= goal:
+        if length + goal - start + 1 > out.shape[0]:
+            return TOO_LONG
+        for p in range(start, goal + 1):
+            out[length] = p
+            length += 1
+        return length
+    # Dijkstra over lanes; an entry is (metres to the lane's start, lane), and ties fall by lane.
+    low = tables.town_lane_first[tables.lane_town[start_lane]]
+    lanes = tables.town_lane_first[tables.lane_town[start_lane] + 1] - low
+    distance = np.full(lanes, np.inf, np.float64)
+    previous = np.full(lanes, -1, np.int32)
+    done = np.zeros(lanes, np.uint8)
+    queue = [(0.0, np.int32(start_lane))]
+    queue.pop()
+    for k in range(tables.successor_first[start_lane], tables.successor_first[start_lane + 1]):
+        lane = tables.successor[k]
+        distance[lane - low] = 0.0
+        heapq.heappush(queue, (0.0, lane))
+    while len(queue) > 0:
+        metres, lane = heapq.heappop(queue)
+        if done[lane - low]:
+            continue
+        done[lane - low] = 1
+        if lane == goal_lane:
+            break
+        metres += tables.lane_length[lane]
+        for k in range(tables.successor_first[lane], tables.successor_first[lane + 1]):
+            following = tables.successor[k]
+            if metres < distance[following - low]:
+                distance[following - low] = metres
+                previous[following - low] = lane
+                heapq.heappush(queue, (metres, following))
+    if not done[goal_lane - low]:
+        return UNREACHABLE
+    # Walk back to count the lanes, then write forward.
+    chain = np.empty(lanes, np.int32)
+    count = 0
+    lane = goal_lane
+    while lane >= 0:
+        chain[count] = lane
+        count += 1
+        lane = previous[lane - low]
+    first_end = tables.lane_first[start_lane + 1] - 1
+    total = max(first_end - start, 1) + goal - tables.lane_first[goal_lane] + 1
+    for k in range(1, count):
+        total += tables.lane_first[chain[k] + 1] - 1 - tables.lane_first[chain[k]]
+    if length + total > out.shape[0]:
+        return TOO_LONG
+    for p in range(start, max(first_end, start + 1)):
+        out[length] = p
+        length += 1
+    for k in range(count - 1, -1, -1):
+        begin, end = tables.lane_first[chain[k]], tables.lane_first[chain[k] + 1] - 1
+        for p in range(begin, end if k > 0 else goal + 1):
+            out[length] = p
+            length += 1
+    return length
+
+
+@kernel
+def snap(tables, town, x, y, yaw):
+    """The waypoint nearest to (x, y) among those that point within 90 degrees of `yaw`, and its distance in m; lanes' ends left out."""
+    best, nearest = -1, f32(np.inf)
+    for lane in range(tables.town_lane_first[town], tables.town_lane_first[town + 1]):
+        for p in range(tables.lane_first[lane], tables.lane_first[lane + 1] - 1):
+            dx, dy = tables.waypoint_pose[p, 0] - x, tables.waypoint_pose[p, 1] - y
+            squared = dx * dx + dy * dy
+            if squared < nearest and tables.waypoint_direction[p, 0] * np.cos(yaw) + tables.waypoint_direction[p, 1] * np.sin(yaw) > 0:
+                best, nearest = p, squared
+    return best, np.sqrt(nearest)
+
+
+def plan_route(town: Town, stops: list[int]) -> np.ndarray:
+    """The route int32 [n] through waypoints `stops`, about 1 m apart. Raises RouteError when a leg cannot be driven."""
+    out = np.empty(ROUTE_CAPACITY, np.int32)
+    length = 0
+    for start, goal in zip(stops[:-1], stops[1:], strict=True):
+        length = plan(town.tables, start, goal, out, max(length - 1, 0))
+        if length == UNREACHABLE:
+            x, y = town.tables.waypoint_pose[goal, :2] + town.origin
+            raise RouteError(f"no lane of {town.name} leads to ({x:.1f}, {y:.1f}) from the point before it: choose other ends")
+        if length == TOO_LONG:
+            raise RouteError(f"a route holds at most {ROUTE_CAPACITY} waypoints, about as many metres: split it")
+    return out[:length].copy()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A fixed route: its name in its file and its waypoints, int32 [n]."""
+
+    name: str
+    waypoints: np.ndarray
+
+
+def find_routes(routes: str | os.PathLike) -> Path:
+    """A route file by path, or by name under `MENTORGYM_ROUTES`. Raises RouteError when there is none."""
+    path = Path(routes)
+    folder = os.environ.get("MENTORGYM_ROUTES")
+    for candidate in [path, *([Path(folder) / path] if folder else [])]:
+        if candidate.is_file():
+            return candidate
+    raise RouteError(f"there is no route file {path}; pass its path, or set MENTORGYM_ROUTES to the folder that holds it")
+
+
+def read_routes(town: Town, path: Path) -> list[Route]:
+    """The routes of a file in CARLA's frame: a CSV of start and goal poses, or a leaderboard XML (the town's routes alone).
+
+    Raises RouteError naming file and line or route: unreadable, missing columns, off the map, unreachable.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RouteError(f"the route file {path} cannot be read: {error}") from error
+    named = _xml_poses(text, path, town.name) if path.suffix == ".xml" else _csv_poses(text, path)
+    routes = []
+    for name, where, poses in named:
+        try:
+            stops = [_stop(town, *pose) for pose in poses]
+            routes.append(Route(name, plan_route(town, stops)))
+        except RouteError as error:
+            raise RouteError(f"{path}, {where}: {error}") from error
+    return routes
+
+
+def _stop(town: Town, x: float, y: float, yaw_degrees: float) -> int:
+    map_x, map_y, yaw = from_carla(x, y, yaw_degrees)
+    waypoint, distance = snap(town.tables, 0, f32(map_x - town.origin[0]), f32(map_y - town.origin[1]), f32(yaw))
+    if not distance <= SNAP_DISTANCE:
+        raise RouteError(f"({x:.1f}, {y:.1f}) is off the map: no lane of {town.name} in that direction within {SNAP_DISTANCE} m")
+    return waypoint
+
+
+COLUMNS = ("start_x_m", "start_y_m", "start_yaw_deg", "goal_x_m", "goal_y_m", "goal_yaw_deg")
+
+
+def _csv_poses(text: str, path: Path):
+    rows = csv.DictReader(text.splitlines())
+    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+        raise RouteError(f"{path} lacks the columns {', '.join(missing)}: a route file has route, {', '.join(COLUMNS)}")
+    named = []
+    for row in rows:
+        where = f"line {rows.line_num}"
+        try:
+            values = [float(row[name]) for name in COLUMNS]
+        except (TypeError, ValueError) as error:
+            raise RouteError(f"{path}, {where}: not a row of numbers ({error})") from error
+        if not np.isfinite(values).all():
+            raise RouteError(f"{path}, {where}: not a row of finite numbers")
+        named.append((row.get("route") or str(len(named)), where, [values[:3], values[3:]]))
+    if not named:
+        raise RouteError(f"{path} holds no routes")
+    return named
+
+
+def _xml_poses(text: str, path: Path, town: str):
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise RouteError(f"{path} is not XML: {error}") from error
+    named = []
+    for route in root.iter("route"):
+        where = f"route {route.get('id')}"
+        if route.get("town") != town:
+            continue
+        try:
+            poses = [[float(point.attrib[key]) for key in ("x", "y", "yaw")] for point in route.iter("waypoint")]
+        except (KeyError, ValueError) as error:
+            raise RouteError(f"{path}, {where}: a waypoint lacks a number for {error}") from error
+        if len(poses) < 2 or not np.isfinite(poses).all():
+            raise RouteError(f"{path}, {where}: a route needs two waypoints with finite numbers")
+        named.append((str(route.get("id")), where, poses))
+    if not named:
+        towns = sorted({str(route.get("town")) for route in root.iter("route")})
+        raise RouteError(f"{path} holds no routes of {town}, but of {', '.join(towns) or 'no town'}")
+    return named

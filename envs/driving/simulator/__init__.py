@@ -1,0 +1,1 @@
+"""The embedded world: ego cars, background traffic, walkers and lights, batched and compiled."""

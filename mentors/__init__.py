@@ -1,0 +1,1 @@
+"""Foundation models and how to reach them: CLIP scorers, vision-language models, and the service that asks them."""

@@ -1,0 +1,252 @@
+"""A run's folder tells everything about the run, and survives being killed."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from mentorgym.agents import sac
+from mentorgym.agents.toolbox import METRICS, Run, make_envs
+from mentorgym.agents.toolbox.runs import drop_half_line, flatten_optimizer, parse_keywords, restore_optimizer
+
+CLOCKS = ("seconds", "speed/steps_per_s", "speed/updates_per_s")
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_clocks(rows: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows]
+
+
+def test_a_finished_folder_is_complete(short_run):
+    folder = sac.train(short_run)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "done",
+        "metrics.jsonl",
+        "policy.safetensors",
+    ]
+    assert folder.parent == Path(short_run.runs) / "ToyRoad-v0"
+    assert folder.name.startswith("sac__seed0__")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["agent"] == "sac"
+    assert config["args"] == json.loads(json.dumps(dataclasses.asdict(short_run)))
+    (start,) = config["starts"]
+    assert start.keys() == {"time", "commit", "dirty", "versions", "hardware"}
+    assert start["versions"]["torch"] == torch.__version__
+    assert start["hardware"]["cores"] == os.cpu_count()
+    assert json.loads((folder / "done").read_text())["step"] == short_run.total_steps
+
+
+def test_metrics_are_published_keys_at_the_asked_steps(short_run):
+    rows = read_metrics(sac.train(short_run))
+    assert set().union(*rows) == set(METRICS)
+    assert [row["step"] for row in rows if "speed/steps_per_s" in row] == [50, 100, 150, 200]
+    episodes = [row for row in rows if "episode/return" in row]
+    assert episodes
+    assert all(1 <= row["episode/length"] <= 20 and row["episode/end"] == "off the road" for row in episodes)
+
+
+def test_an_unknown_metric_is_refused(short_run):
+    run = Run("sac", short_run)
+    with pytest.raises(ValueError, match="losses/critic.*METRICS"):
+        run.log(1, {"losses/critic": 0.0})
+
+
+def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(short_run, tmp_path):
+    first, again, other = (
+        without_clocks(read_metrics(sac.train(dataclasses.replace(short_run, runs=str(tmp_path / name), seed=seed))))
+        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_the_folder_follows_the_flags_that_change_the_result(short_run):
+    folder = Run("sac", short_run).folder
+    assert Run("sac", dataclasses.replace(short_run, torch_threads=2)).folder == folder
+    assert Run("sac", dataclasses.replace(short_run, gamma=0.9)).folder != folder
+    assert Run("sac", dataclasses.replace(short_run, seed=1)).folder.name.split("__")[2] == folder.name.split("__")[2]
+
+
+def test_a_killed_command_resumes_and_loses_no_metric(short_run):
+    args = dataclasses.replace(short_run, total_steps=800, checkpoint_every=200)
+    command = [sys.executable, sac.__file__, "--env-args", *args.env_args]
+    for flag in dataclasses.fields(args):
+        if flag.name not in ("env_args", "resume"):
+            command += [f"--{flag.name.replace('_', '-')}", str(getattr(args, flag.name))]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    folder = Run("sac", args).folder
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (list(folder.glob("checkpoints/0*")) and read_complete(folder)[-1]["step"] > 250):
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline, "training wrote no checkpoint"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = (folder / "metrics.jsonl").read_bytes()
+    whole = before[: before.rfind(b"\n") + 1]
+    (checkpoint,) = sorted(folder.glob("checkpoints/0*"))[-1:]
+    assert int(checkpoint.name) % 200 == 0
+
+    assert sac.train(args) == folder
+    assert (folder / "metrics.jsonl").read_bytes().startswith(whole)
+    rows = read_metrics(folder)
+    resumed = [row for row in rows if row["resumes"] == 1]
+    assert resumed[0]["seconds"] > json.loads(whole.splitlines()[0])["seconds"]
+    steps = {row["step"] for row in rows if "speed/steps_per_s" in row}
+    assert steps == set(range(50, 801, 50))
+    assert min(row["step"] for row in resumed) > int(checkpoint.name)
+    assert (folder / "done").exists()
+    assert len(json.loads((folder / "config.json").read_text())["starts"]) == 3  # this test's look, killed, resumed
+
+
+def read_complete(folder: Path) -> list[dict]:
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines] or [{"step": 0}]
+
+
+def test_a_finished_run_says_so_and_leaves_everything_alone(short_run, capsys):
+    folder = sac.train(short_run)
+    content = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sac.train(short_run) == folder
+    assert "is done" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
+
+
+def test_no_resume_starts_over(short_run):
+    folder = sac.train(short_run)
+    (folder / "eval.jsonl").write_text("{}\n")
+    assert sac.train(dataclasses.replace(short_run, resume=False)) == folder
+    assert not (folder / "eval.jsonl").exists()
+    assert all(row["resumes"] == 0 for row in read_metrics(folder))
+
+
+def test_a_checkpoint_restores_networks_optimizers_buffer_and_randomness(short_run, toy_road):
+    def parts(seed: int):
+        torch.manual_seed(seed)
+        networks = sac.Networks("small", 0.1)
+        envs = make_envs(toy_road, 2, ())
+        buffer = sac.ReplayBuffer(100, 2, seed)
+        observations, _ = envs.reset(seed=seed)
+        buffer.start(observations)
+        for _ in range(10):
+            actions = sac.warm_up_actions(2)
+            observations, rewards, terminated, truncated, infos = envs.step(actions)
+            buffer.add(actions, rewards, terminated, truncated, observations, infos.get("final_obs"))
+        return networks, sac.make_optimizers(networks, 1e-3), buffer
+
+    def updates(networks, optimizers, buffer):
+        return [
+            sac.update(networks, optimizers, sac.to_tensors(buffer.sample(8), "cpu"), short_run)["loss/critic"].item()
+            for _ in range(3)
+        ]
+
+    saved, loaded = parts(0), parts(1)
+    updates(*saved)
+    run = Run("sac", short_run)
+    run.save(120, *saved)
+    expected = updates(*saved)
+    again = Run("sac", short_run)
+    assert again.load(*loaded) == 120
+    assert again.resumes == 1
+    assert updates(*loaded) == expected
+
+
+def test_only_the_newest_checkpoint_stays(short_run):
+    run = Run("sac", short_run)
+    networks = sac.Networks("small", 0.1)
+    buffer = sac.ReplayBuffer(4, 2)
+    for step in (900, 1000, 1100):
+        run.save(step, networks, {}, buffer)
+    # What a kill in the middle of writing leaves behind.
+    (run.folder / "checkpoints" / "unfinished").mkdir()
+    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == ["000000001100", "unfinished"]
+    assert Run("sac", short_run).load(networks, {}, buffer) == 1100
+
+
+def test_half_a_line_is_removed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    drop_half_line(path)
+    assert path.read_text() == '{"step": 1}\n'
+
+
+def test_an_optimizer_survives_flattening():
+    def optimizer_after(steps: int):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            layer(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+        return optimizer
+
+    old, new = optimizer_after(3), optimizer_after(0)
+    restore_optimizer(new, flatten_optimizer(old))
+    torch.testing.assert_close(new.state_dict(), old.state_dict())
+
+
+def test_keywords_are_literals_or_strings():
+    assert parse_keywords(("town=Suburb", "soft_reset=0.25", "routes=None", "traffic=(3, 4)")) == {
+        "town": "Suburb",
+        "soft_reset": 0.25,
+        "routes": None,
+        "traffic": (3, 4),
+    }
+
+
+@pytest.mark.parametrize("assignment", ["town", "=Suburb", "a town=Suburb"])
+def test_a_malformed_keyword_is_refused(assignment):
+    with pytest.raises(ValueError, match="keyword=value"):
+        parse_keywords((assignment,))
+
+
+def test_an_unknown_environment_is_one_clear_error(short_run):
+    with pytest.raises(gym.error.NameNotFound, match="CarlaNoCrush"):
+        sac.train(dataclasses.replace(short_run, env_id="CarlaNoCrush-v0", env_args=()))
+    assert not Path(short_run.runs).exists()
+
+
+def test_an_environment_with_other_spaces_is_refused():
+    with pytest.raises(ValueError, match="CartPole-v1 has observations .* agents need bev"):
+        make_envs("CartPole-v1", 1, ())
+
+
+class PlainEnv(gym.Env):
+    """An environment with no vector form; its masks are empty."""
+
+    observation_space = gym.spaces.Dict(
+        bev=gym.spaces.Box(0, 255, (15, 96, 96), np.uint8), state=gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)
+    )
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"bev": np.zeros((15, 96, 96), np.uint8), "state": np.zeros(10, np.float32)}, {}
+
+    def step(self, action):
+        return self.reset()[0], 0.0, True, False, {}
+
+
+def test_an_environment_without_a_vector_form_gets_same_step_autoreset(monkeypatch):
+    monkeypatch.setitem(gym.registry, "Plain-v0", gym.envs.registration.EnvSpec("Plain-v0", entry_point=PlainEnv))
+    envs = make_envs("Plain-v0", 2, ())
+    assert envs.metadata["autoreset_mode"] is gym.vector.AutoresetMode.SAME_STEP
+    envs.reset(seed=0)
+    assert "final_obs" in envs.step(np.zeros((2, 2), np.float32))[4]
+    envs.close()

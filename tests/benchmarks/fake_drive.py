@@ -1,0 +1,124 @@
+"""A straight road with the interface of `CarlaNoCrash-v0`: acceleration arrives, hard steering runs a red light."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from mentorgym.envs.driving.score import COUNTS
+
+NUM_ROUTES = 5
+TIME_LIMIT = 20
+
+
+class FakeDrive(gym.vector.VectorEnv):
+    """Route k is 3 + k m long, a step of full acceleration covers 1 m, and the seed decides how slippery the road is.
+
+    The state vector shows the distance driven and the slip. Without autoreset a row that has ended may not be stepped.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    started: list[tuple[str, int, int]] = []
+    """(town, route, seed) of every episode that a test environment began."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        town: str = "Suburb",
+        traffic: str = "regular",
+        weather: str = "train",
+        split: str = "train",
+        routes: str | None = None,
+        observation: str = "masks",
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    ):
+        if town not in ("Suburb", "Village"):
+            raise ValueError(f"unknown town {town!r}: there are Suburb and Village")
+        self.num_envs, self.town, self.split, self.autoreset_mode = num_envs, town, split, autoreset_mode
+        self.metadata = {"autoreset_mode": autoreset_mode}
+        self.num_routes = NUM_ROUTES
+        spaces: dict[str, gym.Space] = {"state": gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)}
+        if observation == "masks":
+            spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
+        self.single_observation_space = gym.spaces.Dict(spaces)
+        self.single_action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.route, self.steps, self.reds = (np.zeros(num_envs, int) for _ in range(3))
+        self.metres, self.slip, self.returns = (np.zeros(num_envs) for _ in range(3))
+        self.ended = np.ones(num_envs, bool)
+
+    def _begin(self, row: int, route: int, seed: int) -> None:
+        if self.split == "test":
+            self.started.append((self.town, route, seed))
+        self.route[row], self.slip[row] = route, np.random.default_rng(seed).uniform(0, 0.5)
+        self.metres[row], self.steps[row], self.reds[row], self.returns[row] = 0, 0, 0, 0
+        self.ended[row] = False
+
+    def _observe(self) -> dict[str, np.ndarray]:
+        state = np.zeros((self.num_envs, 10), np.float32)
+        state[:, 0], state[:, 1] = self.metres, self.slip
+        masks = (
+            {"bev": np.zeros((self.num_envs, 15, 96, 96), np.uint8)} if "bev" in self.observation_space.spaces else {}
+        )
+        return {"state": state, **masks}
+
+    def _completion(self) -> np.ndarray:
+        return np.minimum(self.metres / (3 + self.route), 1)
+
+    def _score(self, row: int) -> dict[str, Any]:
+        completion, reds = float(self._completion()[row]), int(self.reds[row])
+        counts = dict.fromkeys(COUNTS, 0) | {"red_lights": reds}
+        kilometres = float(self.metres[row]) / 1000
+        return {
+            **counts,
+            **{f"{name}_per_km": count / max(kilometres, 0.001) for name, count in counts.items()},
+            "completed_km": kilometres,
+            "route_completion": completion,
+            "driving_score": completion * 0.7**reds,
+            "success": completion == 1,
+            "strict_success": completion == 1 and reds == 0,
+            "return": float(self.returns[row]),
+            "end": "completed" if completion == 1 else "timeout",
+        }
+
+    def reset(self, *, seed=None, options=None):
+        options = options or {}
+        seeds = seed if isinstance(seed, list) else [(seed or 0) + row for row in range(self.num_envs)]
+        routes = options.get("route", np.zeros(self.num_envs, int))
+        for row in np.flatnonzero(options.get("reset_mask", np.ones(self.num_envs, bool))):
+            self._begin(row, int(routes[row]), seeds[row])
+        return self._observe(), {}
+
+    def step(self, actions):
+        assert actions.shape == (self.num_envs, 2) and actions.dtype == np.float32
+        assert not self.ended.any(), "a row that has ended was stepped"
+        before = self.metres.copy()
+        self.metres += np.maximum(actions[:, 0], 0) * (1 - self.slip)
+        self.reds += actions[:, 1] > 0.9
+        self.steps += 1
+        rewards = (self.metres - before).astype(np.float32)
+        self.returns += rewards
+        terminated = self._completion() == 1
+        truncated = (self.steps >= TIME_LIMIT) & ~terminated
+        infos = {"route_completion": self._completion(), "_route_completion": np.ones(self.num_envs, bool)}
+        for row in np.flatnonzero(terminated | truncated):
+            self.ended[row] = True
+            own = {"score": self._score(row)}
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                last = {name: array[row].copy() for name, array in self._observe().items()}
+                own = {"final_obs": last, "final_info": own}
+                self._begin(row, 0, row)
+            infos = self._add_info(infos, own, row)
+        return self._observe(), rewards, terminated, truncated, infos
+
+    def expert_actions(self) -> np.ndarray:
+        return np.tile(np.float32([1, 0]), (self.num_envs, 1))
+
+    def picture(self, row: int) -> np.ndarray:
+        return np.full((192, 192, 3), int(255 * self._completion()[row]), np.uint8)
+
+
+if "FakeDrive-v0" not in gym.registry:
+    gym.register("FakeDrive-v0", vector_entry_point=FakeDrive)

@@ -1,0 +1,123 @@
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mentorgym.benchmarks import evaluate
+from mentorgym.benchmarks.rows import fault, read_rows
+
+ENV = "fake_drive:FakeDrive-v0"
+
+
+def scores(path: Path) -> dict[tuple[str, int, int], dict]:
+    return {(row["town"], row["route"], row["seed"]): row["score"] for row in read_rows(path)}
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 25])
+def test_every_episode_is_driven_exactly_once(fake_drive, num_envs: int):
+    arguments = (
+        f"--env {ENV} --driver expert --traffic empty dense --seeds 0 4 --num-envs {num_envs} --output out.jsonl"
+    )
+    evaluate.main(arguments.split())
+    rows = read_rows(Path("out.jsonl"))
+    driven = Counter((row["town"], row["traffic"], row["route"], row["seed"]) for row in rows)
+    assert driven == Counter(
+        (town, traffic, route, seed)
+        for town in ("Suburb", "Village")
+        for traffic in ("empty", "dense")
+        for route in range(fake_drive.NUM_ROUTES)
+        for seed in (0, 4)
+    )
+    assert all(fault(row) is None and row["score"]["success"] for row in rows)
+
+
+def test_an_episode_is_seeded_by_its_seed_and_route(fake_drive):
+    evaluate.main(f"--env {ENV} --driver random --town Village --routes 1 3 --seeds 2 --output out.jsonl".split())
+    assert set(fake_drive.FakeDrive.started) == {("Village", 1, 2001), ("Village", 3, 2003)}
+
+
+def test_a_score_does_not_depend_on_the_episodes_beside_it(fake_drive):
+    for num_envs in (1, 4):
+        evaluate.main(f"--env {ENV} --driver random --num-envs {num_envs} --output {num_envs}.jsonl".split())
+    assert scores(Path("1.jsonl")) == scores(Path("4.jsonl"))
+    assert len({score["return"] for score in scores(Path("1.jsonl")).values()}) == fake_drive.NUM_ROUTES
+
+
+def test_rows_say_who_drove_what_and_where_the_towns_were_seen(fake_drive):
+    evaluate.main(f"--env {ENV} --driver expert --name rules".split())
+    rows = read_rows(Path("results/rows/rules__FakeDrive-v0.jsonl"))
+    assert {(row["env"], row["driver"], row["training_seed"], row["backend"]) for row in rows} == {
+        ("FakeDrive-v0", "rules", None, "embedded")
+    }
+    assert {(row["town"], row["seen"]) for row in rows} == {("Suburb", True), ("Village", False)}
+    assert {row["command"] for row in rows} == {
+        f"python -m mentorgym.benchmarks.evaluate --env {ENV} --driver expert --name rules"
+    }
+
+
+def test_one_line_is_printed_for_a_town_and_traffic(fake_drive, capsys: pytest.CaptureFixture):
+    arguments = f"--env {ENV} --driver expert --town Suburb --traffic empty dense --weather train_eval new"
+    evaluate.main(arguments.split())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Suburb" in line]
+    assert len(lines) == 2
+    assert all("100%" in line and "1.000" in line and " 10 " in line for line in lines)
+
+
+def run_command(arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mentorgym.benchmarks.evaluate", *arguments.split()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_json_stands_alone_on_standard_output(fake_drive):
+    done = run_command(f"--env {ENV} --driver random --town Suburb --json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    (cell,) = json.loads(line)["cells"]
+    assert (cell["driver"], cell["town"], cell["episodes"]) == ("random", "Suburb", fake_drive.NUM_ROUTES)
+
+
+def test_a_failure_exits_with_an_error_and_prints_nothing_on_standard_output(fake_drive):
+    done = run_command(f"--env {ENV} --driver expert --town Suburbia --json")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "evaluate: unknown town 'Suburbia': there are Suburb and Village"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--driver expert --routes 0 7", "no route 7: there are 5, counted from 0"),
+        ("--driver exprt", "did you mean expert"),
+        ("--driver expert --num-envs 0", "--num-envs 0: at least 1"),
+        ("--driver expert --env NoSuchTask-v0", "NoSuchTask"),
+    ],
+)
+def test_a_mistake_ends_with_one_message(fake_drive, arguments: str, message: str):
+    with pytest.raises(SystemExit, match=message):
+        evaluate.main(["--env", ENV, *arguments.split()])
+
+
+def test_a_corrupted_file_of_rows_is_found_before_driving(fake_drive):
+    Path("out.jsonl").write_text("{\n")
+    with pytest.raises(SystemExit, match="out.jsonl:1: not JSON"):
+        evaluate.main(f"--env {ENV} --driver expert --output out.jsonl".split())
+    assert fake_drive.FakeDrive.started == []
+
+
+def test_cells_that_were_done_before_a_failure_are_kept(fake_drive):
+    with pytest.raises(SystemExit, match="unknown town"):
+        evaluate.main(f"--env {ENV} --driver expert --town Suburb Nowhere --output out.jsonl".split())
+    assert len(read_rows(Path("out.jsonl"))) == fake_drive.NUM_ROUTES
+
+
+def test_a_policy_that_fails_is_not_swallowed(fake_drive, tmp_path: Path):
+    (tmp_path / "broken.py").write_text(
+        "class Args: pass\ndef train(args): pass\ndef load_policy(folder, device): return lambda observations: 1 / 0\n"
+    )
+    for name, text in {"config.json": '{"args": {"seed": 0}}', "done": '{"step": 1}', "policy.json": "{}"}.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ZeroDivisionError):
+        evaluate.main(f"--env {ENV} --driver {tmp_path / 'broken.py'} --run {tmp_path}".split())

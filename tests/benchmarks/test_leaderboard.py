@@ -1,0 +1,150 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mentorgym.benchmarks import evaluate, leaderboard
+from mentorgym.benchmarks.rows import read_rows
+
+ENV = "fake_drive:FakeDrive-v0"
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def rows(fake_drive) -> list[dict]:
+    """Rows of random and expert, and of three runs of an agent that scores 0.2, 0.4 and 0.9 throughout."""
+    for driver in ("random", "expert"):
+        evaluate.main(f"--env {ENV} --driver {driver} --output evaluated.jsonl".split())
+    evaluated = read_rows(Path("evaluated.jsonl"))
+    agent = [
+        row
+        | {
+            "driver": "agent",
+            "run": f"agent__seed{seed}",
+            "training_seed": seed,
+            "training_steps": 1000,
+            "weights": "0" * 12,
+        }
+        | {"score": row["score"] | {"driving_score": score}}
+        for seed, score in enumerate((0.2, 0.4, 0.9))
+        for row in evaluated
+        if row["driver"] == "expert"
+    ]
+    return evaluated + agent
+
+
+def entries(folder: Path = Path("results")) -> list[dict[str, str]]:
+    with (folder / "leaderboard.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_agent_outside_the_package_is_trained_and_ranked_by_one_command(
+    fake_drive, tiny_agent: Path, capsys: pytest.CaptureFixture
+):
+    evaluate.main(f"--env {ENV} --driver random".split())
+    command = f"--env {ENV} --add {tiny_agent} --training-seeds 1 2 -- --env-id {ENV} --total-steps 800 --horizon 20"
+    leaderboard.main(command.split())
+    table = entries()
+    assert [(line["town"], line["driver"]) for line in table] == [
+        ("Suburb", "tiny_agent"),
+        ("Suburb", "random"),
+        ("Village", "tiny_agent"),
+        ("Village", "random"),
+    ]
+    agent = table[0]
+    assert float(agent["driving_score"]) > 0.9
+    assert (agent["training_seeds"], agent["training_steps"], agent["episodes"]) == ("2", "960", "10")
+    assert agent["command"] == f"python -m mentorgym.benchmarks.leaderboard {command}"
+    assert "tiny_agent" in capsys.readouterr().out
+    assert "| tiny_agent |" in Path("results/leaderboard.md").read_text("utf-8")
+
+
+def test_a_run_that_is_done_is_not_trained_again(fake_drive, tiny_agent: Path):
+    command = f"--env {ENV} --add {tiny_agent} -- --env-id {ENV} --total-steps 80 --horizon 5".split()
+    leaderboard.main(command)
+    (weights,) = Path("runs").rglob("policy.npy")
+    written = weights.stat().st_mtime_ns
+    leaderboard.main(command)
+    assert weights.stat().st_mtime_ns == written
+
+
+def test_the_same_rows_give_the_same_bytes(rows: list[dict]):
+    write_rows(Path("one/rows.jsonl"), rows)
+    write_rows(Path("many/b.jsonl"), rows[::-2])
+    write_rows(Path("many/a.jsonl"), rows[-2::-2])
+    for name in ("one", "many"):
+        leaderboard.main(f"--rows {name} --output {name}".split())
+    for file in ("leaderboard.md", "leaderboard.csv"):
+        assert Path("one", file).read_bytes() == Path("many", file).read_bytes()
+
+
+def test_three_seeds_get_an_interval_and_fewer_get_their_values(rows: list[dict]):
+    write_rows(Path("three/rows.jsonl"), rows)
+    write_rows(Path("two/rows.jsonl"), [row for row in rows if row["training_seed"] != 2])
+    for name in ("three", "two"):
+        leaderboard.main(f"--rows {name} --output {name}".split())
+    (three,) = (line for line in entries(Path("three")) if line["driver"] == "agent" and line["town"] == "Suburb")
+    assert float(three["driving_score_iqm"]) == pytest.approx(0.5)
+    assert float(three["driving_score_low"]) == pytest.approx(0.2)
+    assert float(three["driving_score_high"]) == pytest.approx(0.9)
+    (two,) = (line for line in entries(Path("two")) if line["driver"] == "agent" and line["town"] == "Suburb")
+    assert (two["driving_score_iqm"], two["driving_score_by_seed"]) == ("", "0.200000 0.400000")
+    assert "| 0.500 [0.200, 0.900] |" in Path("three/leaderboard.md").read_text("utf-8")
+    assert "| 0.200 0.400 |" in Path("two/leaderboard.md").read_text("utf-8")
+
+
+def test_every_line_names_command_commit_and_date(rows: list[dict]):
+    changed = [row | {"commit": "0123456789abcdef", "dirty": True, "time": "2026-01-02T03:04:05+00:00"} for row in rows]
+    write_rows(Path("results/rows/rows.jsonl"), changed)
+    leaderboard.main([])
+    assert {(line["commit"], line["date"]) for line in entries()} == {("012345678+", "2026-01-02")}
+    page = Path("results/leaderboard.md").read_text("utf-8")
+    assert f"1. `python -m mentorgym.benchmarks.evaluate --env {ENV} --driver expert --output evaluated.jsonl`" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"run": "other"}, "runs agent__seed1 and other have the same training seed 1"),
+        ({"route": 77, "training_seed": 1}, "drove other episodes than another seed"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(rows: list[dict], change: dict, message: str):
+    odd = next(row for row in rows if row["training_seed"] == 1)
+    write_rows(Path("results/rows/rows.jsonl"), [*rows, odd | change])
+    with pytest.raises(SystemExit, match=f"agent in Suburb, regular traffic: .*{message}"):
+        leaderboard.main([])
+
+
+def test_a_corrupted_row_is_named_by_file_and_line(rows: list[dict]):
+    write_rows(Path("results/rows/good.jsonl"), rows[:2])
+    write_rows(Path("results/rows/bad.jsonl"), [rows[2], rows[3] | {"seen": "yes"}])
+    with pytest.raises(SystemExit, match=r"bad.jsonl:2: seen is 'yes', of type str"):
+        leaderboard.main([])
+    assert not Path("results/leaderboard.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "no rows in results/rows"),
+        ("-- --seed 1", "name it with --add"),
+        ("--add nobody.py", "no file nobody.py"),
+    ],
+)
+def test_a_mistake_ends_with_one_message(fake_drive, arguments: str, message: str):
+    with pytest.raises(SystemExit, match=message):
+        leaderboard.main(arguments.split())
+
+
+def test_json_stands_alone_on_standard_output(rows: list[dict], capsys: pytest.CaptureFixture):
+    write_rows(Path("results/rows/rows.jsonl"), rows)
+    capsys.readouterr()
+    leaderboard.main(["--json"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert [entry["driver"] for entry in json.loads(line)["entries"]][:2] == ["expert", "agent"]
