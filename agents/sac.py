@@ -20,7 +20,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ import tyro
 from safetensors.torch import load_file
 from torch import nn
 
-from mentorgym.agents.toolbox import Batch, ReplayBuffer, Run, make_envs, start_torch
+from mentorgym.agents.toolbox import Batch, ReplayBuffer, Run, make_envs, start_torch, to_tensors
 
 CHANNELS, STATE_SIZE, ACTION_SIZE, FEATURES = 15, 10, 2, 256
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -136,15 +135,6 @@ class FoundRLEncoder(nn.Module):
 
 
 ENCODERS: dict[str, Callable[[], nn.Module]] = {"small": SmallEncoder, "found-rl": FoundRLEncoder}
-
-
-def to_tensors(arrays: Any, device: torch.device | str) -> Any:
-    """The same dict, or batch of dicts and arrays, with tensors on `device`."""
-    if isinstance(arrays, dict):
-        return {name: to_tensors(array, device) for name, array in arrays.items()}
-    if isinstance(arrays, Batch):
-        return Batch(*(to_tensors(field, device) for field in arrays))
-    return torch.from_numpy(arrays).to(device)
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -322,6 +312,11 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
 
 
+def passed(step: int, interval: int, stride: int) -> bool:
+    """Whether the last `stride` steps, up to `step`, reached a multiple of `interval`."""
+    return step % interval < stride
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
@@ -370,14 +365,14 @@ def train(args: Args) -> Path:
             run.log_episode(step, returns[env], lengths[env], bool(terminated[env]), infos, env)
             recent_returns.append(returns[env])
             returns[env], lengths[env] = 0, 0
-        if step // args.log_every > (step - args.num_envs) // args.log_every or step >= args.total_steps:
+        if passed(step, args.log_every, args.num_envs) or step >= args.total_steps:
             seconds = time.monotonic() - logged_time
             means = {name: float(torch.stack([entry[name] for entry in losses]).mean()) for name in (losses or [{}])[0]}
             speed = {"speed/steps_per_s": (step - logged_step) / seconds, "speed/updates_per_s": len(losses) / seconds}
             run.log(step, means | speed)
             run.show_progress(step, args.total_steps, speed["speed/steps_per_s"], recent_returns)
             losses, logged_step, logged_time = [], step, time.monotonic()
-        if step // args.checkpoint_every > (step - args.num_envs) // args.checkpoint_every:
+        if passed(step, args.checkpoint_every, args.num_envs):
             run.save_policy(policy)
             run.save(step, networks, optimizers, buffer)
 

@@ -57,6 +57,12 @@ CSV_COLUMNS = (
     "command",
 )
 
+LEGEND = """
+- driving score: route completion times infraction penalty, the mean over episodes, then over training seeds
+- IQM or seeds: the interquartile mean over training seeds and its 95 % bootstrap interval, or each seed's driving score
+- success: at least 99 % of the route's length and within 10 m of its end; strict: that, with no infraction
+"""
+
 
 @dataclass
 class Args(Tasks):
@@ -167,7 +173,7 @@ def in_words(entry: Entry) -> dict[str, str]:
         "traffic": entry["traffic"],
         "driver": entry["driver"],
         "driving score": f"{entry['driving_score']:.3f}",
-        "IQM [95 %] or seeds": spread or "-",
+        "IQM or seeds": spread or "-",
         "success": f"{entry['success']:.1%}",
         "strict": f"{entry['strict_success']:.1%}",
         "route completion": f"{entry['route_completion']:.3f}",
@@ -180,9 +186,11 @@ def in_words(entry: Entry) -> dict[str, str]:
 
 def terminal_table(entries: Sequence[Entry]) -> Table:
     """The table for the terminal."""
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in in_words(entries[0]):
-        table.add_column(heading, justify="left" if heading in ("town", "traffic", "driver") else "right")
+        table.add_column(
+            heading.replace(" ", "\n"), justify="left" if heading in ("town", "traffic", "driver") else "right"
+        )
     previous = None
     for entry in entries:
         cell = (entry["env"], entry["town"], entry["traffic"])
@@ -205,10 +213,12 @@ def markdown(entries: Sequence[Entry]) -> str:
             env = entry["env"]
             text += f"\n## {env}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
         text += f"| {' | '.join(value.replace('|', chr(92) + '|') for value in columns.values())} |\n"
-    text += (
-        "\nSuccess: at least 99 % of the route's length and within 10 m of its end. Strict: that, with no infraction.\n"
+    return (
+        text
+        + LEGEND
+        + "\n## Commands\n\n"
+        + "".join(f"{number}. `{command}`\n" for command, number in commands.items())
     )
-    return text + "\n## Commands\n\n" + "".join(f"{number}. `{command}`\n" for command, number in commands.items())
 
 
 def csv_text(entries: Sequence[Entry]) -> str:

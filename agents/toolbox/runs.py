@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mentorgym
-from mentorgym.agents.toolbox.replay import ACTION_SIZE, MASKS_SHAPE, STATE_SIZE, ReplayBuffer
+from mentorgym.agents.toolbox.replay import ACTION_SIZE, MASKS_SHAPE, STATE_SIZE, Batch, ReplayBuffer
 
 METRICS = {
     "step": "environment steps taken, all environments together",
@@ -68,6 +68,15 @@ def start_torch(seed: int, threads: int) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def to_tensors(arrays: Any, device: torch.device | str) -> Any:
+    """An array, dict or `Batch` of arrays as tensors on `device`; on the CPU they share the arrays' memory."""
+    if isinstance(arrays, dict):
+        return {name: to_tensors(array, device) for name, array in arrays.items()}
+    if isinstance(arrays, Batch):
+        return Batch(*(to_tensors(field, device) for field in arrays))
+    return torch.from_numpy(arrays).to(device)
 
 
 def parse_keywords(assignments: tuple[str, ...]) -> dict[str, Any]:

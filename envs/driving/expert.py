@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.reward import TARGET_SPEED
 from mentorgym.envs.driving.simulator.ego_car import FRONT, REAR, STEER_GAIN
 from mentorgym.envs.driving.state import CAR, LIGHT_RED, LIGHT_YELLOW, WALKER
@@ -33,13 +33,13 @@ GAP_MARGIN = 2.0
 """Metres between its front and what it waits for."""
 
 
-@kernel
+@inner
 def _speed_for(gap, ahead):
     """The highest speed from which one can slow down to `ahead` (m/s) within `gap` (m)."""
     return math.sqrt(max(ahead * ahead + f32(2.0 * BRAKING) * gap, f32(0.0)))
 
 
-@kernel
+@inner
 def _steer(path, count, x, y, yaw, speed):
     """Pure pursuit: the steer that leads the rear axle on an arc through the point of the path a look-ahead away."""
     rear_x, rear_y = x - f32(REAR) * math.cos(yaw), y - f32(REAR) * math.sin(yaw)
@@ -57,7 +57,7 @@ def _steer(path, count, x, y, yaw, speed):
     return min(max(-math.atan(curvature * f32(FRONT + REAR)) / f32(STEER_GAIN), -1.0), 1.0)
 
 
-@kernel
+@inner
 def _first_touch(path, count, x, y, yaw, half_length, half_width):
     """The first point of the path at which a car on it touches a box, -1 for none."""
     cos, sin = math.cos(yaw), math.sin(yaw)
@@ -68,7 +68,7 @@ def _first_touch(path, count, x, y, yaw, half_length, half_width):
     return -1
 
 
-@kernel
+@inner
 def _speed_among_vehicles(world, b, e, path, count, speed, wish):
     x, y, z, _ = world.vehicle_pose[b, e]
     length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1] + f32(SIDE_MARGIN)
@@ -103,7 +103,7 @@ def _speed_among_vehicles(world, b, e, path, count, speed, wish):
     return wish
 
 
-@kernel
+@inner
 def _speed_among_walkers(tables, world, b, e, path, count, wish):
     x, y, z, _ = world.vehicle_pose[b, e]
     length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1] + f32(SIDE_MARGIN)

@@ -49,6 +49,14 @@ def kernel(function: Callable) -> Callable:
         numba.config.CACHE_DIR = before
 
 
+def inner(function: Callable) -> Callable:
+    """A kernel that only kernels call: without the wrappers that unpack Python's arguments it compiles up to ten times faster."""
+    compiled = kernel(function)
+    if not numba.config.DISABLE_JIT:
+        compiled.targetoptions.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return compiled
+
+
 def announce_compilation() -> None:
     """Say on standard error, once per process, that the first start compiles, when it does."""
     if not _KERNEL_FOLDER.exists() and not numba.config.DISABLE_JIT:

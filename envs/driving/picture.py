@@ -38,7 +38,7 @@ TARGET_SPACING = 50.0
 TARGET_REACHED = 12.0
 """Metres within which a target point behind the ego counts as passed."""
 
-# The values with which moving things are drawn: a light over a stop sign, green under yellow under red, as the painter has them.
+# Values for `draw`, which keeps the highest: within an instant a light hides the stop sign, red hides yellow and green.
 _STOP, _GREEN, _YELLOW, _RED, _ACTOR = 1, 2, 3, 4, 5
 _PAINT = np.zeros(7, np.uint8)
 _PAINT[[STOP, LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, VEHICLE, PEDESTRIAN]] = _STOP, _GREEN, _YELLOW, _RED, _ACTOR, _ACTOR
@@ -70,8 +70,8 @@ def _layers(planes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, int, in
 def picture(tables: TownTables, world: WorldState, episode: EpisodeState, memory: ViewMemory, row: int) -> np.ndarray:
     """The scene around ego `row` (world * E + ego) as RGB, uint8 [192, 192, 3].
 
-    Painter's order: background, road, route, lane markings, white broken markings, stop sign, green, yellow and red lights,
-    vehicles, walkers, ego; within each the past first, tinted toward white (Found-RL, released configuration).
+    Painter's order: background, road, route, lane markings, white broken markings, stop sign, green, yellow and red
+    lights, vehicles, walkers, ego; within each the past first, tinted toward white (Found-RL, released configuration).
     """
     b, ego = divmod(row, world.ego_control.shape[1])
     planes = np.empty((world.ego_control.shape[1], CHANNELS, SIZE, SIZE), np.uint8)
@@ -130,10 +130,10 @@ def prompt_context(tables: TownTables, world: WorldState, episode: EpisodeState,
     | `command` | 1 left, 2 right, 3 straight, 4 follow, 5 change left, 6 change right |
     | `command_name` | the same in words |
 
-    Target points stand where the command changes and every 50 m; one that is behind the ego and within 12 m has been passed
-    (Found-RL, released configuration). Two deviations: positions are exact, without the noise of a GNSS receiver, and the
-    command is that of the manoeuvre under way or, on a plain lane, of the one that begins at the target point, so that a turn
-    is announced before the junction.
+    Target points stand where the command changes and every 50 m; one that is behind the ego and within 12 m has been
+    passed (Found-RL, released configuration). Deviations: positions are exact, without a GNSS receiver's noise; the
+    command is that of the manoeuvre under way or, on a plain lane, of the one that begins at the target point, so that
+    a turn is announced before the junction.
     """
     egos = world.ego_control.shape[1]
     b, ego = row // egos, row % egos

@@ -11,12 +11,11 @@ Sources: Found-RL's released environment for lights, stop signs, hazards and the
 """
 
 import math
-from collections.abc import Callable
 
-import numba
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.geometry import boxes_overlap, offset_in_frame, wrap_angle
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.state import (
     COLLISION_MEMORY,
     CONTACT_STATIC,
@@ -74,60 +73,7 @@ WALKER_FLOOR = f32(0.8)
 """Walkers are drawn, and hit, at twice their size and with half extents of at least 0.8 m (Found-RL's masks)."""
 
 
-def _inner(function: Callable) -> Callable:
-    """A kernel that only kernels call: without wrappers that unpack the records it compiles ten times faster."""
-    compiled = kernel(function)
-    if not numba.config.DISABLE_JIT:
-        compiled.targetoptions.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-    return compiled
-
-
-@kernel
-def wrap_angle(angle):
-    """The same angle in [-pi, pi], float32."""
-    return f32(angle - 2.0 * math.pi * math.floor(angle / (2.0 * math.pi) + 0.5))
-
-
-@kernel
-def offset_in_frame(dx, dy, yaw):
-    """A planar offset as seen from a body with this yaw: (metres ahead, metres to the left)."""
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    return dx * cos + dy * sin, dy * cos - dx * sin
-
-
-@kernel
-def boxes_overlap(ax, ay, a_yaw, a_length, a_width, bx, by, b_yaw, b_length, b_width):
-    """Whether two rectangles, given by centre, yaw and half extents, share a point (separating axes)."""
-    turn = b_yaw - a_yaw
-    cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
-    ahead, left = offset_in_frame(bx - ax, by - ay, a_yaw)
-    if abs(ahead) > a_length + b_length * cos + b_width * sin:
-        return False
-    if abs(left) > a_width + b_length * sin + b_width * cos:
-        return False
-    ahead, left = offset_in_frame(ax - bx, ay - by, b_yaw)
-    if abs(ahead) > b_length + a_length * cos + a_width * sin:
-        return False
-    return abs(left) <= b_width + a_length * sin + a_width * cos
-
-
-@_inner
-def _beyond(tables, waypoint, x, y, z):
-    """Whether a point is on this waypoint's level and past it in its direction."""
-    along = (x - tables.waypoint_pose[waypoint, 0]) * tables.waypoint_direction[waypoint, 0]
-    along += (y - tables.waypoint_pose[waypoint, 1]) * tables.waypoint_direction[waypoint, 1]
-    return along >= 0 and same_level(z - tables.waypoint_pose[waypoint, 2])
-
-
-@_inner
-def _gap(tables, waypoint, other):
-    """Planar metres between two waypoints, float64."""
-    dx = tables.waypoint_pose[other, 0] - tables.waypoint_pose[waypoint, 0]
-    dy = tables.waypoint_pose[other, 1] - tables.waypoint_pose[waypoint, 1]
-    return np.float64(math.sqrt(dx * dx + dy * dy))
-
-
-@_inner
+@inner
 def _nearest_on_route(tables, episode, row, x, y, z):
     """The nearest of the route's waypoints around the last one passed, and its distance in space, m."""
     index = episode.route_index[row]
@@ -142,7 +88,7 @@ def _nearest_on_route(tables, episode, row, x, y, z):
     return best, math.sqrt(shortest)
 
 
-@_inner
+@inner
 def follow_route(tables, world, episode, first_row, last_row):
     """Progress along the route, and the ego's deviation from it.
 
@@ -158,23 +104,26 @@ def follow_route(tables, world, episode, first_row, last_row):
         index = episode.route_index[row]
         passed = index
         for i in range(index + 1, min(index + ROUTE_WINDOW + 1, episode.route_length[row])):
-            if _beyond(tables, episode.route[row, i], x, y, z):
+            waypoint = episode.route[row, i]
+            pose, direction = tables.waypoint_pose[waypoint], tables.waypoint_direction[waypoint]
+            along = (x - pose[0]) * direction[0] + (y - pose[1]) * direction[1]
+            if along >= 0 and same_level(z - pose[2]):
                 passed = i
         for i in range(index, passed):
-            episode.route_done[row] += _gap(tables, episode.route[row, i], episode.route[row, i + 1])
+            start, end = tables.waypoint_pose[episode.route[row, i]], tables.waypoint_pose[episode.route[row, i + 1]]
+            episode.route_done[row] += math.sqrt((end[0] - start[0]) ** 2 + (end[1] - start[1]) ** 2)
         episode.route_index[row] = passed
         waypoint = episode.route[row, passed]
-        dx, dy = x - tables.waypoint_pose[waypoint, 0], y - tables.waypoint_pose[waypoint, 1]
-        direction = tables.waypoint_direction[waypoint]
-        episode.lateral[row] = abs(dy * direction[0] - dx * direction[1])
-        episode.yaw_error[row] = wrap_angle(yaw - tables.waypoint_pose[waypoint, 3])
+        pose, direction = tables.waypoint_pose[waypoint], tables.waypoint_direction[waypoint]
+        episode.lateral[row] = abs((y - pose[1]) * direction[0] - (x - pose[0]) * direction[1])
+        episode.yaw_error[row] = wrap_angle(yaw - pose[3])
         episode.off_route[row] = _nearest_on_route(tables, episode, row, x, y, z)[1]
         dx, dy = episode.goal[row, 0] - x, episode.goal[row, 1] - y
         at_level = same_level(episode.goal[row, 2] - z)
         episode.goal_distance[row] = math.sqrt(dx * dx + dy * dy) if at_level else f32(np.inf)
 
 
-@_inner
+@inner
 def find_lane(tables, world, episode, first_row, last_row):
     """The lane under the ego's centre, and whether the ego is outside every lane or drives against its own.
 
@@ -200,17 +149,17 @@ def find_lane(tables, world, episode, first_row, last_row):
             if distance <= f32(0.5) * tables.waypoint_width[on_route]:
                 waypoint = on_route
         lane = tables.waypoint_lane[waypoint]
-        dx, dy = x - tables.waypoint_pose[waypoint, 0], y - tables.waypoint_pose[waypoint, 1]
-        along, lateral = offset_in_frame(dx, dy, tables.waypoint_pose[waypoint, 3])
+        pose = tables.waypoint_pose[waypoint]
+        along, lateral = offset_in_frame(x - pose[0], y - pose[1], pose[3])
         beyond = max(abs(along) - tables.lane_step[lane], f32(0.0))
         distance = math.sqrt(lateral * lateral + beyond * beyond)
         outside = distance > f32(0.5) * tables.waypoint_width[waypoint] + OUTSIDE_MARGIN
-        against = abs(wrap_angle(yaw - tables.waypoint_pose[waypoint, 3])) > WRONG_LANE_ANGLE
+        against = abs(wrap_angle(yaw - pose[3])) > WRONG_LANE_ANGLE
         episode.lane[row], episode.lane_distance[row] = lane, distance
         episode.outside[row], episode.wrong_lane[row] = outside, against and not outside and not in_junction
 
 
-@_inner
+@inner
 def _lane_has_line(tables, waypoint, line):
     """Whether a waypoint is on the lane that ends at a stop line, or on the lane 4 m before the line.
 
@@ -230,7 +179,7 @@ def _lane_has_line(tables, waypoint, line):
     return False
 
 
-@_inner
+@inner
 def _line_faces(tables, line, x, y, z, yaw, reach):
     """Whether a stop line's middle is within `reach` metres of a point, on its level, and crossed in this direction."""
     pose = tables.stop_line_pose[line]
@@ -238,7 +187,7 @@ def _line_faces(tables, line, x, y, z, yaw, reach):
     return dx * dx + dy * dy <= reach * reach and same_level(pose[2] - z) and math.cos(pose[3] - yaw) > 0
 
 
-@_inner
+@inner
 def find_light(tables, world, episode, first_row, last_row):
     """The traffic light that governs the ego (Found-RL's state vector and reward), if it is on.
 
@@ -275,7 +224,7 @@ def find_light(tables, world, episode, first_row, last_row):
             episode.light_remaining[row] = left / max(world.light_duration[b, light], f32(TICK))
 
 
-@_inner
+@inner
 def _reaches_line(tables, line, ax, ay, bx, by):
     """Whether the segment from a to b meets a stop line."""
     x, y, _, yaw = tables.stop_line_pose[line]
@@ -287,7 +236,7 @@ def _reaches_line(tables, line, ax, ay, bx, by):
     return abs(left) <= tables.stop_line_half_width[line]
 
 
-@_inner
+@inner
 def count_red_lights(tables, world, episode, first_row, last_row):
     """A red light is run when a red light's stop line, within 30 m, lies under the ego's tail.
 
@@ -323,7 +272,7 @@ def count_red_lights(tables, world, episode, first_row, last_row):
                 episode.red_lights[row] += 1
 
 
-@_inner
+@inner
 def _in_sign_box(tables, sign, x, y, z):
     """Whether a point is in a stop sign's box, on its level."""
     pose, half = tables.stop_sign_pose[sign], tables.stop_sign_half_size[sign]
@@ -331,7 +280,7 @@ def _in_sign_box(tables, sign, x, y, z):
     return abs(ahead) <= half and abs(left) <= half and same_level(z - pose[2])
 
 
-@_inner
+@inner
 def _sign_applies(tables, episode, row, sign, x, y, z):
     """Whether a stop sign is within 50 m and its box holds the ego's centre or one of the route's next 20 waypoints."""
     dx, dy = tables.stop_sign_pose[sign, 0] - x, tables.stop_sign_pose[sign, 1] - y
@@ -347,7 +296,7 @@ def _sign_applies(tables, episode, row, sign, x, y, z):
     return False
 
 
-@_inner
+@inner
 def follow_stop_signs(tables, world, episode, first_row, last_row):
     """The stop sign that concerns the ego: entered, complied with by standing, or run by leaving it without.
 
@@ -387,7 +336,7 @@ def follow_stop_signs(tables, world, episode, first_row, last_row):
         episode.stop_sign[row] = sign
 
 
-@_inner
+@inner
 def find_hazards(tables, world, episode, first_row, last_row):
     """Distances, centre to centre, to the nearest vehicle and walker that the ego should slow down for, within 9.5 m.
 
@@ -428,7 +377,7 @@ def find_hazards(tables, world, episode, first_row, last_row):
         episode.walker_hazard[row] = nearest
 
 
-@_inner
+@inner
 def count_collisions(world, episode, first_row, last_row):
     """Count contacts of at least 400 N s as collisions, each once.
 
@@ -474,7 +423,7 @@ def count_collisions(world, episode, first_row, last_row):
             episode.other_collisions[row] += kind > CONTACT_WALKER
 
 
-@_inner
+@inner
 def find_pixel_collisions(world, episode, first_row, last_row):
     """Whether the ego's box overlaps a walker's enlarged box (see WALKER_SCALE, WALKER_FLOOR).
 
@@ -501,7 +450,7 @@ def find_pixel_collisions(world, episode, first_row, last_row):
                     episode.event_pixel[row] = 1
 
 
-@_inner
+@inner
 def _add_up(world, episode, first_row, last_row):
     """The timer of standing, and the sums."""
     egos = world.ego_control.shape[1]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 
 PIXELS_PER_METRE = 5.0
 """Scale of the raster (Found-RL's bird's-eye masks at their native 192 pixels)."""
@@ -57,6 +57,8 @@ class TownTables(NamedTuple):
     path_first: np.ndarray  # int32 [N + 1] paths of each storage lane
     path_lane_first: np.ndarray  # int32 [paths + 1]
     path_lane: np.ndarray  # int32
+    path_light: np.ndarray  # int32 [paths] light (global) of the path's first junction lane, -1 for none
+    path_crosses: np.ndarray  # uint8 [paths] whether it crosses a junction at all
     # Lights and signs
     stop_line_first: np.ndarray  # int32 [T + 1]
     stop_line_lane: np.ndarray  # int32 [S] the lane that ends at the line
@@ -99,7 +101,7 @@ def same_level(dz):
     return abs(dz) < f32(4.0)
 
 
-@kernel
+@inner
 def raster_bits(tables, town, x, y):
     """The raster's bits under a point in the town's frame, 0 outside the raster."""
     column = int((x - tables.raster_origin[town, 0]) * f32(PIXELS_PER_METRE))
@@ -111,7 +113,7 @@ def raster_bits(tables, town, x, y):
     return tables.raster[tables.raster_first[town] + np.int64(row) * tables.raster_size[town, 1] + column]
 
 
-@kernel
+@inner
 def nearest_waypoint(tables, town, x, y, z):
     """The waypoint nearest to a point on its level, and the planar distance in m; (-1, inf) with none within one cell.
 

@@ -252,7 +252,9 @@ def build_town(network: OpenDrive) -> Town:
     lights = _lights(network, lanes, index, successors, predecessors)
     conflicts, siblings = _conflicts(lanes, junction, predecessors)
     paths = [_compound_paths(i, storage, successors) if storage[i] else [] for i in range(len(lanes))]
-    path_lane_first, path_lane = _csr([path for own in paths for path in own])
+    every_path = [path for own in paths for path in own]
+    path_lane_first, path_lane = _csr(every_path)
+    entered = [next((lane for lane in path if junction[lane] >= 0), None) for path in every_path]
     sibling_first, sibling = _csr([[other for other, _ in entries] for entries in siblings])
     conflict_first, conflict = _csr(conflicts)
     successor_first, successor = _csr(successors)
@@ -293,6 +295,8 @@ def build_town(network: OpenDrive) -> Town:
         path_first=_first(paths),
         path_lane_first=path_lane_first,
         path_lane=path_lane,
+        path_light=_filled([-1 if lane is None else lights["lane_light"][lane] for lane in entered], np.int32),
+        path_crosses=_filled([lane is not None for lane in entered], np.uint8),
         **_stop_lines(lights["stop_lines"], lanes, shift),
         light_first=np.array([0, len(lights["phases"])], np.int32),
         light_phase=_filled(lights["phases"], np.float32, (4,)),

@@ -1,17 +1,17 @@
 """What an ego observes: the bird's-eye masks, the state vector, and the short memory behind the masks' history.
 
-The window is Found-RL's (released configuration; Roach, ICCV 2021, before it): 192 x 192 native pixels at 5 px/m, the ego's
-forward direction up, 30.4 m ahead of its centre, 8 m behind, 19.2 m to each side.
+The window is Found-RL's (released configuration), taken over from Roach (Zhang et al. 2021): 192 x 192 native pixels at
+5 px/m, the ego's forward direction up, 30.4 m ahead of its centre, 8 m behind, 19.2 m to each side.
 
-One convention for pixels everywhere: pixel (r, c) covers [r, r + 1) x [c, c + 1), a shape covers it when it holds the centre
-(r + 0.5, c + 0.5), and the ego's centre is the point (152, 96). Rows grow backwards, columns to the right.
+One convention for pixels: pixel (r, c) is the square [r, r + 1) x [c, c + 1), a shape covers it when it holds its
+centre (r + 0.5, c + 0.5), and the ego's centre is the point (152, 96). Rows grow backwards, columns to the right.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 from mentorgym.envs.driving.tables import BROKEN, PIXELS_PER_METRE, ROAD, SOLID, TownTables
 
@@ -24,10 +24,9 @@ CELLS = 96
 EGO_ROW, EGO_COLUMN = 152, 96
 
 CHANNELS = 15
-STATE_SIZE = 10
 
 AGES = (15, 10, 5, 0)
-"""Ticks before now of the four instants drawn, oldest first: the indices -16, -11, -6, -1 of a queue whose last entry is now."""
+"""Ticks before now of the four instants drawn: the indices -16, -11, -6, -1 of a queue that ends with now."""
 
 FRAMES = AGES[0] + 1
 
@@ -49,14 +48,14 @@ ROUTE, EGO = 16, 32
 """Bits of the ground beside the raster's own."""
 
 STOP, VEHICLE, PEDESTRIAN = 4, 5, 6
-"""Places in a `paint` (see `draw_instant`); 0 to 3 are the states of a light."""
+"""Places in a `paint` (see `draw`), after the four states of a light."""
 
 _MASK_PAINT = np.zeros(7, np.uint8)
 _MASK_PAINT[[LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, STOP, VEHICLE, PEDESTRIAN]] = 80, 170, 255, 255, 255, 255
 
 
 class ViewMemory(NamedTuple):
-    """The last 16 instants of what moves or changes: a ring of frames for each of B worlds. Written by `remember` only."""
+    """The last 16 instants of what moves or changes: a ring of frames for each of B worlds, written by `remember`."""
 
     newest: np.ndarray
     """int32 [B]: the frame of the latest instant."""
@@ -119,7 +118,7 @@ def remember(world, episode, memory, first, last, restart):
             memory.stop_sign[b, frame, ego] = -1 if episode.stop_complied[row] else episode.stop_sign[row]
 
 
-@kernel
+@inner
 def to_window(eye, x, y):
     """Native row and column, float32, of a point in the town's frame."""
     dx, dy = x - eye[0], y - eye[1]
@@ -128,20 +127,20 @@ def to_window(eye, x, y):
     return row, column
 
 
-@kernel
+@inner
 def turned(eye, yaw):
     """The unit vector of a heading in the town's frame, in the window's rows and columns."""
     cosine, sine = np.cos(yaw), np.sin(yaw)
     return -(cosine * eye[3] + sine * eye[4]), cosine * eye[4] - sine * eye[3]
 
 
-@kernel
+@inner
 def in_window(row, column, reach):
     """Whether something within `reach` pixels of (row, column) can touch the window; never for NaN."""
     return row > -reach and row < f32(SIZE) + reach and column > -reach and column < f32(SIZE) + reach
 
 
-@kernel
+@inner
 def fill_span(plane, shift, row, low, high, value):
     """Raise to `value` what covers the native pixels of a row whose centres lie in [low, high].
 
@@ -156,26 +155,26 @@ def fill_span(plane, shift, row, low, high, value):
         line[k] = max(line[k], value)
 
 
-@kernel
+@inner
 def slopes(along_row, along_column, half_length, half_width):
-    """What `slabs` needs to know of a rectangle: for each of its two slabs, the columns it shifts per row and half its width.
+    """A rectangle as the cut of two slabs: for each, the columns it shifts by per row and half its width in columns.
 
-    An axis along the rows or the columns has no slope; a tilt below a hundredth of a pixel over the window stands for it.
+    A side along a row has no slope; a tilt below a hundredth of a pixel over the window stands in for it.
     """
     r = along_row if abs(along_row) > f32(1e-5) else f32(1e-5)
     c = along_column if abs(along_column) > f32(1e-5) else f32(1e-5)
     return -along_row / c, half_length / abs(c), along_column / r, half_width / abs(r)
 
 
-@kernel
+@inner
 def slabs(slope, offset):
-    """First and last column, relative to its middle, of a rectangle's cut `offset` rows below its middle (empty: first > last)."""
+    """First and last column, relative to its middle, of a rectangle `offset` rows below; none when first > last."""
     low = max(slope[0] * offset - slope[1], slope[2] * offset - slope[3])
     high = min(slope[0] * offset + slope[1], slope[2] * offset + slope[3])
     return low, high
 
 
-@kernel
+@inner
 def fill_box(plane, shift, row, column, along_row, along_column, half_length, half_width, value):
     """Raise to `value` every pixel whose centre lies in an oriented rectangle.
 
@@ -183,6 +182,8 @@ def fill_box(plane, shift, row, column, along_row, along_column, half_length, ha
     within reach of the window (`in_window`).
     """
     rows = abs(along_row) * half_length + abs(along_column) * half_width
+    if not rows >= f32(0.0):  # a heading that is no number
+        return
     slope = slopes(along_row, along_column, half_length, half_width)
     first = max(int(np.ceil(row - rows - f32(0.5))), 0)
     last = min(int(np.floor(row + rows - f32(0.5))), SIZE - 1)
@@ -191,7 +192,7 @@ def fill_box(plane, shift, row, column, along_row, along_column, half_length, ha
         fill_span(plane, shift, r, column + low, column + high, value)
 
 
-@kernel
+@inner
 def fill_line(plane, shift, row, column, to_row, to_column, radius, value):
     """Raise to `value` every pixel whose centre lies within `radius` of a segment: a thick line with round ends.
 
@@ -210,7 +211,7 @@ def fill_line(plane, shift, row, column, to_row, to_column, radius, value):
         if low <= high:
             low, high = middle_column + low, middle_column + high
         else:
-            low, high = f32(np.inf), f32(-np.inf)
+            low, high = f32(SIZE), f32(-1.0)
         # The shape is convex: its cut is the hull of the cuts of the rectangle and of the two discs.
         start = radius * radius - (centre - row) * (centre - row)
         if start >= f32(0.0):
@@ -221,7 +222,7 @@ def fill_line(plane, shift, row, column, to_row, to_column, radius, value):
         fill_span(plane, shift, r, low, high, value)
 
 
-@kernel
+@inner
 def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
     """OR the raster under the window onto `plane`, uint8 [192, 192]: the nearest pixel of each, 0 outside the raster.
 
@@ -260,7 +261,7 @@ def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
                 y -= c
 
 
-@kernel
+@inner
 def draw_route(waypoint_pose, route, eye, plane):
     """Set `plane`, uint8 [192, 192], to ROUTE along the polyline of the waypoints `route`, and to 0 elsewhere."""
     plane[:] = 0
@@ -273,7 +274,7 @@ def draw_route(waypoint_pose, route, eye, plane):
             fill_line(plane, 0, row, column, to_row, to_column, f32(ROUTE_RADIUS), np.uint8(ROUTE))
 
 
-@kernel
+@inner
 def draw_actors(eye, poses, kinds, half_sizes, skip, scale, plane, shift, value):
     """Draw the boxes of all actors of a kind at one instant, except the one in slot `skip`."""
     for i in range(poses.shape[0]):
@@ -288,7 +289,7 @@ def draw_actors(eye, poses, kinds, half_sizes, skip, scale, plane, shift, value)
         fill_box(plane, shift, row, column, along_row, along_column, half_length, half_width, value)
 
 
-@kernel
+@inner
 def draw_stop_sign(eye, pose, half_size, plane, shift, value):
     """Draw the square of a stop sign's trigger box; `half_size` in m."""
     row, column = to_window(eye, pose[0], pose[1])
@@ -298,22 +299,22 @@ def draw_stop_sign(eye, pose, half_size, plane, shift, value):
         fill_box(plane, shift, row, column, along_row, along_column, half, half, value)
 
 
-@kernel
-def draw_lights(eye, poses, half_widths, lights, states, paint, plane, shift):
-    """Draw stop lines in the colours of their lights: `lights` holds the place of each line's light in `states`."""
+@inner
+def draw_lights(eye, poses, half_widths, lights, first_light, states, plane, shift, paint):
+    """Draw stop lines in the colours of their lights; the state of light n is `states[n - first_light]`."""
     for i in range(poses.shape[0]):
         row, column = to_window(eye, poses[i, 0], poses[i, 1])
         half = f32(PIXELS_PER_METRE) * half_widths[i]
         if not in_window(row, column, half + f32(LIGHT_RADIUS)) or abs(poses[i, 2] - eye[2]) >= f32(HEIGHT):
             continue
-        value = paint[states[lights[i]]]
+        value = paint[states[lights[i] - first_light]]
         if value > 0:
             along_row, along_column = turned(eye, poses[i, 3])
             dr, dc = half * along_column, -half * along_row
             fill_line(plane, shift, row - dr, column - dc, row + dr, column + dc, f32(LIGHT_RADIUS), value)
 
 
-@kernel
+@inner
 def mark_ego(plane, half_size):
     """Put EGO in the place of road and route in the ego's own box (`half_size` in m, from WorldState)."""
     half_length = f32(PIXELS_PER_METRE) * max(half_size[0], f32(SMALLEST_HALF_SIZE))
@@ -325,7 +326,7 @@ def mark_ego(plane, half_size):
                     plane[r, k] = (plane[r, k] & np.uint8(SOLID | BROKEN)) | np.uint8(EGO)
 
 
-@kernel
+@inner
 def halve(ground, cells):
     """OR each 2 x 2 pixels of the ground, uint8 [192, 192], into a cell, uint8 [96, 96]."""
     for r in range(CELLS):
@@ -334,7 +335,7 @@ def halve(ground, cells):
             line[k] = upper[2 * k] | upper[2 * k + 1] | lower[2 * k] | lower[2 * k + 1]
 
 
-@kernel
+@inner
 def expand(bits, road, route, markings):
     """The first three planes from the bits of the ground."""
     for r in range(bits.shape[0]):
@@ -348,10 +349,11 @@ def expand(bits, road, route, markings):
 
 @kernel
 def draw(tables, world, episode, memory, first, last, paint, out):
-    """Draw the 15 planes of the egos of worlds `first:last` into `out`, uint8 [egos, 15, n, n], n = 96 (masks) or 192 (native).
+    """Draw the planes of every ego of worlds `first:last`, with the content that `masks` describes.
 
-    `paint`, uint8 [7]: the values of lights that are off, red, yellow, green, of the targeted stop sign, of vehicles and of
-    walkers. A cell keeps the highest value drawn on it, and 0 draws nothing.
+    `out`, uint8 [(last - first) * E, 15, n, n]: n is 96 for masks and 192 for native pixels. `paint`, uint8 [7]: the
+    values of lights that are off, red, yellow, green, of the stop sign, of vehicles, of walkers. The highest value on a
+    cell stays, 0 draws nothing.
     """
     egos = world.ego_control.shape[1]
     shift = 1 if out.shape[2] == CELLS else 0
@@ -359,7 +361,7 @@ def draw(tables, world, episode, memory, first, last, paint, out):
     for b in range(first, last):
         town = world.town[b]
         lines = slice(tables.stop_line_first[town], tables.stop_line_first[town + 1])
-        lights = tables.stop_line_light[lines] - tables.light_first[town]
+        vehicle_sizes, walker_sizes = world.vehicle_half_size[b], world.walker_half_size[b]
         for ego in range(egos):
             row = b * egos + ego
             planes = out[row - first * egos]
@@ -379,7 +381,7 @@ def draw(tables, world, episode, memory, first, last, paint, out):
                 eye[4],
                 ground,
             )
-            mark_ego(ground, world.vehicle_half_size[b, ego])
+            mark_ego(ground, vehicle_sizes[ego])
             if shift == 1:
                 halve(ground, cells)
                 expand(cells, planes[0], planes[1], planes[2])
@@ -388,23 +390,20 @@ def draw(tables, world, episode, memory, first, last, paint, out):
             planes[3:] = 0
             for i in range(len(AGES)):
                 frame = (memory.newest[b] - min(AGES[i], max(memory.frames[b] - 1, 0))) % FRAMES
-                for kind in range(2):
-                    if kind == 0:
-                        poses, kinds = memory.vehicle_pose[b, frame], memory.vehicle_kind[b, frame]
-                        sizes, skip, scale = world.vehicle_half_size[b], ego, f32(1.0)
-                    else:
-                        poses, kinds = memory.walker_pose[b, frame], memory.walker_kind[b, frame]
-                        sizes, skip, scale = world.walker_half_size[b], -1, f32(WALKER_SCALE)
-                    draw_actors(eye, poses, kinds, sizes, skip, scale, planes[3 + 4 * kind + i], shift, paint[VEHICLE + kind])
+                poses, kinds = memory.vehicle_pose[b, frame], memory.vehicle_kind[b, frame]
+                draw_actors(eye, poses, kinds, vehicle_sizes, ego, f32(1.0), planes[3 + i], shift, paint[VEHICLE])
+                poses, kinds, scale = memory.walker_pose[b, frame], memory.walker_kind[b, frame], f32(WALKER_SCALE)
+                draw_actors(eye, poses, kinds, walker_sizes, -1, scale, planes[7 + i], shift, paint[PEDESTRIAN])
                 draw_lights(
                     eye,
                     tables.stop_line_pose[lines],
                     tables.stop_line_half_width[lines],
-                    lights,
+                    tables.stop_line_light[lines],
+                    tables.light_first[town],
                     memory.light_state[b, frame],
-                    paint,
                     planes[11 + i],
                     shift,
+                    paint,
                 )
                 sign = memory.stop_sign[b, frame, ego]
                 if sign >= 0:
@@ -413,7 +412,13 @@ def draw(tables, world, episode, memory, first, last, paint, out):
 
 
 def masks(
-    tables: TownTables, world: WorldState, episode: EpisodeState, memory: ViewMemory, first: int, last: int, out: np.ndarray
+    tables: TownTables,
+    world: WorldState,
+    episode: EpisodeState,
+    memory: ViewMemory,
+    first: int,
+    last: int,
+    out: np.ndarray,
 ) -> None:
     """Draw the masks of every ego of worlds `first:last` into their rows of `out`, uint8 [A, 15, 96, 96].
 
@@ -426,10 +431,14 @@ def masks(
     | 7 to 10 | walkers, at twice their size, at the same instants | 255 |
     | 11 to 14 | stop lines and the targeted stop sign, at the same instants | green 80, yellow 170, red 255, sign 255 |
 
-    The past is drawn in the ego's present frame. Where the history is shorter, its oldest instant stands in (Found-RL,
-    section 4.1 and released configuration). Two deviations: an ego leaves out its own box by its slot, not whatever is
-    within a metre of it, and the published limits of 39 m (actors) and 50 m (lights) are left to the window, whose farthest
-    corner is 36 m away.
+    Drawn at 192 x 192 pixels, a cell being the maximum of its four. The past is drawn in the ego's present frame; where
+    the history is shorter, its oldest instant stands in. Boxes have half extents of at least 0.8 m, lines round ends.
+    What is 8 m above or below the ego is left out, and so is the ego among the vehicles (Found-RL, section 4.1 and
+    released configuration).
+
+    Deviations: shapes are exact, where OpenCV rounds corners to whole pixels and adds their border; the ego is told by
+    its slot, not by lying within a metre of the middle; the 8 m hold for stop lines and signs too; the published limits
+    of 39 m for actors and 50 m for lights are left to the window, whose farthest corner is 36 m away.
     """
     egos = world.ego_control.shape[1]
     draw(tables, world, episode, memory, first, last, _MASK_PAINT, out[first * egos : last * egos])
@@ -437,7 +446,7 @@ def masks(
 
 @kernel
 def state_vector(tables, world, episode, first, last, out):
-    """Write the state of every ego of worlds `first:last` into `out`, float32 [A, 10] (Found-RL, released configuration).
+    """Write the state of every ego of worlds `first:last` into its row of `out`, float32 [A, 10].
 
     | entry | meaning |
     | --- | --- |
@@ -448,6 +457,8 @@ def state_vector(tables, world, episode, first, last, out):
     | 7 | red or yellow: clip(d - 5, 0, 5) / 5 with d metres to the stop line; -1 otherwise |
     | 8 | fraction of the light's phase that remains, -1 without a light |
     | 9 | 1 when the targeted stop sign is within 10 m and not complied with, else 0 |
+
+    From Found-RL's released configuration; only the gear is scaled.
     """
     egos = world.ego_control.shape[1]
     for b in range(first, last):

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mentorgym.agents import sac
+
+# More threads than cores that are free make these small networks many times slower.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -22,10 +26,10 @@ def short_run(toy_road: str, tmp_path: Path) -> sac.Args:
         env_args=("steps=20",),
         num_envs=2,
         runs=str(tmp_path / "runs"),
-        total_steps=200,
-        log_every=50,
-        checkpoint_every=100,
-        buffer_size=120,
-        batch_size=8,
-        learning_starts=50,
+        total_steps=160,
+        log_every=40,
+        checkpoint_every=80,
+        buffer_size=100,
+        batch_size=4,
+        learning_starts=40,
     )

@@ -52,7 +52,7 @@ def test_a_finished_folder_is_complete(short_run):
 def test_metrics_are_published_keys_at_the_asked_steps(short_run):
     rows = read_metrics(sac.train(short_run))
     assert set().union(*rows) == set(METRICS)
-    assert [row["step"] for row in rows if "speed/steps_per_s" in row] == [50, 100, 150, 200]
+    assert [row["step"] for row in rows if "speed/steps_per_s" in row] == [40, 80, 120, 160]
     episodes = [row for row in rows if "episode/return" in row]
     assert episodes
     assert all(1 <= row["episode/length"] <= 20 and row["episode/end"] == "off the road" for row in episodes)
@@ -107,7 +107,7 @@ def test_a_killed_command_resumes_and_loses_no_metric(short_run):
     resumed = [row for row in rows if row["resumes"] == 1]
     assert resumed[0]["seconds"] > json.loads(whole.splitlines()[0])["seconds"]
     steps = {row["step"] for row in rows if "speed/steps_per_s" in row}
-    assert steps == set(range(50, 801, 50))
+    assert steps == set(range(40, 801, 40))
     assert min(row["step"] for row in resumed) > int(checkpoint.name)
     assert (folder / "done").exists()
     assert len(json.loads((folder / "config.json").read_text())["starts"]) == 3  # this test's look, killed, resumed

@@ -246,7 +246,7 @@ def test_an_unknown_encoder_is_refused(short_run):
 
 def test_it_learns_to_stay_on_the_toy_road(toy_road, tmp_path):
     args = sac.Args(
-        env_id=toy_road, runs=str(tmp_path), total_steps=1_200, batch_size=32, learning_starts=400, gamma=0.9
+        env_id=toy_road, runs=str(tmp_path), total_steps=1_000, batch_size=32, learning_starts=400, gamma=0.9
     )
     folder = sac.train(args)
     policy = sac.load_policy(folder)

@@ -6,24 +6,14 @@ mass times the closing speed, a simple measure on the scale of CARLA's collision
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.geometry import boxes_overlap
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.simulator.ego_car import MASS
 from mentorgym.envs.driving.state import CAR, CONTACT_VEHICLE, CONTACT_WALKER, CONTACTS, WALKER
 from mentorgym.envs.driving.tables import same_level
 
 
-@kernel
-def boxes_overlap(ax, ay, ayaw, al, aw, bx, by, byaw, bl, bw):
-    """Whether two rectangles (centre, yaw, half length, half width) overlap, by the separating axis theorem."""
-    dx, dy = bx - ax, by - ay
-    ca, sa, cb, sb = np.cos(ayaw), np.sin(ayaw), np.cos(byaw), np.sin(byaw)
-    c, s = abs(ca * cb + sa * sb), abs(ca * sb - sa * cb)
-    if abs(dx * ca + dy * sa) >= al + bl * c + bw * s or abs(dy * ca - dx * sa) >= aw + bl * s + bw * c:
-        return False
-    return abs(dx * cb + dy * sb) < bl + al * c + aw * s and abs(dy * cb - dx * sb) < bw + al * s + aw * c
-
-
-@kernel
+@inner
 def _add(world, w, e, other_id, kind, closing, x, y):
     n = world.contact_count[w, e]
     if n < CONTACTS:
@@ -35,7 +25,7 @@ def _add(world, w, e, other_id, kind, closing, x, y):
         world.contact_count[w, e] = n + 1
 
 
-@kernel
+@inner
 def touch(world, w, e):
     """Write the contacts of ego `e`; returns whether it runs into a vehicle, and so may not move on."""
     world.contact_count[w, e] = 0

@@ -8,9 +8,10 @@ the junction; until then the car is granted nothing else.
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.simulator.records import NOTHING
 from mentorgym.envs.driving.state import CAR, LIGHT_GREEN, TICK
+from mentorgym.envs.driving.tables import same_level
 
 SLOT = 7.0
 """Metres of lane that a standing car takes."""
@@ -28,100 +29,91 @@ IMPATIENCE = 10.0
 CANDIDATES = 128
 
 
-@kernel
-def hold(tables, traffic, w, path, change):
-    """Add `change` to the reservations of every junction lane of a path."""
-    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
-        lane = tables.path_lane[k]
-        if tables.lane_junction[lane] >= 0:
-            traffic.reserved[w, lane] += change
+@inner
+def hold(path_lane_first, path_lane, lane_junction, reserved, path, change):
+    """Add `change` to the reservations (int16 [N], of one world) of every junction lane of a path."""
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        if lane_junction[path_lane[k]] >= 0:
+            reserved[path_lane[k]] += change
 
 
-@kernel
-def _crosses_junction(tables, path):
-    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
-        if tables.lane_junction[tables.path_lane[k]] >= 0:
-            return True
-    return False
-
-
-@kernel
-def path_light(tables, path):
-    """The light (global) that governs a path, -1 for none."""
-    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
-        lane = tables.path_lane[k]
-        if tables.lane_junction[lane] >= 0:
-            return tables.lane_light[lane]
-    return NOTHING
-
-
-@kernel
-def _reserved_by_others(tables, traffic, w, path):
-    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
-        lane = tables.path_lane[k]
-        if tables.lane_junction[lane] >= 0:
-            for i in range(tables.conflict_first[lane], tables.conflict_first[lane + 1]):
-                if traffic.reserved[w, tables.conflict[i]] > 0:
+@inner
+def _reserved_by_others(path_lane_first, path_lane, lane_junction, conflict_first, conflict, reserved, path):
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        lane = path_lane[k]
+        if lane_junction[lane] >= 0:
+            for i in range(conflict_first[lane], conflict_first[lane + 1]):
+                if reserved[conflict[i]] > 0:
                     return True
     return False
 
 
-@kernel
-def _ego_in_the_way(tables, world, w, path, egos):
-    """Whether an ego stands on the path's junction lanes or will be there within 2.5 s, straight on at its present speed."""
-    for e in range(egos):
-        x, y = world.vehicle_pose[w, e, 0], world.vehicle_pose[w, e, 1]
-        yaw = world.vehicle_pose[w, e, 3]
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        speed = np.hypot(world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1])
-        front = world.vehicle_half_size[w, e, 0] + f32(1.0) + speed * f32(2.5)
-        back = -world.vehicle_half_size[w, e, 0]
-        for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
-            lane = tables.path_lane[k]
-            if tables.lane_junction[lane] < 0:
-                continue
-            for p in range(tables.lane_first[lane], tables.lane_first[lane + 1]):
-                dx, dy = tables.waypoint_pose[p, 0] - x, tables.waypoint_pose[p, 1] - y
-                along, across = dx * cos + dy * sin, dy * cos - dx * sin
-                if back < along < front and abs(across) < f32(2.4):
-                    if abs(tables.waypoint_pose[p, 2] - world.vehicle_pose[w, e, 2]) < f32(4.0):
-                        return True
+@inner
+def _lies_across(path_lane_first, path_lane, lane_junction, lane_first, waypoint_pose, path, pose, front, back):
+    """Whether a corridor from `back` to `front` metres along a pose, a lane wide, meets the path's junction lanes."""
+    cos, sin = np.cos(pose[3]), np.sin(pose[3])
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        lane = path_lane[k]
+        if lane_junction[lane] < 0:
+            continue
+        for p in range(lane_first[lane], lane_first[lane + 1]):
+            dx, dy = waypoint_pose[p, 0] - pose[0], waypoint_pose[p, 1] - pose[1]
+            if back < dx * cos + dy * sin < front and abs(dy * cos - dx * sin) < f32(2.4):
+                if same_level(waypoint_pose[p, 2] - pose[2]):
+                    return True
     return False
 
 
-@kernel
+@inner
 def grant(tables, world, traffic, w, egos):
     """Decide all requests of one world for this tick, first come first served."""
-    town = world.town[w]
-    first_light = tables.light_first[town]
+    first_light = tables.light_first[world.town[w]]
+    path_lane_first, path_lane = tables.path_lane_first, tables.path_lane
+    lane_junction, lane_length = tables.lane_junction, tables.lane_length
+    light_state = world.light_state[w]
+    lanes, places, speeds = traffic.lane[w], traffic.s[w], traffic.speed[w]
+    paths, steps, granted = traffic.path[w], traffic.path_step[w], traffic.granted[w]
+    holding, asked = traffic.holding[w], traffic.asked[w]
+    reserved, expected, waiting = traffic.reserved[w], traffic.expected[w], traffic.waiting[w]
+    head, following = traffic.lane_head[w], traffic.lane_next[w]
+
     candidates = np.empty(CANDIDATES, np.int32)
     count = 0
-    for i in range(egos, world.vehicle_kind.shape[1]):
-        path = traffic.path[w, i]
-        if world.vehicle_kind[w, i] != CAR or traffic.path_step[w, i] > 0 or path < 0 or traffic.holding[w, i] != NOTHING:
-            if traffic.granted[w, i] and traffic.path_step[w, i] == 0 and path >= 0 and traffic.holding[w, i] == path:
-                _give_back_at_red(tables, world, traffic, w, i, first_light)
+    for i in range(egos, lanes.shape[0]):
+        path = paths[i]
+        if world.vehicle_kind[w, i] != CAR or path < 0 or steps[i] > 0:
             continue
-        if not _crosses_junction(tables, path):
-            traffic.granted[w, i] = 1
+        light = tables.path_light[path]
+        green = light < 0 or light_state[light - first_light] == LIGHT_GREEN
+        room = lane_length[lanes[i]] - places[i]
+        if holding[i] == path:
+            # Granted, not entered yet: a car whose light has left green and that can stop returns its grant.
+            room -= world.vehicle_half_size[w, i, 0] + f32(1.0)
+            if not green and room > speeds[i] * speeds[i] / f32(2 * LATEST_BRAKING):
+                hold(path_lane_first, path_lane, lane_junction, reserved, path, -1)
+                expected[path_lane[path_lane_first[path + 1] - 1]] -= 1
+                holding[i] = NOTHING
+                granted[i] = 0
             continue
-        lane = traffic.lane[w, i]
-        speed = traffic.speed[w, i]
-        to_end = tables.lane_length[lane] - traffic.s[w, i]
-        if to_end > max(f32(ASKING_DISTANCE), speed * speed / f32(2 * COMFORTABLE_BRAKING) + f32(8.0)):
+        if holding[i] != NOTHING:
             continue
-        behind = False
-        j = traffic.lane_head[w, lane]
+        if not tables.path_crosses[path]:
+            granted[i] = 1
+            continue
+        if room > max(f32(ASKING_DISTANCE), speeds[i] * speeds[i] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0)):
+            continue
+        leads = True
+        j = head[lanes[i]]
         while j >= 0:
-            behind |= traffic.s[w, j] > traffic.s[w, i]
-            j = traffic.lane_next[w, j]
-        if behind:
+            leads &= places[j] <= places[i]
+            j = following[j]
+        if not leads:
             continue
-        if traffic.asked[w, i] < 0:
-            traffic.asked[w, i] = world.tick[w]
-        if count < CANDIDATES:
+        if asked[i] < 0:
+            asked[i] = world.tick[w]
+        if green and count < CANDIDATES:
             place = count
-            while place > 0 and traffic.asked[w, candidates[place - 1]] > traffic.asked[w, i]:
+            while place > 0 and asked[candidates[place - 1]] > asked[i]:
                 candidates[place] = candidates[place - 1]
                 place -= 1
             candidates[place] = i
@@ -131,38 +123,30 @@ def grant(tables, world, traffic, w, egos):
     blocked = 0
     for c in range(count):
         i = candidates[c]
-        path = traffic.path[w, i]
-        light = path_light(tables, path)
-        if light >= 0 and world.light_state[w, light - first_light] != LIGHT_GREEN:
+        path = paths[i]
+        way_out = path_lane[path_lane_first[path + 1] - 1]
+        if f32(waiting[way_out] + expected[way_out] + 1) * f32(SLOT) > lane_length[way_out]:
             continue
-        way_out = tables.path_lane[tables.path_lane_first[path + 1] - 1]
-        there = f32(traffic.waiting[w, way_out] + traffic.expected[w, way_out] + 1)
-        if there * f32(SLOT) > tables.lane_length[way_out]:
-            continue
-        if _reserved_by_others(tables, traffic, w, path) or _ego_in_the_way(tables, world, w, path, egos):
-            if f32(world.tick[w] - traffic.asked[w, i]) * f32(TICK) > f32(IMPATIENCE):
-                hold(tables, traffic, w, path, 1)
-                blocking[blocked] = path
-                blocked += 1
-            continue
-        hold(tables, traffic, w, path, 1)
-        traffic.expected[w, way_out] += 1
-        traffic.holding[w, i] = path
-        traffic.granted[w, i] = 1
+        refused = _reserved_by_others(
+            path_lane_first, path_lane, lane_junction, tables.conflict_first, tables.conflict, reserved, path
+        )
+        for e in range(egos):
+            pose = world.vehicle_pose[w, e]
+            speed = np.hypot(world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1])
+            # Where the ego stands, and where it will be within 2.5 s, straight on at its present speed.
+            front = world.vehicle_half_size[w, e, 0] + f32(1.0) + speed * f32(2.5)
+            back = -world.vehicle_half_size[w, e, 0]
+            refused = refused or _lies_across(
+                path_lane_first, path_lane, lane_junction, tables.lane_first, tables.waypoint_pose, path, pose, front, back
+            )
+        if not refused:
+            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
+            expected[way_out] += 1
+            holding[i] = path
+            granted[i] = 1
+        elif f32(world.tick[w] - asked[i]) * f32(TICK) > f32(IMPATIENCE):
+            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
+            blocking[blocked] = path
+            blocked += 1
     for k in range(blocked):
-        hold(tables, traffic, w, blocking[k], -1)
-
-
-@kernel
-def _give_back_at_red(tables, world, traffic, w, i, first_light):
-    """A granted car that has not entered, whose light is no longer green and that can stop, returns its grant."""
-    path = traffic.path[w, i]
-    light = path_light(tables, path)
-    if light < 0 or world.light_state[w, light - first_light] == LIGHT_GREEN:
-        return
-    room = tables.lane_length[traffic.lane[w, i]] - traffic.s[w, i] - world.vehicle_half_size[w, i, 0] - f32(1.0)
-    if room > traffic.speed[w, i] * traffic.speed[w, i] / f32(2 * LATEST_BRAKING):
-        hold(tables, traffic, w, path, -1)
-        traffic.expected[w, tables.path_lane[tables.path_lane_first[path + 1] - 1]] -= 1
-        traffic.holding[w, i] = NOTHING
-        traffic.granted[w, i] = 0
+        hold(path_lane_first, path_lane, lane_junction, reserved, blocking[k], -1)

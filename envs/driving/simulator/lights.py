@@ -1,11 +1,11 @@
 """Traffic lights: fixed cycles, one arm of a junction after the other, as a function of time alone."""
 
-from mentorgym.envs.driving.kernel import f32, kernel, uniform
+from mentorgym.envs.driving.kernel import f32, inner, uniform
 from mentorgym.envs.driving.simulator.records import STREAM_LIGHT
 from mentorgym.envs.driving.state import LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, TICK
 
 
-@kernel
+@inner
 def set_lights(tables, town, key, tick, light_state, light_elapsed, light_duration):
     """Write the lights of one world (arrays [L]) at `tick`; each junction starts somewhere in its cycle, drawn by `key`."""
     first = tables.light_first[town]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, kernel, uniform
+from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
 from mentorgym.envs.driving.simulator.records import (
     CROSSING,
     FIRST_WALKER_ID,
@@ -27,7 +27,7 @@ REACTION, BRAKING, MARGIN = 1.0, 3.0, 4.0
 """A car can stop for a walker if it is farther than speed * REACTION (s) + speed^2 / (2 BRAKING (m/s2)) + MARGIN (m)."""
 
 
-@kernel
+@inner
 def _turn(tables, previous, at, choice):
     """The walkway point after `at` for a walker who comes from `previous`; back where there is no other."""
     one, other = tables.walkway_next[at], tables.walkway_previous[at]
@@ -40,7 +40,7 @@ def _turn(tables, previous, at, choice):
     return previous
 
 
-@kernel
+@inner
 def place_walker(tables, world, traffic, w, j):
     """Set walker `j` somewhere on the town's pavements, more than 10 m from the first ego where that is found."""
     town = world.town[w]
@@ -70,7 +70,7 @@ def place_walker(tables, world, traffic, w, j):
     _write(tables, world, traffic, w, j, f32(0.0))
 
 
-@kernel
+@inner
 def _write(tables, world, traffic, w, j, speed):
     start, stop = traffic.walker_from[w, j], traffic.walker_to[w, j]
     dx = tables.walkway_point[stop, 0] - tables.walkway_point[start, 0]
@@ -87,7 +87,7 @@ def _write(tables, world, traffic, w, j, speed):
     return length
 
 
-@kernel
+@inner
 def _may_cross(tables, world, w, start, stop):
     """Whether every vehicle that comes near the line of crossing could still stop, and none is about to start into it."""
     ax, ay, az = tables.walkway_point[start, 0], tables.walkway_point[start, 1], tables.walkway_point[start, 2]
@@ -113,7 +113,7 @@ def _may_cross(tables, world, w, start, stop):
     return True
 
 
-@kernel
+@inner
 def _way_is_blocked(world, w, j, step):
     """Whether the next `step` metres lead into a vehicle."""
     yaw = world.walker_pose[w, j, 3]
@@ -130,7 +130,7 @@ def _way_is_blocked(world, w, j, step):
     return False
 
 
-@kernel
+@inner
 def walk(tables, world, traffic, w):
     """Move every walker of one world by one tick."""
     key = traffic.key[w]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, kernel
+from mentorgym.envs.driving.kernel import draw, f32, inner, kernel
 from mentorgym.envs.driving.simulator.contacts import touch
 from mentorgym.envs.driving.simulator.ego_car import HALF_SIZE, REAR, gear, next_speed, slip
 from mentorgym.envs.driving.simulator.junctions import grant
@@ -54,7 +54,7 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
     traffic.holding[w] = -1
     for e in range(egos):
         _set_ego(world, traffic, w, e, poses[e, 0], poses[e, 1], poses[e, 2], poses[e, 3])
-    set_lights(tables, town, key, 0, world.light_state[w], world.light_elapsed[w], world.light_duration[w])
+    set_lights(tables, world.town[w], key, world.tick[w], world.light_state[w], world.light_elapsed[w], world.light_duration[w])
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
     # A partial Fisher-Yates shuffle: distinct spawn points, near ones to the egos passed over.
@@ -78,13 +78,13 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
         world.vehicle_id[w, i] = i + 1
         world.vehicle_kind[w, i] = CAR
         traffic.temper[w, i] = driver(key, i)
-        put(tables, world, traffic, w, i, lane, s, 0)
+        put(tables, world, traffic, w, i, lane, s, world.tick[w])
         i += 1
     for j in range(min(walkers, world.walker_kind.shape[1])):
         place_walker(tables, world, traffic, w, j)
 
 
-@kernel
+@inner
 def _drive_ego(tables, world, traffic, w, e):
     throttle, steer, brake = world.ego_control[w, e]
     pose = world.vehicle_pose[w, e]

@@ -126,8 +126,8 @@ def route_over(*lanes: int) -> np.ndarray:
 class Drive:
     """One ego whose every pose is given: `step` runs what an environment runs between two observations.
 
-    `place` and `step` take the ego's x, y, z, yaw, speed and steer, 0 where left out; anything else (`world`) stays as a
-    test has set it. The other vehicles and walkers are empty slots at first, both lights off.
+    `place` and `step` take the ego's x, y, z, yaw, speed and steer, 0 where left out; anything else in `world` stays as
+    a test has set it. The other vehicles and walkers are empty slots at first, both lights off.
     """
 
     def __init__(self, route=(0, 1, 2), endless=False, ends="found-rl", training=False, **start: float):

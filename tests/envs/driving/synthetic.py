@@ -5,7 +5,8 @@ import numpy as np
 from mentorgym.envs.driving.state import CAR, WALKER, EpisodeState, WorldState, empty_episode_state, empty_world_state
 from mentorgym.envs.driving.tables import BROKEN, DRIVABLE, ROAD, SOLID, TownTables
 
-_FLOATS = "waypoint_width waypoint_speed lane_length lane_step sibling_overlap stop_line_half_width stop_sign_half_size spawn_s"
+_FLOATS = "waypoint_width waypoint_speed lane_length lane_step sibling_overlap spawn_s "
+_FLOATS += "stop_line_half_width stop_sign_half_size"
 _OTHERS = {
     **{name: ((1,), "f4") for name in _FLOATS.split()},
     **{name: ((1, 4), "f4") for name in ("waypoint_pose", "stop_line_pose", "light_phase", "stop_sign_pose")},
@@ -19,7 +20,7 @@ _OTHERS = {
 
 
 def town_tables(**fields: np.ndarray) -> TownTables:
-    """TownTables of one town with these fields; every other field holds zeros, `raster` may be given in two dimensions."""
+    """TownTables of one town with these fields; the others hold zeros, and `raster` may be given in two dimensions."""
     arrays = {name: np.zeros(*_OTHERS.get(name, ((2,), "i4"))) for name in TownTables._fields}
     if "raster" in fields:
         fields["raster_size"] = np.array([fields["raster"].shape])
@@ -57,7 +58,8 @@ def random_town(rng: np.random.Generator) -> TownTables:
     waypoints[:, :, 3] = yaw
 
     def poses(count):
-        return np.column_stack([rng.uniform(low, high, (count, 2)), rng.choice([0.0, 0.0, 3.0, 9.0], count), rng.uniform(-4, 4, count)])
+        places, heights = rng.uniform(low, high, (count, 2)), rng.choice([0.0, 0.0, 3.0, 9.0], count)
+        return np.column_stack([places, heights, rng.uniform(-4, 4, count)])
 
     return town_tables(
         raster=random_raster(rng),
@@ -87,12 +89,13 @@ def random_scene(
     world = empty_world_state(worlds, vehicles, walkers, int(tables.light_first[-1]), egos)
     episode = empty_episode_state(worlds * egos)
     low, high = tables.raster_origin[0] + 10, tables.raster_origin[0] + tables.raster_size[0, ::-1] / 5 - 10
+    world.vehicle_half_size[:] = rng.uniform([1.5, 0.6, 0.5], [4.0, 1.4, 1.0], (worlds, vehicles, 3))
+    world.walker_half_size[:] = 0.25, 0.25, 0.9
     for actor, slots, kind in (("vehicle", vehicles, CAR), ("walker", walkers, WALKER)):
-        pose, size = getattr(world, f"{actor}_pose"), getattr(world, f"{actor}_half_size")
+        pose = getattr(world, f"{actor}_pose")
         pose[:, :, :2] = rng.uniform(low, high, (worlds, slots, 2))
         pose[:, :, 2] = rng.choice([0.0, 0.0, 0.0, 5.0, -9.0], (worlds, slots))
         pose[:, :, 3] = rng.uniform(-7, 7, (worlds, slots))
-        size[:] = rng.uniform([1.5, 0.6, 0.5], [4.0, 1.4, 1.0], (worlds, slots, 3)) if kind == CAR else (0.25, 0.25, 0.9)
         getattr(world, f"{actor}_velocity")[:] = rng.uniform(-6, 6, (worlds, slots, 2))
         getattr(world, f"{actor}_kind")[:] = kind * (rng.random((worlds, slots)) < 0.9)
     world.vehicle_pose[:, :egos, 2] = 0.0

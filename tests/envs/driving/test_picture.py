@@ -35,24 +35,27 @@ TINTED = {
 
 
 class Plain:
-    """A plain of 100 x 100 m around the one ego, with four stop lines (each with its light) and four stop signs in reach."""
+    """A plain of 100 x 100 m around the one ego, with a stop line, its light and a stop sign at each of four places."""
 
     places = np.array([(20.0, -12.0), (20.0, -4.0), (20.0, 4.0), (20.0, 12.0)])
 
     def __init__(self, **fields):
         poses = np.column_stack([self.places, np.zeros((4, 2))])
-        fields = dict(
-            raster=np.zeros((500, 500)),
-            raster_origin=[(-50.0, -50.0)],
-            stop_line_first=[0, 4],
-            stop_line_pose=poses,
-            stop_line_half_width=np.full(4, 1.5),
-            stop_line_light=np.arange(4),
-            light_first=[0, 4],
-            stop_sign_first=[0, 4],
-            stop_sign_pose=poses,
-            stop_sign_half_size=np.full(4, 1.5),
-        ) | fields
+        fields = (
+            dict(
+                raster=np.zeros((500, 500)),
+                raster_origin=[(-50.0, -50.0)],
+                stop_line_first=[0, 4],
+                stop_line_pose=poses,
+                stop_line_half_width=np.full(4, 1.5),
+                stop_line_light=np.arange(4),
+                light_first=[0, 4],
+                stop_sign_first=[0, 4],
+                stop_sign_pose=poses,
+                stop_sign_half_size=np.full(4, 1.5),
+            )
+            | fields
+        )
         self.tables = town_tables(**fields)
         self.world, self.episode = empty_world_state(1, 5, 4, 4), empty_episode_state(1)
         self.memory = empty_view_memory(1, 5, 4, 4)
@@ -245,7 +248,7 @@ def test_a_target_point_behind_the_ego_and_near_counts_as_passed():
     tables, route = chain((200, FOLLOW))
     assert context(tables, route, 49.0, index=49)["target"][0] == pytest.approx(1.0)
     assert context(tables, route, 51.0, index=49)["target"][0] == pytest.approx(49.0)
-    assert context(tables, route, 70.0, index=49)["target"][0] == pytest.approx(-20.0), "too far away to have been passed"
+    assert context(tables, route, 70.0, index=49)["target"][0] == pytest.approx(-20.0), "too far to have been passed"
     assert context(tables, route, 199.5, index=199)["target"][0] == pytest.approx(-0.5), "the end stays"
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentorgym.envs.driving import rules
+from mentorgym.envs.driving.geometry import boxes_overlap
 from mentorgym.envs.driving.state import (
     CAR,
     COLLISION_MEMORY,
@@ -531,7 +532,7 @@ def test_box_overlap_against_sampling_the_boxes(offset, yaws, halves):
 
     a, b = ((0, 0), yaws[0], halves[:2]), (offset, yaws[1], halves[2:])
     values = [np.float32(v) for v in (*a[0], a[1], *a[2], *b[0], b[1], *b[2])]
-    overlap = rules.boxes_overlap(*values)
+    overlap = boxes_overlap(*values)
     if holds(points_of(*a), *b, -1e-3) or holds(points_of(*b), *a, -1e-3):
         assert overlap
     # A sampled point is at most 0.11 m from any point of its box.

@@ -27,7 +27,7 @@ OPEN_FIELD = dict(raster=np.zeros((500, 500)), raster_origin=[(-50.0, -50.0)])
 
 
 class SlowView:
-    """The masks of one ego from a list of past instants, by testing the centre of each native pixel in the town's frame."""
+    """The masks of one ego, by testing the centre of each native pixel in the town's frame."""
 
     def __init__(self, tables, world, episode, row=0):
         self.tables, self.world, self.episode, self.row = tables, world, episode, row
@@ -115,7 +115,8 @@ def field(vehicles=2, walkers=1, egos=1, **fields):
     """An empty plain of 100 x 100 m with one ego at (0, 0), looking along x, 4.8 m long and 2 m wide."""
     tables = town_tables(**OPEN_FIELD | fields)
     lights = int(tables.light_first[-1])
-    world, memory = empty_world_state(1, vehicles, walkers, lights, egos), empty_view_memory(1, vehicles, walkers, lights, egos)
+    sizes = (1, vehicles, walkers, lights, egos)
+    world, memory = empty_world_state(*sizes), empty_view_memory(*sizes)
     world.vehicle_kind[0, :egos] = CAR
     world.vehicle_half_size[:] = 2.4, 1.0, 0.8
     world.walker_half_size[:] = 0.2, 0.2, 0.9
@@ -139,8 +140,8 @@ def test_masks_agree_with_a_slow_drawing_over_500_frames():
     for seed in range(3):
         rng = np.random.default_rng(seed)
         tables = random_town(rng)
-        world, episode = random_scene(rng, tables, worlds=40, vehicles=80, walkers=80)
-        memory = empty_view_memory(40, 80, 80, 30)
+        world, episode = random_scene(rng, tables, worlds=40, vehicles=100, walkers=100)
+        memory = empty_view_memory(40, 100, 100, 30)
         history = []
         for tick in range(20):
             history.append((copy_record(world), copy_record(episode)))
@@ -325,7 +326,7 @@ def test_no_pose_draws_out_of_range(x, y, yaw, other_x, other_yaw):
         world.walker_pose[0, 0] = other_x, other_x, 0, other_yaw
     push(world, episode, memory)
     guarded = np.full((3, 15, 96, 96), 7, np.uint8)
-    draw(tables, world, episode, memory, 0, 1, np.zeros(7, np.uint8), guarded[1:2])
+    draw(tables, world, episode, memory, 0, 1, np.full(7, 255, np.uint8), guarded[1:2])
     assert (guarded[[0, 2]] == 7).all()
     planes = drawn(tables, world, episode, memory)[0]
     if not np.isfinite([x, y, yaw]).all() or max(abs(x), abs(y)) > 50 + 37:
