@@ -244,21 +244,20 @@ def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
             y, x = base_row + ((y0 - r * s - k * c) >> 16), base_column + ((x0 - r * c + k * s) >> 16)
             inside = inside and y >= 0 and y < rows and x >= 0 and x < columns
     base = start + base_row * columns + base_column
+    # Apart from the look-ups, so that the arithmetic becomes vector instructions.
+    at = np.empty(SIZE, np.int64)
     for r in range(SIZE):
-        x, y = x0 - r * c, y0 - r * s
-        line = plane[r]
+        x, y, line = x0 - r * c, y0 - r * s, plane[r]
+        for k in range(SIZE):
+            at[k] = base + ((y - k * c) >> 16) * columns + ((x + k * s) >> 16)
         if inside:
             for k in range(SIZE):
-                line[k] |= raster[np.uint64(base + (y >> 16) * columns + (x >> 16))]
-                x += s
-                y -= c
+                line[k] |= raster[np.uint64(at[k])]
         else:
             for k in range(SIZE):
-                at_row, at_column = base_row + (y >> 16), base_column + (x >> 16)
+                at_row, at_column = base_row + ((y - k * c) >> 16), base_column + ((x + k * s) >> 16)
                 if at_row >= 0 and at_row < rows and at_column >= 0 and at_column < columns:
-                    line[k] |= raster[np.uint64(start + at_row * columns + at_column)]
-                x += s
-                y -= c
+                    line[k] |= raster[np.uint64(at[k])]
 
 
 @inner

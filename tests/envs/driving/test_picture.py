@@ -19,7 +19,7 @@ from mentorgym.envs.driving.state import (
     empty_world_state,
 )
 from mentorgym.envs.driving.tables import BROKEN, ROAD, SOLID
-from mentorgym.envs.driving.view import empty_view_memory, masks, remember
+from mentorgym.envs.driving.view import draw, empty_view_memory, masks, remember
 from tests.envs.driving.synthetic import move, random_scene, random_town, town_tables
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -182,6 +182,7 @@ def test_picture_shows_at_192_pixels_what_the_masks_hold_at_96():
         walkers = (image == TINTED["walker"][3]).all(-1).reshape(96, 2, 96, 2).any((1, 3))
         hidden = (image == WHITE).all(-1).reshape(96, 2, 96, 2).any((1, 3))
         assert np.array_equal(walkers | hidden, (out[row, 10] > 0) | hidden), f"row {row}"
+    assert len(draw.signatures) == 1, "masks and pictures share one compiled kernel"
 
 
 def chain(*stretches, number=-1):
