@@ -102,16 +102,22 @@ class HighwayRun:
 
 
 def start_seconds(cache: str | None) -> float:
-    """Seconds of a fresh process that imports, makes the environment and resets it, with this cache folder or the usual one."""
+    """Seconds that a fresh process takes to the first observation, with this cache folder or the usual one."""
     surroundings = os.environ | ({"MENTORGYM_CACHE": cache} if cache else {})
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-W", "ignore", "-c", START], env=surroundings, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", START], env=surroundings, check=True, stderr=subprocess.DEVNULL
+    )
     return time.perf_counter() - start
 
 
 def driving(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a line per figure, and return them."""
-    figures: dict[str, Any] = {"version": mentorgym.__version__, "num_envs": arguments.num_envs, "repeats": arguments.repeats}
+    figures: dict[str, Any] = {
+        "version": mentorgym.__version__,
+        "num_envs": arguments.num_envs,
+        "repeats": arguments.repeats,
+    }
     say = progress_console.print
     if arguments.start:
         say("starting fresh processes ...")
@@ -139,9 +145,11 @@ def driving(arguments: argparse.Namespace) -> dict[str, Any]:
         figures["ratio"] = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
     figures["dense_cost"] = statistics.median(a / b for a, b in zip(ours, crowded, strict=True))
     figures["reset_ms"] = run.reset_ms()
-    show(f"{figures['steps_per_s']:,.0f} steps/s on one core, {arguments.num_envs} worlds, 50 vehicles, 50 walkers, masks")
+    show(f"{figures['steps_per_s']:,.0f} steps/s on one core: {arguments.num_envs} worlds, 50 vehicles, 50 walkers")
     if peer:
-        show(f"{figures['peer_steps_per_s']:,.1f} steps/s of {figures['peer']}, 50 vehicles, 96 x 96 x 4 gray, same core")
+        show(
+            f"{figures['peer_steps_per_s']:,.1f} steps/s of {figures['peer']}, 50 vehicles, 96 x 96 x 4 gray, same core"
+        )
         show(f"{figures['ratio']:.0f} times as fast (median of {arguments.repeats} alternating runs)")
     show(f"a step with 100 vehicles and 250 walkers costs {figures['dense_cost']:.2f} times as much")
     show(f"a reset takes {figures['reset_ms']:.2f} ms a world")
@@ -159,7 +167,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of stepping in each run")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env out")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else, on standard output")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
+    )
     arguments = parser.parse_args()
     run_command("speed", lambda: driving(arguments), arguments.json)
 

@@ -41,8 +41,8 @@ METRICS = {
     "episode/return": "undiscounted sum of an episode's rewards",
     "episode/length": "steps of the episode",
     "episode/end": "why it ended, or 'truncated' or 'terminated' where the environment does not say",
-    "episode/route_completion": "share of the route driven, 0 to 1",
-    "episode/driving_score": "route completion times penalty, 0 to 1",
+    "episode/completed_km": "kilometres driven along the route",
+    "episode/mean_speed": "mean speed of the episode, m/s",
     "loss/critic": "mean squared temporal-difference error, summed over the critics",
     "loss/actor": "the actor's loss",
     "loss/temperature": "the temperature's loss",
@@ -193,7 +193,7 @@ class Run:
             "episode/length": int(length),
             "episode/end": str(score["end"][env]) if "end" in score else "terminated" if terminated else "truncated",
         }
-        for name in ("route_completion", "driving_score"):
+        for name in ("completed_km", "mean_speed"):
             if name in score:
                 row[f"episode/{name}"] = round(float(score[name][env]), 4)
         self.log(step, row)

@@ -1,4 +1,4 @@
-"""Driving from bird's-eye masks: the tasks of Found-RL on an embedded world, or on any world that writes `WorldState`."""
+"""Driving from bird's-eye masks: Found-RL's tasks on the embedded world, or on any that writes `WorldState`."""
 
 from mentorgym.envs.driving.env import DrivingEnv
 from mentorgym.envs.driving.town import Town, load_town

@@ -1,7 +1,7 @@
 """Actions: what an agent says, what a car is told, and what a mentor answers.
 
-An agent's action is (acceleration, steer), both in [-1, 1]; a car's control is (throttle, steer, brake) with throttle and brake
-in [0, 1]. Steer is positive to the right. Found-RL's released code uses both orders; here each has its type.
+An agent's action is (acceleration, steer), both in [-1, 1]; a car's control is (throttle, steer, brake) with throttle
+and brake in [0, 1]. Steer is positive to the right. Found-RL's released code uses both orders; here each has its type.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Control(NamedTuple):
 
 
 def to_control(actions: np.ndarray) -> np.ndarray:
-    """Controls float32 [..., 3] = (throttle, steer, brake) of actions [..., 2] = (acceleration, steer), clipped to range."""
+    """Controls float32 [..., 3] = (throttle, steer, brake) of actions [..., 2] = (acceleration, steer), clipped."""
     actions = np.clip(np.asarray(actions, np.float32), -1.0, 1.0)
     acceleration, steer = actions[..., 0], actions[..., 1]
     return np.stack([np.maximum(acceleration, 0), steer, np.maximum(-acceleration, 0)], axis=-1).astype(np.float32)

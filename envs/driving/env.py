@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.driving.vector import DrivingVectorEnv
+from mentorgym.envs.driving.vector import STEP_INFOS, DrivingVectorEnv
 
 
 class DrivingEnv(gym.Env):
@@ -38,7 +38,7 @@ class DrivingEnv(gym.Env):
         if action.shape != (2,):
             raise ValueError(f"the action has shape {action.shape}, not (2,) = (acceleration, steer)")
         observation, reward, terminated, truncated, infos = self.vector.step(action[None])
-        info = {name: infos[name][0] for name in ("reward_terms", "route_completion")}
+        info = {name: infos[name][0] for name in STEP_INFOS}
         if "score" in infos:
             info["score"] = {name: values[0] for name, values in infos["score"].items() if not name.startswith("_")}
         return self._first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info

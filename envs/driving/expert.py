@@ -1,7 +1,8 @@
 """The rule-based driver: privileged, and a yardstick rather than a learner.
 
-It reads the records that the rules read and nothing of the embedded world's own, so it drives any world. Steering is pure pursuit
-(Coulter 1992) at the rear axle; speed is the lowest of what the curve, the light, the car ahead and crossing traffic allow.
+It reads the records that the rules read and nothing of the embedded world's own, so it drives any world. Steering is
+pure pursuit (Coulter 1992) at the rear axle; speed is the lowest of what the curve, the light, the car ahead and
+crossing traffic allow.
 """
 
 import math
@@ -166,7 +167,9 @@ def drive_by_rules(tables, world, episode, first, last, actions):
         wish = _speed_among_walkers(tables, world, b, e, path, count, wish)
         error = wish - speed
         if wish < f32(0.2) or error < f32(-0.4):
-            actions[row, 0] = max(f32(0.25) * error, f32(-1.0)) if wish > f32(0.2) else max(f32(-0.3) - f32(0.25) * speed, f32(-1.0))
+            actions[row, 0] = (
+                max(f32(0.25) * error, f32(-1.0)) if wish > f32(0.2) else max(f32(-0.3) - f32(0.25) * speed, f32(-1.0))
+            )
         else:
             # About 0.43 holds 6 m/s.
             actions[row, 0] = min(max(f32(0.3) + f32(0.02) * wish + f32(0.5) * error, f32(0.0)), f32(0.9))

@@ -2,7 +2,6 @@
 
 import math
 
-
 from mentorgym.envs.driving.kernel import f32, kernel
 
 

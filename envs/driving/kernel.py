@@ -1,8 +1,8 @@
 """The one decorator for compiled functions, and random numbers by counter.
 
-numba's own on-disk cache looks only at the file of the function it stores: after an edit of a callee in another module the
-caller would return old results. `kernel` therefore keeps the cache in a folder named after a hash of every source file of
-this package, so that any edit compiles anew.
+numba's own on-disk cache looks only at the file of the function it stores: after an edit of a callee in another module
+the caller would return old results. `kernel` therefore keeps the cache in a folder named after a hash of every source
+file of this package, so that any edit compiles anew.
 
 Nothing that feeds a state may depend on the order of threads or on re-association: no `parallel`, no `fastmath`.
 """
@@ -50,7 +50,8 @@ def kernel(function: Callable) -> Callable:
 
 
 def inner(function: Callable) -> Callable:
-    """A kernel that only kernels call: without the wrappers that unpack Python's arguments it compiles up to ten times faster."""
+    """A kernel that only kernels call: without wrappers that unpack Python's arguments it compiles up to ten times
+    faster."""
     compiled = kernel(function)
     if not numba.config.DISABLE_JIT:
         compiled.targetoptions.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)

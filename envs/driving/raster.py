@@ -1,7 +1,7 @@
 """Paints a town's raster: road, drivable area and lane markings at 5 px/m.
 
-Found-RL's masks (section 4.1; the method is Roach's, Zhang et al. 2021) draw each lane as a filled polygon with a 5 pixel
-outline and each marking as a line of one pixel.
+Found-RL's masks (section 4.1; the method is Roach's, Zhang et al. 2021) draw each lane as a filled polygon with a 5
+pixel outline and each marking as a line of one pixel.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ MARGIN = 10.0
 
 @kernel
 def _fill_strip(raster, left, right, bit):
-    """Set `bit` at every pixel whose centre lies in the strip of quadrilaterals between two polylines, in pixel units."""
+    """Set `bit` where a pixel's centre lies in the strip of quadrilaterals between two polylines, in pixel units."""
     rows, columns = raster.shape
     corner = np.empty((4, 2), np.float64)
     for i in range(left.shape[0] - 1):

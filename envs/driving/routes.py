@@ -26,7 +26,7 @@ class RouteError(ValueError):
 
 @kernel
 def plan(tables, start, goal, out, length):
-    """Append the shortest way from waypoint `start` to waypoint `goal` to `out` (int32) behind its first `length` entries.
+    """Append the shortest way from waypoint `start` to `goal` to `out` (int32) behind its first `length` entries.
 
     Both ends are included, lanes' end points are not. Returns the new length, UNREACHABLE, or TOO_LONG.
     """
@@ -93,13 +93,16 @@ def plan(tables, start, goal, out, length):
 
 @kernel
 def snap(tables, town, x, y, yaw):
-    """The waypoint nearest to (x, y) among those that point within 90 degrees of `yaw`, and its distance in m; lanes' ends left out."""
+    """The waypoint nearest to (x, y) that points within 90 degrees of `yaw`, no lane's end, and its distance in m."""
     best, nearest = -1, f32(np.inf)
     for lane in range(tables.town_lane_first[town], tables.town_lane_first[town + 1]):
         for p in range(tables.lane_first[lane], tables.lane_first[lane + 1] - 1):
             dx, dy = tables.waypoint_pose[p, 0] - x, tables.waypoint_pose[p, 1] - y
             squared = dx * dx + dy * dy
-            if squared < nearest and tables.waypoint_direction[p, 0] * np.cos(yaw) + tables.waypoint_direction[p, 1] * np.sin(yaw) > 0:
+            if (
+                squared < nearest
+                and tables.waypoint_direction[p, 0] * np.cos(yaw) + tables.waypoint_direction[p, 1] * np.sin(yaw) > 0
+            ):
                 best, nearest = p, squared
     return best, np.sqrt(nearest)
 
@@ -112,7 +115,9 @@ def plan_route(town: Town, stops: list[int]) -> np.ndarray:
         length = plan(town.tables, start, goal, out, max(length - 1, 0))
         if length == UNREACHABLE:
             x, y = town.tables.waypoint_pose[goal, :2] + town.origin
-            raise RouteError(f"no lane of {town.name} leads to ({x:.1f}, {y:.1f}) from the point before it: choose other ends")
+            raise RouteError(
+                f"no lane of {town.name} leads to ({x:.1f}, {y:.1f}) from the point before it: choose other ends"
+            )
         if length == TOO_LONG:
             raise RouteError(f"a route holds at most {ROUTE_CAPACITY} waypoints, about as many metres: split it")
     return out[:length].copy()
@@ -133,11 +138,13 @@ def find_routes(routes: str | os.PathLike) -> Path:
     for candidate in [path, *([Path(folder) / path] if folder else [])]:
         if candidate.is_file():
             return candidate
-    raise RouteError(f"there is no route file {path}; pass its path, or set MENTORGYM_ROUTES to the folder that holds it")
+    raise RouteError(
+        f"there is no route file {path}; pass its path, or set MENTORGYM_ROUTES to the folder that holds it"
+    )
 
 
 def read_routes(town: Town, path: Path) -> list[Route]:
-    """The routes of a file in CARLA's frame: a CSV of start and goal poses, or a leaderboard XML (the town's routes alone).
+    """The routes of a file in CARLA's frame: a CSV of start and goal poses, or a leaderboard XML (this town's only).
 
     Raises RouteError naming file and line or route: unreadable, missing columns, off the map, unreachable.
     """
@@ -160,7 +167,9 @@ def _stop(town: Town, x: float, y: float, yaw_degrees: float) -> int:
     map_x, map_y, yaw = from_carla(x, y, yaw_degrees)
     waypoint, distance = snap(town.tables, 0, f32(map_x - town.origin[0]), f32(map_y - town.origin[1]), f32(yaw))
     if not distance <= SNAP_DISTANCE:
-        raise RouteError(f"({x:.1f}, {y:.1f}) is off the map: no lane of {town.name} in that direction within {SNAP_DISTANCE} m")
+        raise RouteError(
+            f"({x:.1f}, {y:.1f}) is off the map: no lane of {town.name} in that direction within {SNAP_DISTANCE} m"
+        )
     return waypoint
 
 

@@ -1,11 +1,11 @@
 """The records that pass between worlds, rules and views: plain arrays, one row per world or per ego.
 
-Axes: B worlds, V vehicle slots (0 .. E-1 are the egos), W walker slots, L lights, E egos, A = B * E (row `world * E + ego`),
-K contacts, R route waypoints. Lengths are metres, times seconds, angles radians, in the town's local right-handed frame
-(`Town.origin` holds the float64 offset). Every array is C-contiguous.
+Axes: B worlds, V vehicle slots (0 .. E-1 are the egos), W walker slots, L lights, E egos, A = B * E (row `world * E +
+ego`), K contacts, R route waypoints. Lengths are metres, times seconds, angles radians, in the town's local
+right-handed frame (`Town.origin` holds the float64 offset). Every array is C-contiguous.
 
-`WorldState` is all that a world tells the rest, and only a world writes it. `EpisodeState` is the task's own memory, and only
-`rules` and what it calls write it.
+`WorldState` is all that a world tells the rest, and only a world writes it. `EpisodeState` is the task's own memory,
+and only `rules` and what it calls write it.
 """
 
 from typing import NamedTuple
@@ -91,7 +91,7 @@ class WorldState(NamedTuple):
     light_duration: np.ndarray
     """float32 [B, L]: seconds that the current phase lasts in all."""
     ego_control: np.ndarray
-    """float32 [B, E, 3]: throttle in [0, 1], steer in [-1, 1] (positive turns right, as in CARLA), brake in [0, 1], as applied."""
+    """float32 [B, E, 3]: applied throttle in [0, 1], steer in [-1, 1] (positive turns right), brake in [0, 1]."""
     ego_gear: np.ndarray
     """int8 [B, E]."""
     ego_acceleration: np.ndarray
@@ -216,7 +216,7 @@ class EpisodeState(NamedTuple):
 
 
 def empty_world_state(worlds: int, vehicles: int, walkers: int, lights: int, egos: int = 1) -> WorldState:
-    """A WorldState of zeros; `vehicles` counts the egos too. Empty axes get one unused slot, so that kernels see no size 0."""
+    """A WorldState of zeros; `vehicles` counts the egos too. Empty axes get one unused slot, for the kernels' sake."""
     b, v, w, n, e, k = worlds, max(vehicles, egos), max(walkers, 1), max(lights, 1), egos, CONTACTS
     shapes = {
         "tick": ((b,), "i4"),
@@ -258,8 +258,8 @@ _EPISODE_TYPES = {
     "event_collision event_red event_stop event_pixel end",
     "i4": "steps route_length route_index lane light red_counted stop_sign vehicle_collisions walker_collisions "
     "static_collisions other_collisions red_lights stop_signs",
-    "f4": "goal_distance lateral lateral_previous yaw_error off_route lane_distance steer_previous standing light_distance "
-    "light_remaining stop_distance vehicle_hazard walker_hazard",
+    "f4": "goal_distance lateral lateral_previous yaw_error off_route lane_distance steer_previous standing "
+    "light_distance light_remaining stop_distance vehicle_hazard walker_hazard",
     "f8": "route_total route_done off_route_driven outside_driven wrong_lane_driven speed_sum episode_return",
 }
 
@@ -279,5 +279,7 @@ def restore_record(record: NamedTuple, saved: NamedTuple) -> None:
     """Write the arrays of `saved` into those of `record`, in place. Raises ValueError when a shape differs."""
     for name, array, source in zip(record._fields, record, saved, strict=True):
         if array.shape != source.shape:
-            raise ValueError(f"the saved {name} has shape {source.shape}, this environment's {array.shape}: same ids and arguments?")
+            raise ValueError(
+                f"the saved {name} has shape {source.shape}, this environment's {array.shape}: same ids and arguments?"
+            )
         array[...] = source

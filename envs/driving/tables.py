@@ -1,7 +1,7 @@
 """The static world as flat arrays: what every kernel reads.
 
-Several towns lie one behind another in the same arrays, so that a batch may mix them: lanes, waypoints, stop lines and so on
-have one numbering throughout, and `*_first` arrays [T + 1] say where each town's share begins.
+Several towns lie one behind another in the same arrays, so that a batch may mix them: lanes, waypoints, stop lines and
+so on have one numbering throughout, and `*_first` arrays [T + 1] say where each town's share begins.
 """
 
 from typing import NamedTuple
@@ -17,8 +17,8 @@ CELL = 5.0
 """Side in metres of a cell of the waypoint grid."""
 
 ROAD, SOLID, BROKEN, DRIVABLE = 1, 2, 4, 8
-"""Raster bits: road as drawn (outlined), a marking that is not white broken, a white broken marking (never both), and the
-driving lanes' own area without the outline."""
+"""Raster bits: road as drawn (outlined), a marking that is not white broken, a white broken marking (never both), and
+the driving lanes' own area without the outline."""
 
 
 class TownTables(NamedTuple):

@@ -68,10 +68,13 @@ def nearest_name(name: object, valid: Iterable[str]) -> str:
 
 
 def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int]:
-    """Vehicles and walkers of a level's name, or of a pair given as it is. Raises ValueError for anything else or too many."""
+    """Vehicles and walkers of a level's name, or of a pair as it is. Raises ValueError for anything else or too
+    many."""
     if isinstance(traffic, str):
         if traffic not in TRAFFIC:
-            raise ValueError(f"unknown traffic {traffic!r}: {nearest_name(traffic, TRAFFIC)}, or a pair (vehicles, walkers)")
+            raise ValueError(
+                f"unknown traffic {traffic!r}: {nearest_name(traffic, TRAFFIC)}, or a pair (vehicles, walkers)"
+            )
         counts = TRAFFIC[traffic]
         name = STANDS_FOR.get(town.name, town.name)
         scale = town.lane_kilometres / TOWN01_LANE_KILOMETRES
@@ -84,9 +87,14 @@ def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int
     places = int(town.tables.spawn_first[-1])
     # Around the ego some spawn points stay free.
     if vehicles < 0 or walkers < 0 or vehicles > max(places - 4, 0):
-        raise ValueError(f"{town.name} has room for 0 to {max(places - 4, 0)} vehicles and any number of walkers, not {vehicles}, {walkers}")
+        raise ValueError(
+            f"{town.name} has room for 0 to {max(places - 4, 0)} vehicles and any number of walkers, "
+            f"not {(vehicles, walkers)}"
+        )
     if walkers and not town.tables.walkway_first[-1]:
-        raise ValueError(f"{town.name} has no pavements (lanes of type 'sidewalk') for {walkers} walkers: pass traffic=({vehicles}, 0)")
+        raise ValueError(
+            f"{town.name} has no pavements (lanes of type 'sidewalk') for walkers: pass traffic=({vehicles}, 0)"
+        )
     return vehicles, walkers
 
 

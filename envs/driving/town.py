@@ -1,7 +1,7 @@
 """Town: everything that does not move, built from OpenDRIVE text and kept on disk.
 
-`load_town` turns a map into `TownTables`: lanes as waypoints 1 m apart, their links, junction conflicts and compound paths,
-stop lines and light cycles, spawn points, walkways, a waypoint grid and the raster.
+`load_town` turns a map into `TownTables`: lanes as waypoints 1 m apart, their links, junction conflicts and compound
+paths, stop lines and light cycles, spawn points, walkways, a waypoint grid and the raster.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ TURNS = 8
 
 @dataclass(frozen=True)
 class Town:
-    """A map ready for use: `tables` in a local frame, whose point (0, 0) lies at `origin` (float64 [2], m) of the map."""
+    """A map ready for use: `tables` in a local frame, whose point (0, 0) is the map's `origin` (float64 [2], m)."""
 
     name: str
     origin: np.ndarray
@@ -74,7 +74,7 @@ def packaged_towns() -> dict[str, Path]:
 
 
 def find_map(town: str | os.PathLike) -> Path:
-    """The OpenDRIVE file of a town: one of ours, a path to an `.xodr`, or a name under `MENTORGYM_MAPS` or `CARLA_ROOT`.
+    """The OpenDRIVE file of a town: one of ours, a path to an `.xodr`, a name under `MENTORGYM_MAPS` or `CARLA_ROOT`.
 
     Raises TownError when there is none, naming what was searched.
     """
@@ -96,8 +96,8 @@ def find_map(town: str | os.PathLike) -> Path:
             return candidate
     where = ", ".join(map(str, searched)) or "no folder: neither MENTORGYM_MAPS nor CARLA_ROOT is set"
     raise TownError(
-        f"unknown town {str(town)!r}: it is none of {', '.join(ours)}, and no map of that name was found (searched {where}). "
-        "Pass the path of an .xodr file, or set MENTORGYM_MAPS to the folder of your maps."
+        f"unknown town {str(town)!r}: it is none of {', '.join(ours)}, and no map of that name was found "
+        f"(searched {where}). Pass the path of an .xodr file, or set MENTORGYM_MAPS to the folder of your maps."
     )
 
 
@@ -125,7 +125,10 @@ def load_town(town: str | os.PathLike) -> Town:
     try:
         _write_cache(built, folder)
     except OSError as error:
-        print(f"mentorgym: the map's cache could not be written ({error}); it will be read anew next time", file=sys.stderr)
+        print(
+            f"mentorgym: the map's cache could not be written ({error}); it will be read anew next time",
+            file=sys.stderr,
+        )
     return built
 
 
@@ -245,7 +248,9 @@ def build_town(network: OpenDrive) -> Town:
     shift = np.array([*origin, 0.0])
     first = np.concatenate([[0], np.cumsum([lane.steps + 1 for lane in lanes])]).astype(np.int32)
     yaw = np.concatenate([lane.yaw for lane in lanes])
-    pose = np.column_stack([np.concatenate([lane.points for lane in lanes]) - shift, np.arctan2(np.sin(yaw), np.cos(yaw))])
+    pose = np.column_stack(
+        [np.concatenate([lane.points for lane in lanes]) - shift, np.arctan2(np.sin(yaw), np.cos(yaw))]
+    )
     junction = np.array([lane.road.junction for lane in lanes], np.int32)
     storage = np.array([lane.road.junction < 0 and lane.length >= STORAGE_LENGTH for lane in lanes])
 
@@ -336,8 +341,8 @@ def _entries(lane: int, lanes: list[_Lane], predecessors: list[list[int]]) -> li
 def _lights(network, lanes, index, successors, predecessors) -> dict:
     """Lights in the order of their ids, with the stop lines they control and their share of the junction's cycle.
 
-    A light hangs on a connecting road (a reference, as CARLA's own maps have it) or on the incoming road. Either way the stop
-    line is the end of the incoming lane, because signals stand anywhere along a connecting road.
+    A light hangs on a connecting road (a reference, as CARLA's own maps have it) or on the incoming road. Either way
+    the stop line is the end of the incoming lane, because signals stand anywhere along a connecting road.
     """
     signals = {}
     for road in network.roads.values():
@@ -474,12 +479,15 @@ def _compound_paths(start: int, storage: np.ndarray, successors: list[list[int]]
 def _spawn_points(lanes: list[_Lane], storage: np.ndarray) -> list[tuple[int, float]]:
     """Points 12 m apart on the lanes where cars may wait, at least 6 m from the lane's ends."""
     return [
-        (i, float(s)) for i, lane in enumerate(lanes) if storage[i] for s in np.arange(6.0, max(lane.length - 6.0, 6.5), 12.0)
+        (i, float(s))
+        for i, lane in enumerate(lanes)
+        if storage[i]
+        for s in np.arange(6.0, max(lane.length - 6.0, 6.5), 12.0)
     ]
 
 
 def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> dict[str, np.ndarray]:
-    """Pavements as chains of points, joined where their ends meet, each with the point across the road if one may cross."""
+    """Pavements as chains of points, joined where ends meet, each with the point across the road if one may cross."""
     chains = []
     for road in sorted(network.roads.values(), key=lambda road: road.id):
         for section, part in enumerate(road.sections):

@@ -33,6 +33,9 @@ OBSERVATIONS = ("masks", "state")
 
 Reward = Callable[[WorldState, EpisodeState], np.ndarray]
 
+STEP_INFOS = ("reward_terms", "route_completion", "respawns")
+"""What the infos of every step hold."""
+
 SPAWN_ATTEMPTS = 32
 
 
@@ -44,22 +47,22 @@ def _choice(argument: str, value: object, valid: Sequence[str]) -> None:
 class DrivingVectorEnv(gym.vector.VectorEnv):
     """NoCrash driving on `num_envs` embedded worlds, Gymnasium's vector interface.
 
-    Observations (batched): `bev` uint8 [15, 96, 96], the masks of `view.masks`; `state` float32 [10], `view.state_vector`.
-    Actions: float32 [2] = (acceleration, steer) in [-1, 1]; beyond that they are clipped. A step is 0.1 s.
+    Observations (batched): `bev` uint8 [15, 96, 96], the masks of `view.masks`; `state` float32 [10], of
+    `view.state_vector`. Actions: float32 [2] = (acceleration, steer) in [-1, 1], clipped to that. A step is 0.1 s.
 
     Args:
         num_envs: worlds in the batch. World i under seed s is the single environment under seed s + i, bit for bit.
-        town: one of ours ("Suburb" to train in, "Village" never trained in), a name under `MENTORGYM_MAPS` or `CARLA_ROOT`, or
-            the path of an `.xodr` file.
-        routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or leaderboard XML), by path
-            or by name under `MENTORGYM_ROUTES`. Training never draws their pairs of start and goal lanes.
+        town: one of ours ("Suburb" to train in, "Village" never trained in), a name under `MENTORGYM_MAPS` or
+            `CARLA_ROOT`, or the path of an `.xodr` file.
+        routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or leaderboard XML),
+            by path or by name under `MENTORGYM_ROUTES`. Training never draws their pairs of start and goal lanes.
         traffic: "empty", "regular", "dense", "busy", or a pair (vehicles, walkers).
         weather: a preset's or a group's name (`tasks.WEATHERS`, `tasks.WEATHER_GROUPS`); a label in the embedded world.
-        split: "train" drives endless random routes; "test" drives the fixed routes, episode n of a world the n-th of them.
+        split: "train" drives endless random routes; "test" the fixed routes, episode n of a world the n-th of them.
         ends: "found-rl" ends at the first infraction, "leaderboard" drives on (`termination.check`).
         observation: "masks", or "state" for the state vector alone, with nothing drawn.
         reward: "found-rl", or a callable of (WorldState, EpisodeState) that returns a float [num_envs].
-        soft_reset: probability that a training episode keeps the traffic of the last one and moves only the ego (Found-RL).
+        soft_reset: probability that a training episode keeps the last one's traffic and moves only the ego (Found-RL).
         carla: reserved.
         render_mode: None or "rgb_array".
         autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
@@ -68,14 +71,19 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
 
     The arrays of an observation are overwritten by the step after the next: copy them to keep them longer.
 
-    Infos of a step: `reward_terms` float32 [5] (speed, position, rotation, action, terminal) and `route_completion`; at an
-    episode's end also `score`, the dict of `score.episode_score`.
+    Infos of a step: `reward_terms` float32 [5] (speed, position, rotation, action, terminal), `route_completion`, and
+    `respawns`, how many stuck vehicles have been moved elsewhere since the traffic appeared. At an episode's end also
+    `score`, the dict of `score.episode_score`.
 
     Raises:
         ValueError, TypeError: an argument is unknown, or does not fit the town; the message names what would.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(
         self,
@@ -100,8 +108,8 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, known)}")
         if carla is not None:
             raise ValueError(
-                f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to drive in "
-                "the embedded world"
+                f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
+                "drive in the embedded world"
             )
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}: at least one world is needed")
@@ -176,16 +184,21 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
         if mask.dtype != bool or mask.shape != (self.num_envs,):
-            raise ValueError(f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), not {mask.dtype} {mask.shape}")
+            raise ValueError(
+                f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), not {mask.dtype} {mask.shape}"
+            )
         routes = options.pop("route", None)
         if routes is not None:
             if self.split != "test":
                 raise ValueError("options['route'] picks a test route: make the environment with split='test'")
             routes = np.broadcast_to(np.asarray(routes, np.int64), (self.num_envs,))
             if not ((routes >= 0) & (routes < self.num_routes)).all():
-                raise ValueError(f"options['route']={routes.tolist()}: {self.town.name} has routes 0 to {self.num_routes - 1}")
+                raise ValueError(
+                    f"options['route']={routes.tolist()}: {self.town.name} has routes 0 to {self.num_routes - 1}"
+                )
         if options:
-            raise ValueError(f"unknown option {next(iter(options))!r}: {tasks.nearest_name(next(iter(options)), ('route', 'reset_mask'))}")
+            name = next(iter(options))
+            raise ValueError(f"unknown option {name!r}: {tasks.nearest_name(name, ('route', 'reset_mask'))}")
         self._seed_worlds(seed, mask)
         for row in np.flatnonzero(mask):
             self._start_episode(row, None if routes is None else int(routes[row]))
@@ -251,9 +264,13 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("step was called before reset: call reset first")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs, 2):
-            raise ValueError(f"actions have shape {actions.shape}, not ({self.num_envs}, 2) = (worlds, (acceleration, steer))")
+            raise ValueError(
+                f"actions have shape {actions.shape}, not ({self.num_envs}, 2) = (worlds, (acceleration, steer))"
+            )
         if np.isnan(actions).any():
-            raise ValueError(f"actions of the worlds {np.flatnonzero(np.isnan(actions).any(1)).tolist()} are NaN: check the policy")
+            raise ValueError(
+                f"actions of the worlds {np.flatnonzero(np.isnan(actions).any(1)).tolist()} are NaN: check the policy"
+            )
         episode, worlds = self._episode, self.num_envs
         active = episode.active.copy()
         self._world.tick(to_control(actions)[:, None], active)
@@ -277,6 +294,8 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             "_reward_terms": every,
             "route_completion": np.minimum(episode.route_done / np.maximum(episode.route_total, 1e-9), 1.0),
             "_route_completion": every,
+            "respawns": self._world.respawns.copy(),
+            "_respawns": every,
         }
         reward, terminated, truncated = self._rewards.copy(), self._terminated.copy(), self._truncated.copy()
         observation = self._observe(every)
@@ -285,7 +304,7 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             own = {"score": episode_score(episode, row)}
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 last = {name: array[row].copy() for name, array in observation.items()}
-                own = {name: infos[name][row] for name in ("reward_terms", "route_completion")} | own
+                own = {name: infos[name][row] for name in STEP_INFOS} | own
                 infos = self._add_info(infos, {"final_obs": last, "final_info": own}, row)
                 self._start_episode(row, None)
             else:
@@ -299,7 +318,9 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
     def _own_reward(self, state: WorldState, episode: EpisodeState) -> np.ndarray:
         reward = np.asarray(self._reward(state, episode), np.float64)
         if reward.shape != (self.num_envs,) or not np.isfinite(reward).all():
-            raise ValueError(f"the reward function must return ({self.num_envs},) finite numbers, it returned {reward!r}")
+            raise ValueError(
+                f"the reward function must return ({self.num_envs},) finite numbers, it returned {reward!r}"
+            )
         return reward
 
     def _extend_route(self, row: int) -> None:
@@ -307,7 +328,9 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         last = episode.route[row, episode.route_length[row] - 1]
         # Legs drawn at the start count from 1; a later one is told apart by the step it is drawn in.
         moment = ROUTE_CAPACITY + int(episode.steps[row])
-        more = tasks.extend_endless(self._tables, 0, self._keys[row], moment, last, self._test_pairs, self._route_buffer)
+        more = tasks.extend_endless(
+            self._tables, 0, self._keys[row], moment, last, self._test_pairs, self._route_buffer
+        )
         if more:
             rules.extend(self._tables, episode, row, self._route_buffer[:more])
 
@@ -358,7 +381,9 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         frozen = {"seeds": self._seeds, "seeded": self._seeded, "episodes": self._episodes, "keys": self._keys}
         saved = {name: array.copy() for name, array in frozen.items()}
         for name, record in self._records().items():
-            saved |= {f"{name}.{field}": array for field, array in zip(record._fields, copy_record(record), strict=True)}
+            saved |= {
+                f"{name}.{field}": array for field, array in zip(record._fields, copy_record(record), strict=True)
+            }
         return saved
 
     def set_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -62,7 +62,7 @@ class ToyRoadEnv(gym.vector.VectorEnv):
         if (ended := terminated | truncated).any():
             final = self._observe()
             for env in np.flatnonzero(ended):
-                score = {"route_completion": self.clock[env] / self.steps, "driving_score": 0.5, "end": "off the road"}
+                score = {"completed_km": 0.1, "mean_speed": self.speed[env], "end": "off the road"}
                 info = {"final_obs": {name: final[name][env].copy() for name in final}, "final_info": {"score": score}}
                 infos = self._add_info(infos, info, env)
                 self._begin(env)

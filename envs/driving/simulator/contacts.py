@@ -1,7 +1,7 @@
 """Contacts between an ego's box and other boxes.
 
-Static things do not collide in the embedded world, because the masks cannot show them. The impulse of a contact is the ego's
-mass times the closing speed, a simple measure on the scale of CARLA's collision sensor.
+Static things do not collide in the embedded world, because the masks cannot show them. The impulse of a contact is the
+ego's mass times the closing speed, a simple measure on the scale of CARLA's collision sensor.
 """
 
 import numpy as np

@@ -1,8 +1,9 @@
 """The ego: a kinematic bicycle fitted to CARLA's default car (Lincoln MKZ 2017).
 
-Steering: "Learning to drive from a world on rails" (Chen, Koltun, Krähenbühl 2021). Speed: PDM-Lite (CARLA Garage, 2024), fitted on
-straight runs in CARLA 0.9.15, in steps of 0.05 s. Two gaps of the fit are filled here: coasting, a drag of 1 % and 0.02 km/h per
-step, and the ranges between coasting, a throttle of 0.3 and full brake, by linear interpolation.
+Steering: "Learning to drive from a world on rails" (Chen, Koltun, Krähenbühl 2021). Speed: PDM-Lite (CARLA Garage,
+2024), fitted on straight runs in CARLA 0.9.15, in steps of 0.05 s. Two gaps of the fit are filled here: coasting, a
+drag of 1 % and 0.02 km/h per step, and the ranges between coasting, a throttle of 0.3 and full brake, by linear
+interpolation.
 """
 
 import math
@@ -55,7 +56,8 @@ def _braked(v):
             + v
             * (
                 f32(-0.00283832427)
-                + v * (f32(5.06587474e-5) + v * (f32(-4.90357228e-7) + v * (f32(2.44419284e-9) - v * f32(4.91381935e-12))))
+                + v
+                * (f32(5.06587474e-5) + v * (f32(-4.90357228e-7) + v * (f32(2.44419284e-9) - v * f32(4.91381935e-12))))
             )
         )
     )
@@ -83,5 +85,5 @@ def gear(speed):
 
 @kernel
 def slip(steer):
-    """Angle in rad between the car's axis and its motion; positive to the left, so of the opposite sign as the steer."""
+    """Angle in rad from the car's axis to its motion; positive to the left, so of the opposite sign as the steer."""
     return -math.atan(f32(REAR / (FRONT + REAR)) * math.tan(f32(STEER_GAIN) * steer))

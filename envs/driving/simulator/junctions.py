@@ -1,9 +1,9 @@
 """Who may enter a junction: all-or-nothing reservation of compound paths, with room behind the junction.
 
-A car at the front of a storage lane asks for its whole path to the next storage lane. It is granted when the light is green,
-no conflicting junction lane is reserved, no ego is in the way and the exit has room for it and all those already on their way
-there. A car that has waited long blocks later requests that conflict with its own. A reservation ends when the car has cleared
-the junction; until then the car is granted nothing else.
+A car at the front of a storage lane asks for its whole path to the next storage lane. It is granted when the light is
+green, no conflicting junction lane is reserved, no ego is in the way and the exit has room for it and all those
+already on their way there. A car that has waited long blocks later requests that conflict with its own. A reservation
+ends when the car has cleared the junction; until then the car is granted nothing else.
 """
 
 import numpy as np
@@ -137,7 +137,15 @@ def grant(tables, world, traffic, w, egos):
             front = world.vehicle_half_size[w, e, 0] + f32(1.0) + speed * f32(2.5)
             back = -world.vehicle_half_size[w, e, 0]
             refused = refused or _lies_across(
-                path_lane_first, path_lane, lane_junction, tables.lane_first, tables.waypoint_pose, path, pose, front, back
+                path_lane_first,
+                path_lane,
+                lane_junction,
+                tables.lane_first,
+                tables.waypoint_pose,
+                path,
+                pose,
+                front,
+                back,
             )
         if not refused:
             hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)

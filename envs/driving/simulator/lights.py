@@ -7,7 +7,7 @@ from mentorgym.envs.driving.state import LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, T
 
 @inner
 def set_lights(tables, town, key, tick, light_state, light_elapsed, light_duration):
-    """Write the lights of one world (arrays [L]) at `tick`; each junction starts somewhere in its cycle, drawn by `key`."""
+    """Write one world's lights (arrays [L]) at `tick`; each junction starts somewhere in its cycle, drawn by `key`."""
     first = tables.light_first[town]
     for i in range(tables.light_first[town + 1] - first):
         cycle, start = tables.light_phase[first + i, 0], tables.light_phase[first + i, 1]
@@ -19,4 +19,8 @@ def set_lights(tables, town, key, tick, light_state, light_elapsed, light_durati
         elif now < green + yellow:
             light_state[i], light_elapsed[i], light_duration[i] = LIGHT_YELLOW, now - green, yellow
         else:
-            light_state[i], light_elapsed[i], light_duration[i] = LIGHT_RED, now - green - yellow, cycle - green - yellow
+            light_state[i], light_elapsed[i], light_duration[i] = (
+                LIGHT_RED,
+                now - green - yellow,
+                cycle - green - yellow,
+            )

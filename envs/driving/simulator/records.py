@@ -63,4 +63,6 @@ def empty_traffic_state(worlds: int, vehicles: int, walkers: int, lanes: int, eg
         "walker_mode": ((w,), "u1"),
         "walker_aside": ((w, 2), "f4"),
     }
-    return TrafficState(**{name: np.zeros((worlds, *shapes[name][0]), shapes[name][1]) for name in TrafficState._fields})
+    return TrafficState(
+        **{name: np.zeros((worlds, *shapes[name][0]), shapes[name][1]) for name in TrafficState._fields}
+    )

@@ -1,7 +1,7 @@
 """Background vehicles: lane following with the Intelligent Driver Model (Treiber, Hennecke, Helbing 2000).
 
-A car sees the car ahead on its lane and path, cars that have just left its path for another branch, egos and walkers on or
-about to step onto its path, the end of its lane while its path is not granted, and the curves ahead.
+A car sees the car ahead on its lane and path, cars that have just left its path for another branch, egos and walkers
+on or about to step onto its path, the end of its lane while its path is not granted, and the curves ahead.
 """
 
 import numpy as np
@@ -69,12 +69,15 @@ def _idm(speed, desired, gap, ahead):
     free = (speed / max(desired, f32(0.1))) ** 4
     near = wanted / max(gap, f32(0.1))
     # Too fast for the place is slowed down comfortably; too near is braked for as hard as it takes.
-    return max(max(f32(ACCELERATION) * (f32(1.0) - free), f32(-BRAKING)) - f32(ACCELERATION) * near * near, f32(-HARDEST_BRAKING))
+    return max(
+        max(f32(ACCELERATION) * (f32(1.0) - free), f32(-BRAKING)) - f32(ACCELERATION) * near * near,
+        f32(-HARDEST_BRAKING),
+    )
 
 
 @inner
 def _gap_to_car(lane_length, way, ways, sibling_first, sibling, sibling_overlap, head, following, s, speeds, sizes, i):
-    """Gap in m to the car ahead on the way (lanes from the present one on), and its speed; (inf, 0) for none in sight."""
+    """Gap in m to the car ahead on the way (lanes from the present one on), and its speed; (inf, 0) for none."""
     half = sizes[i, 0]
     gap, ahead = f32(np.inf), f32(0.0)
     base = -s[i]
@@ -102,8 +105,10 @@ def _gap_to_car(lane_length, way, ways, sibling_first, sibling, sibling_overlap,
 
 
 @inner
-def _gap_to_obstacle(lane_first, lane_step, poses, directions, way, ways, s, half_length, half_width, obstacles, count, sight):
-    """Gap in m to the first obstacle (rows x, y, vx, vy, radius) on the way within `sight`, and its speed along the way."""
+def _gap_to_obstacle(
+    lane_first, lane_step, poses, directions, way, ways, s, half_length, half_width, obstacles, count, sight
+):
+    """Gap in m to the first obstacle (rows x, y, vx, vy, radius) on the way in `sight`, and its speed along it."""
     steps_done = np.int32(s / lane_step[way[0]]) + 1
     travelled = f32(steps_done) * lane_step[way[0]] - s
     for n in range(ways):
@@ -275,7 +280,17 @@ def drive(tables, world, traffic, w, egos):
         if holding[i] != NOTHING and steps[i] == 0 and not granted[i] and cleared:
             hold(path_lane_first, path_lane, tables.lane_junction, traffic.reserved[w], holding[i], -1)
             holding[i] = NOTHING
-        place(lane_first, lane_step, tables.waypoint_pose, tables.waypoint_direction, lane, s, speed, poses[i], velocities[i])
+        place(
+            lane_first,
+            lane_step,
+            tables.waypoint_pose,
+            tables.waypoint_direction,
+            lane,
+            s,
+            speed,
+            poses[i],
+            velocities[i],
+        )
 
 
 @inner

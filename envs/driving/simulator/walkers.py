@@ -24,7 +24,7 @@ PATIENCE = 15.0
 """Seconds that a walker waits at the kerb before walking on."""
 
 REACTION, BRAKING, MARGIN = 1.0, 3.0, 4.0
-"""A car can stop for a walker if it is farther than speed * REACTION (s) + speed^2 / (2 BRAKING (m/s2)) + MARGIN (m)."""
+"""A car can stop for a walker from speed * REACTION (s) + speed^2 / (2 BRAKING (m/s2)) + MARGIN (m) on."""
 
 
 @inner
@@ -89,7 +89,7 @@ def _write(tables, world, traffic, w, j, speed):
 
 @inner
 def _may_cross(tables, world, w, start, stop):
-    """Whether every vehicle that comes near the line of crossing could still stop, and none is about to start into it."""
+    """Whether every vehicle that comes near the line of crossing could still stop, a standing one after a start."""
     ax, ay, az = tables.walkway_point[start, 0], tables.walkway_point[start, 1], tables.walkway_point[start, 2]
     bx, by = tables.walkway_point[stop, 0], tables.walkway_point[stop, 1]
     length2 = max((bx - ax) ** 2 + (by - ay) ** 2, f32(1e-3))
@@ -105,7 +105,9 @@ def _may_cross(tables, world, w, start, stop):
         share = min(max(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length2, f32(0.0)), f32(1.0))
         dx, dy = ax + share * (bx - ax) - x, ay + share * (by - ay) - y
         distance = np.sqrt(dx * dx + dy * dy)
-        needed = speed * f32(REACTION) + speed * speed / f32(2.0 * BRAKING) + f32(MARGIN) + world.vehicle_half_size[w, i, 0]
+        needed = (
+            speed * f32(REACTION) + speed * speed / f32(2.0 * BRAKING) + f32(MARGIN) + world.vehicle_half_size[w, i, 0]
+        )
         if distance < needed:
             yaw = world.vehicle_pose[w, i, 3]
             if dx * np.cos(yaw) + dy * np.sin(yaw) > -world.vehicle_half_size[w, i, 0] - f32(1.0):

@@ -41,7 +41,8 @@ def _set_ego(world, traffic, w, e, x, y, z, yaw):
 
 @kernel
 def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, walkers):
-    """Start a world anew: egos at `poses` (float32 [E, 4]), `vehicles` cars on distinct spawn points, `walkers` on pavements."""
+    """Start a world anew: egos at `poses` (float32 [E, 4]), `vehicles` cars on distinct spawn points, `walkers` on
+    pavements."""
     egos = poses.shape[0]
     world.tick[w], world.town[w], world.weather[w] = 0, town, weather
     traffic.key[w] = key
@@ -54,7 +55,9 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
     traffic.holding[w] = -1
     for e in range(egos):
         _set_ego(world, traffic, w, e, poses[e, 0], poses[e, 1], poses[e, 2], poses[e, 3])
-    set_lights(tables, world.town[w], key, world.tick[w], world.light_state[w], world.light_elapsed[w], world.light_duration[w])
+    set_lights(
+        tables, world.town[w], key, world.tick[w], world.light_state[w], world.light_elapsed[w], world.light_duration[w]
+    )
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
     # A partial Fisher-Yates shuffle: distinct spawn points, near ones to the egos passed over.
@@ -118,7 +121,8 @@ def _drive_ego(tables, world, traffic, w, e):
 
 @kernel
 def advance(tables, world, traffic, controls, running, first, last):
-    """One tick of the worlds `first` to `last` that run (uint8 [B]); `controls` float32 [B, E, 3] as in `ego_control`."""
+    """One tick of the worlds `first` to `last` that run (uint8 [B]); `controls` float32 [B, E, 3] as in
+    `ego_control`."""
     for w in range(first, last):
         if not running[w]:
             continue
@@ -126,7 +130,13 @@ def advance(tables, world, traffic, controls, running, first, last):
         world.ego_control[w] = controls[w]
         world.tick[w] += 1
         set_lights(
-            tables, world.town[w], traffic.key[w], world.tick[w], world.light_state[w], world.light_elapsed[w], world.light_duration[w]
+            tables,
+            world.town[w],
+            traffic.key[w],
+            world.tick[w],
+            world.light_state[w],
+            world.light_elapsed[w],
+            world.light_duration[w],
         )
         list_lanes(world, traffic, w, egos)
         grant(tables, world, traffic, w, egos)
@@ -159,13 +169,21 @@ class EmbeddedWorld:
         self.state = empty_world_state(worlds, egos + vehicles, walkers, lights, egos)
         self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
 
-    def reset(self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int) -> None:
+    def reset(
+        self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int
+    ) -> None:
         """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
         populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)
 
     def tick(self, controls: np.ndarray, running: np.ndarray) -> None:
-        """Advance the running worlds by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake; `running` uint8 [B]."""
+        """Advance the running worlds by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake; `running` uint8
+        [B]."""
         advance(self.tables, self.state, self.traffic, controls, running, 0, len(running))
+
+    @property
+    def respawns(self) -> np.ndarray:
+        """int32 [B]: stuck vehicles moved elsewhere since each world was populated."""
+        return self.traffic.respawns
 
     def move_ego(self, row: int, ego: int, pose: np.ndarray) -> None:
         """Set an ego down at rest at `pose` (x, y, z, yaw) and leave everything else as it is."""

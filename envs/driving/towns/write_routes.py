@@ -1,7 +1,7 @@
 """Writes the 25 fixed NoCrash routes of our towns: `python -m mentorgym.envs.driving.towns.write_routes [--check]`.
 
-Their lengths follow those of the routes they stand for: the quartiles of NoCrash's 25 routes in CARLA's Town01 and Town02, planned
-on those maps. Starts and goals are spawn points, and no two routes share both start and goal lane.
+Their lengths follow those of the routes they stand for: the quartiles of NoCrash's 25 routes in CARLA's Town01 and
+Town02, planned on those maps. Starts and goals are spawn points, and no two routes share both start and goal lane.
 """
 
 import argparse

@@ -224,8 +224,7 @@ def street_pieces(town: Town, street: Street) -> tuple[Pose, list[Piece]]:
     """Reference line of a street, mouth to mouth: its first pose and its pieces."""
     start, end = town.nodes[street.start], town.nodes[street.end]
     points = [(start.x, start.y), *((corner.x, corner.y) for corner in street.bends), (end.x, end.y)]
-    legs = [(math.hypot(x1 - x0, y1 - y0), math.atan2(y1 - y0, x1 - x0))
-            for (x0, y0), (x1, y1) in pairwise(points)]
+    legs = [(math.hypot(x1 - x0, y1 - y0), math.atan2(y1 - y0, x1 - x0)) for (x0, y0), (x1, y1) in pairwise(points)]
     pieces: list[Piece] = []
     used = start.reach
     for ((length, heading), (_, next_heading)), corner in zip(pairwise(legs), street.bends, strict=True):
@@ -234,8 +233,10 @@ def street_pieces(town: Town, street: Street) -> tuple[Pose, list[Piece]]:
         used = tangent
     pieces.append(Piece(legs[-1][0] - used - end.reach))
     if min(piece.length for piece in pieces) <= 0:
-        raise ValueError(f"{town.name}, {street.name} from {street.start} to {street.end}: the bends overlap each "
-                         "other or a junction; choose smaller radii or move the corners apart")
+        raise ValueError(
+            f"{town.name}, {street.name} from {street.start} to {street.end}: the bends overlap each "
+            "other or a junction; choose smaller radii or move the corners apart"
+        )
     return Pose(start.x, start.y, legs[0][1]).ahead(start.reach), pieces
 
 
@@ -258,8 +259,16 @@ def element(parent: ET.Element, tag: str, **attributes: str | float) -> ET.Eleme
     return ET.SubElement(parent, tag, text)
 
 
-def add_road(root: ET.Element, road: int, name: str, junction: int, mph: int, pose: Pose, pieces: list[Piece],
-             heights: tuple[float, float]) -> ET.Element:
+def add_road(
+    root: ET.Element,
+    road: int,
+    name: str,
+    junction: int,
+    mph: int,
+    pose: Pose,
+    pieces: list[Piece],
+    heights: tuple[float, float],
+) -> ET.Element:
     """A road without lanes; its height eases from the first of `heights` to the second with level ends."""
     length = sum(piece.length for piece in pieces)
     node = element(root, "road", name=name, length=length, id=road, junction=junction)
@@ -277,8 +286,15 @@ def add_road(root: ET.Element, road: int, name: str, junction: int, mph: int, po
             element(geometry, "line")
         pose, s = piece.follow(pose), s + piece.length
     rise = heights[1] - heights[0]
-    element(element(node, "elevationProfile"), "elevation", s=0, a=heights[0], b=0, c=3 * rise / length**2,
-            d=-2 * rise / length**3)
+    element(
+        element(node, "elevationProfile"),
+        "elevation",
+        s=0,
+        a=heights[0],
+        b=0,
+        c=3 * rise / length**2,
+        d=-2 * rise / length**3,
+    )
     return node
 
 
@@ -295,12 +311,16 @@ def add_lane(side: ET.Element, lane: int, kind: str, width: float, mark: str, li
 
 def add_mark(lane: ET.Element, s: float, kind: str, color: str) -> None:
     """A road mark from `s` metres into the lane section on."""
-    element(lane, "roadMark", sOffset=s, type=kind, weight="standard", color=color, width=LINE_WIDTH,
-            laneChange="none")
+    element(lane, "roadMark", sOffset=s, type=kind, weight="standard", color=color, width=LINE_WIDTH, laneChange="none")
 
 
-def add_lanes(road: ET.Element, lanes: dict[str, float], centre: list[tuple[float, str, str]], edges: tuple[str, ...],
-              links: tuple[int, int] | None = None) -> None:
+def add_lanes(
+    road: ET.Element,
+    lanes: dict[str, float],
+    centre: list[tuple[float, str, str]],
+    edges: tuple[str, ...],
+    links: tuple[int, int] | None = None,
+) -> None:
     """One lane section, on both sides unless there are `links`, which belong to one-way connecting roads.
 
     `centre` holds the marks of lane 0 as (s, type, colour); `edges` the outer marks of as many lanes as the road has on
@@ -326,20 +346,37 @@ def centre_marks(street: Street, length: float) -> list[tuple[float, str, str]]:
         return [(0.0, "broken", "white")]
     if street.centre == "double" or length < 3 * SOLID_NEAR_JUNCTION:
         return [(0.0, "solid solid", "yellow")]
-    return [(0.0, "solid solid", "yellow"), (SOLID_NEAR_JUNCTION, "broken", "yellow"),
-            (length - SOLID_NEAR_JUNCTION, "solid solid", "yellow")]
+    return [
+        (0.0, "solid solid", "yellow"),
+        (SOLID_NEAR_JUNCTION, "broken", "yellow"),
+        (length - SOLID_NEAR_JUNCTION, "solid solid", "yellow"),
+    ]
 
 
 def add_light(signals: ET.Element, signal: int, arm: Arm, lanes: dict[str, float]) -> None:
     """The traffic light that the drivers entering at `arm` obey, on their right."""
     at_end = arm.contact == "end"
     light = element(
-        signals, "signal", name=f"Light {signal}", id=signal,
+        signals,
+        "signal",
+        name=f"Light {signal}",
+        id=signal,
         s=arm.length - STOP_SETBACK if at_end else STOP_SETBACK,
         t=arm.side_in * (lanes["driving"] + lanes["shoulder"] + KERB_TO_POST),
         # CARLA puts the foot of the whole post at zOffset, and turns it by hOffset alone, whatever its orientation.
-        zOffset=0, hOffset=0 if at_end else math.pi, roll=0, pitch=0, orientation="+" if at_end else "-", dynamic="yes",
-        country="OpenDRIVE", type="1000001", subtype="-1", value=-1, text="", height=1.0, width=0.4,
+        zOffset=0,
+        hOffset=0 if at_end else math.pi,
+        roll=0,
+        pitch=0,
+        orientation="+" if at_end else "-",
+        dynamic="yes",
+        country="OpenDRIVE",
+        type="1000001",
+        subtype="-1",
+        value=-1,
+        text="",
+        height=1.0,
+        width=0.4,
     )
     element(light, "validity", fromLane=arm.side_in, toLane=arm.side_in)
 
@@ -348,9 +385,18 @@ def town_xml(town: Town) -> bytes:
     """The OpenDRIVE file of a town."""
     root = ET.Element("OpenDRIVE")
     corners = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
-    header = element(root, "header", revMajor=1, revMinor=4, name=town.name, version="1",
-                     north=max(corner.y for corner in corners), south=min(corner.y for corner in corners),
-                     east=max(corner.x for corner in corners), west=min(corner.x for corner in corners))
+    header = element(
+        root,
+        "header",
+        revMajor=1,
+        revMinor=4,
+        name=town.name,
+        version="1",
+        north=max(corner.y for corner in corners),
+        south=min(corner.y for corner in corners),
+        east=max(corner.x for corner in corners),
+        west=min(corner.x for corner in corners),
+    )
     element(header, "geoReference").text = GEOREFERENCE
 
     junctions = {node: JUNCTION_ID + index for index, node in enumerate(town.nodes)}
@@ -381,15 +427,28 @@ def town_xml(town: Town) -> bytes:
         for index, origin in enumerate(around):
             for turn in range(1, len(around)):
                 target = around[(index + turn) % len(around)]
-                road = add_road(root, connecting_id, name, junctions[name], min(origin.street.mph, target.street.mph),
-                                origin.mouth.reverse(), connection_pieces(origin, target, node.reach),
-                                (node.z, node.z))
+                road = add_road(
+                    root,
+                    connecting_id,
+                    name,
+                    junctions[name],
+                    min(origin.street.mph, target.street.mph),
+                    origin.mouth.reverse(),
+                    connection_pieces(origin, target, node.reach),
+                    (node.z, node.z),
+                )
                 element(road[0], "predecessor", elementType="road", elementId=origin.road, contactPoint=origin.contact)
                 element(road[0], "successor", elementType="road", elementId=target.road, contactPoint=target.contact)
                 edges = ("solid", "curb", "none") if turn == 1 else ("none",)
                 add_lanes(road, town.lanes, [(0.0, "none", "white")], edges, (origin.side_in, -target.side_in))
-                connection = element(junction, "connection", id=len(junction), incomingRoad=origin.road,
-                                     connectingRoad=connecting_id, contactPoint="start")
+                connection = element(
+                    junction,
+                    "connection",
+                    id=len(junction),
+                    incomingRoad=origin.road,
+                    connectingRoad=connecting_id,
+                    contactPoint="start",
+                )
                 for lane in range(1, len(edges) + 1):
                     element(connection, "laneLink", **{"from": origin.side_in * lane, "to": -lane})
                 connecting_id += 1

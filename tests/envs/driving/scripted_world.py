@@ -20,6 +20,7 @@ class ScriptedWorld:
         self.frames = frames
         self.shown = 0
         self.state: WorldState = empty_world_state(worlds, vehicles, walkers, lights)
+        self.respawns = np.zeros(worlds, np.int32)
 
     def reset(self, rows: np.ndarray | slice, *_: object) -> None:
         """Show the next frame in these worlds alone."""
