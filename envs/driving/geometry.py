@@ -4,6 +4,9 @@ import math
 
 from mentorgym.envs.driving.kernel import f32, kernel
 
+WALKER_SCALE, SMALLEST_HALF_SIZE = f32(2.0), f32(0.8)
+"""Walkers are drawn, and hit, at twice their size, and every box with half extents of at least 0.8 m (Found-RL)."""
+
 
 @kernel
 def wrap_angle(angle):

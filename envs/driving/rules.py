@@ -14,7 +14,13 @@ import math
 
 import numpy as np
 
-from mentorgym.envs.driving.geometry import boxes_overlap, offset_in_frame, wrap_angle
+from mentorgym.envs.driving.geometry import (
+    SMALLEST_HALF_SIZE,
+    WALKER_SCALE,
+    boxes_overlap,
+    offset_in_frame,
+    wrap_angle,
+)
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.state import (
     COLLISION_MEMORY,
@@ -67,10 +73,6 @@ IMPULSE = f32(400.0)
 SAME_ACTOR_TICKS = 50
 SAME_PLACE = f32(3.0)
 FORGET_PLACE = f32(5.0)
-
-WALKER_SCALE = f32(2.0)
-WALKER_FLOOR = f32(0.8)
-"""Walkers are drawn, and hit, at twice their size and with half extents of at least 0.8 m (Found-RL's masks)."""
 
 
 @inner
@@ -425,7 +427,7 @@ def count_collisions(world, episode, first_row, last_row):
 
 @inner
 def find_pixel_collisions(world, episode, first_row, last_row):
-    """Whether the ego's box overlaps a walker's enlarged box (see WALKER_SCALE, WALKER_FLOOR).
+    """Whether the ego's box overlaps a walker's enlarged box (see WALKER_SCALE, SMALLEST_HALF_SIZE).
 
     Deviation from Found-RL, which intersects the two masks of the bird's-eye view: the rotated boxes themselves are
     intersected, so that the rule holds without drawing and to less than a pixel.
@@ -442,8 +444,8 @@ def find_pixel_collisions(world, episode, first_row, last_row):
             if world.walker_kind[b, w] == EMPTY or not same_level(world.walker_pose[b, w, 2] - z):
                 continue
             wx, wy, _, walker_yaw = world.walker_pose[b, w]
-            half_length = max(WALKER_SCALE * world.walker_half_size[b, w, 0], WALKER_FLOOR)
-            half_width = max(WALKER_SCALE * world.walker_half_size[b, w, 1], WALKER_FLOOR)
+            half_length = max(WALKER_SCALE * world.walker_half_size[b, w, 0], SMALLEST_HALF_SIZE)
+            half_width = max(WALKER_SCALE * world.walker_half_size[b, w, 1], SMALLEST_HALF_SIZE)
             reach = length + width + half_length + half_width
             if abs(wx - x) < reach and abs(wy - y) < reach:
                 if boxes_overlap(x, y, yaw, length, width, wx, wy, walker_yaw, half_length, half_width):

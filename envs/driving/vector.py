@@ -351,7 +351,7 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         state, episode, memory = self._world.state, self._episode, self._memory
         spans = [(0, self.num_envs)] if mask.all() else [(row, row + 1) for row in np.flatnonzero(mask)]
         for first, last in spans:
-            view.state_vector(self._tables, state, episode, first, last, observation["state"])
+            view.state_vector(state, episode, first, last, observation["state"])
             if self.observation == "masks":
                 view.masks(self._tables, state, episode, memory, first, last, observation["bev"])
 

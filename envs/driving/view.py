@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mentorgym.envs.driving.geometry import SMALLEST_HALF_SIZE, WALKER_SCALE
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 from mentorgym.envs.driving.tables import BROKEN, PIXELS_PER_METRE, ROAD, SOLID, TownTables
@@ -37,9 +38,6 @@ ROUTE_RADIUS = 8.0
 LIGHT_RADIUS = 3.0
 """Half the thickness of the route and of a stop line, in native pixels."""
 
-WALKER_SCALE = 2.0
-SMALLEST_HALF_SIZE = 0.8
-"""Walkers are drawn enlarged, and no actor's half extent below 0.8 m, so that they are seen at all."""
 
 HEIGHT = 8.0
 """Metres above or below the ego from which nothing is drawn."""
@@ -278,8 +276,8 @@ def draw_actors(eye, poses, kinds, half_sizes, skip, scale, plane, shift, value)
     """Draw the boxes of all actors of a kind at one instant, except the one in slot `skip`."""
     for i in range(poses.shape[0]):
         row, column = to_window(eye, poses[i, 0], poses[i, 1])
-        half_length = f32(PIXELS_PER_METRE) * max(half_sizes[i, 0] * scale, f32(SMALLEST_HALF_SIZE))
-        half_width = f32(PIXELS_PER_METRE) * max(half_sizes[i, 1] * scale, f32(SMALLEST_HALF_SIZE))
+        half_length = f32(PIXELS_PER_METRE) * max(half_sizes[i, 0] * scale, SMALLEST_HALF_SIZE)
+        half_width = f32(PIXELS_PER_METRE) * max(half_sizes[i, 1] * scale, SMALLEST_HALF_SIZE)
         if not in_window(row, column, half_length + half_width):
             continue
         if kinds[i] == EMPTY or i == skip or abs(poses[i, 2] - eye[2]) >= f32(HEIGHT):
@@ -316,8 +314,8 @@ def draw_lights(eye, poses, half_widths, lights, first_light, states, plane, shi
 @inner
 def mark_ego(plane, half_size):
     """Put EGO in the place of road and route in the ego's own box (`half_size` in m, from WorldState)."""
-    half_length = f32(PIXELS_PER_METRE) * max(half_size[0], f32(SMALLEST_HALF_SIZE))
-    half_width = f32(PIXELS_PER_METRE) * max(half_size[1], f32(SMALLEST_HALF_SIZE))
+    half_length = f32(PIXELS_PER_METRE) * max(half_size[0], SMALLEST_HALF_SIZE)
+    half_width = f32(PIXELS_PER_METRE) * max(half_size[1], SMALLEST_HALF_SIZE)
     for r in range(SIZE):
         if abs(f32(r + 0.5 - EGO_ROW)) <= half_length:
             for k in range(SIZE):
@@ -391,7 +389,7 @@ def draw(tables, world, episode, memory, first, last, paint, out):
                 frame = (memory.newest[b] - min(AGES[i], max(memory.frames[b] - 1, 0))) % FRAMES
                 poses, kinds = memory.vehicle_pose[b, frame], memory.vehicle_kind[b, frame]
                 draw_actors(eye, poses, kinds, vehicle_sizes, ego, f32(1.0), planes[3 + i], shift, paint[VEHICLE])
-                poses, kinds, scale = memory.walker_pose[b, frame], memory.walker_kind[b, frame], f32(WALKER_SCALE)
+                poses, kinds, scale = memory.walker_pose[b, frame], memory.walker_kind[b, frame], WALKER_SCALE
                 draw_actors(eye, poses, kinds, walker_sizes, -1, scale, planes[7 + i], shift, paint[PEDESTRIAN])
                 draw_lights(
                     eye,
@@ -444,7 +442,7 @@ def masks(
 
 
 @kernel
-def state_vector(tables, world, episode, first, last, out):
+def state_vector(world, episode, first, last, out):
     """Write the state of every ego of worlds `first:last` into its row of `out`, float32 [A, 10].
 
     | entry | meaning |

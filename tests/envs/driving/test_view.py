@@ -343,7 +343,7 @@ def test_state_vector_holds_control_gear_velocity_light_and_stop_sign():
     world.vehicle_pose[0, 0, 3] = np.pi / 2
     world.vehicle_velocity[0, 0] = 1.0, 5.0
     episode.light_remaining[:], episode.stop_distance[:] = -1, np.inf
-    state_vector(tables, world, episode, 0, 1, out)
+    state_vector(world, episode, 0, 1, out)
     assert out[0] == pytest.approx([0.5, -0.25, 0.125, 0.6, 5.0, 1.0, 0, -1, -1, 0], abs=1e-6)
 
 
@@ -362,7 +362,7 @@ def test_state_vector_of_a_light(state, distance, light, ratio):
     tables, world, episode, _ = field()
     out = np.zeros((1, 10), np.float32)
     episode.light_seen[:], episode.light_distance[:], episode.light_remaining[:] = state, distance, 0.25
-    state_vector(tables, world, episode, 0, 1, out)
+    state_vector(world, episode, 0, 1, out)
     assert out[0, 6:9] == pytest.approx([light, ratio, 0.25])
 
 
@@ -373,7 +373,7 @@ def test_state_vector_of_a_stop_sign(sign, complied, distance, flag):
     tables, world, episode, _ = field()
     out = np.zeros((1, 10), np.float32)
     episode.stop_sign[:], episode.stop_complied[:], episode.stop_distance[:] = sign, complied, distance
-    state_vector(tables, world, episode, 0, 1, out)
+    state_vector(world, episode, 0, 1, out)
     assert out[0, 9] == flag
 
 
@@ -384,5 +384,5 @@ def test_state_vector_keeps_the_speed_and_turns_it_into_the_ego_frame(yaw, forwa
     world.vehicle_pose[0, 0, 3] = yaw
     c, s = np.cos(yaw), np.sin(yaw)
     world.vehicle_velocity[0, 0] = forward * c + right * s, forward * s - right * c
-    state_vector(tables, world, episode, 0, 1, out)
+    state_vector(world, episode, 0, 1, out)
     assert out[0, 4:6] == pytest.approx([forward, right], abs=1e-4)
