@@ -123,6 +123,7 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             raise ValueError(f"soft_reset={soft_reset}: a probability is between 0 and 1")
         if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
             raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
+        announce_compilation()
         self.num_envs = num_envs
         self.town = load_town(town)
         self.routes: list[Route] | None = (
@@ -139,7 +140,6 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         self._reward = reward if callable(reward) else REWARDS[reward]
         self._reward_is_ours = not callable(reward)
 
-        announce_compilation()
         self._test_pairs = tasks.lane_pairs(self.routes, self.town)
         self._tables = self.town.tables
         self._world = self._make_world()
