@@ -54,8 +54,8 @@ METRICS = {
 }
 """Every key that may stand in `metrics.jsonl`, and its meaning."""
 
-NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads")
-"""Flags that say where or how fast a run goes and leave what it computes alone; the seed is in the folder's name."""
+NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every")
+"""Flags that leave alone what a run computes; the seed has its own place in the folder's name."""
 
 
 def start_torch(seed: int, threads: int) -> None:

@@ -273,13 +273,3 @@ def empty_episode_state(rows: int) -> EpisodeState:
 def copy_record(record: NamedTuple) -> NamedTuple:
     """An independent copy of a record's arrays."""
     return type(record)(*(array.copy() for array in record))
-
-
-def restore_record(record: NamedTuple, saved: NamedTuple) -> None:
-    """Write the arrays of `saved` into those of `record`, in place. Raises ValueError when a shape differs."""
-    for name, array, source in zip(record._fields, record, saved, strict=True):
-        if array.shape != source.shape:
-            raise ValueError(
-                f"the saved {name} has shape {source.shape}, this environment's {array.shape}: same ids and arguments?"
-            )
-        array[...] = source

@@ -63,7 +63,7 @@ ENDLESS_LENGTH = 1000
 def nearest_name(name: object, valid: Iterable[str]) -> str:
     """A hint for an error message: the nearest valid name, and all of them."""
     valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name), [each for each in valid if isinstance(each, str)], n=1, cutoff=0.4)
     return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
@@ -146,7 +146,7 @@ def extend_endless(tables, town, key, moment, last, test_pairs, out):
         if not allowed:
             continue
         goal = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
-        length = plan(tables, last, goal, out, 0)
+        length = plan(tables, np.int64(last), goal, out, 0)
         if length > 1:
             for p in range(length - 1):
                 out[p] = out[p + 1]

@@ -21,9 +21,7 @@ from mentorgym.envs.driving.state import (
     ROUTE_CAPACITY,
     EpisodeState,
     WorldState,
-    copy_record,
     empty_episode_state,
-    restore_record,
 )
 from mentorgym.envs.driving.town import load_town
 
@@ -103,7 +101,7 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         **unknown: object,
     ):
         if unknown:
-            known = (*DrivingVectorEnv.__init__.__annotations__,)
+            known = [argument for argument in DrivingVectorEnv.__init__.__annotations__ if argument != "unknown"]
             name = next(iter(unknown))
             raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, known)}")
         if carla is not None:
@@ -191,7 +189,12 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         if routes is not None:
             if self.split != "test":
                 raise ValueError("options['route'] picks a test route: make the environment with split='test'")
-            routes = np.broadcast_to(np.asarray(routes, np.int64), (self.num_envs,))
+            routes = np.asarray(routes)
+            if routes.dtype.kind not in "iu" or routes.shape not in ((), (self.num_envs,)):
+                raise ValueError(
+                    f"options['route']={routes.tolist()!r} must be a whole number, or {self.num_envs} of them"
+                )
+            routes = np.broadcast_to(routes, (self.num_envs,))
             if not ((routes >= 0) & (routes < self.num_routes)).all():
                 raise ValueError(
                     f"options['route']={routes.tolist()}: {self.town.name} has routes 0 to {self.num_routes - 1}"
@@ -373,26 +376,32 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         """The picture of each world with render_mode="rgb_array", else None."""
         return tuple(self.picture(row) for row in range(self.num_envs)) if self.render_mode == "rgb_array" else None
 
-    def _records(self) -> dict[str, Any]:
-        return {"episode": self._episode, "memory": self._memory, **self._world.records()}
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Everything that the batch's future depends on, by name, not copied."""
+        arrays = {"seeds": self._seeds, "seeded": self._seeded, "episodes": self._episodes, "keys": self._keys}
+        records = {"episode": self._episode, "memory": self._memory, **self._world.records()}
+        for name, record in records.items():
+            arrays |= {f"{name}.{field}": array for field, array in record._asdict().items()}
+        return arrays
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Everything that the batch's future depends on, as independent arrays by name."""
-        frozen = {"seeds": self._seeds, "seeded": self._seeded, "episodes": self._episodes, "keys": self._keys}
-        saved = {name: array.copy() for name, array in frozen.items()}
-        for name, record in self._records().items():
-            saved |= {
-                f"{name}.{field}": array for field, array in zip(record._fields, copy_record(record), strict=True)
-            }
-        return saved
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Go back to a state of `get_state`; returns its observation. Raises ValueError when it is of another batch."""
-        try:
-            for name, record in self._records().items():
-                restore_record(record, type(record)(*(state[f"{name}.{field}"] for field in record._fields)))
-            for name in ("seeds", "seeded", "episodes", "keys"):
-                getattr(self, f"_{name}")[...] = state[name]
-        except KeyError as error:
-            raise ValueError(f"the saved state lacks {error}: was it made by get_state of this version?") from error
+        """Go back to a state of `get_state`; returns its observation.
+
+        Raises ValueError, and changes nothing, when the state is of another batch.
+        """
+        arrays = self._arrays()
+        for name, array in arrays.items():
+            if name not in state:
+                raise ValueError(f"the saved state lacks {name!r}: was it made by get_state of this version?")
+            if np.shape(state[name]) != array.shape:
+                raise ValueError(
+                    f"the saved {name} has shape {np.shape(state[name])}, this environment's {array.shape}: same ids "
+                    "and arguments?"
+                )
+        for name, array in arrays.items():
+            array[...] = state[name]
         return self._observe(np.ones(self.num_envs, bool))

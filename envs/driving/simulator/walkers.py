@@ -6,6 +6,7 @@ from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
 from mentorgym.envs.driving.simulator.records import (
     CROSSING,
     FIRST_WALKER_ID,
+    NOTHING,
     STREAM_WALKER,
     STREAM_WALKER_TURN,
     WAITING,
@@ -49,13 +50,13 @@ def place_walker(tables, world, traffic, w, j):
     points = tables.walkway_first[town + 1] - first
     at = first
     for attempt in range(10):
-        at = first + np.int32(draw(key, STREAM_WALKER, j, 16 * attempt) % np.uint64(points))
+        at = np.int32(first + np.int32(draw(key, STREAM_WALKER, j, 16 * attempt) % np.uint64(points)))
         dx = tables.walkway_point[at, 0] - world.vehicle_pose[w, 0, 0]
         dy = tables.walkway_point[at, 1] - world.vehicle_pose[w, 0, 1]
         if dx * dx + dy * dy > f32(100.0):
             break
     traffic.walker_from[w, j] = at
-    traffic.walker_to[w, j] = _turn(tables, -1, at, draw(key, STREAM_WALKER, j, 1) & np.uint64(1))
+    traffic.walker_to[w, j] = _turn(tables, NOTHING, at, draw(key, STREAM_WALKER, j, 1) & np.uint64(1) != 0)
     traffic.walker_along[w, j] = f32(0.0)
     # CARLA's walkers: up to 1 + U(0, 1) m/s.
     traffic.walker_speed[w, j] = f32(1.0) + uniform(key, STREAM_WALKER, j, 2)
@@ -163,7 +164,8 @@ def walk(tables, world, traffic, w):
             traffic.walker_along[w, j] -= length
             traffic.walker_from[w, j] = at
             choice = draw(key, STREAM_WALKER_TURN, j, 2 * tick)
-            traffic.walker_to[w, j] = _turn(tables, -1 if crossed else came, at, crossed and choice & np.uint64(1) != 0)
+            previous, swap = NOTHING if crossed else came, crossed and choice & np.uint64(1) != 0
+            traffic.walker_to[w, j] = _turn(tables, previous, at, swap)
             traffic.walker_mode[w, j] = WALKING
             wants = uniform(key, STREAM_WALKER_TURN, j, 2 * tick + 1) < f32(CROSSING_SHARE)
             if wants and not crossed and tables.walkway_opposite[at] >= 0:
