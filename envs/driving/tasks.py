@@ -51,6 +51,9 @@ STANDS_FOR = {"Suburb": "Town01", "Village": "Town02"}
 TOWN01_LANE_KILOMETRES = 5.0
 """Towns without counts of their own get Town01's, scaled by lane kilometres."""
 
+KEPT_FREE = 8
+"""Spawn points that no vehicle may take because the ego is near: more than lie within 12 m of any place."""
+
 STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT = 101, 102, 103, 104
 
 FIRST_TARGET = 6
@@ -84,12 +87,10 @@ def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int
             vehicles, walkers = (int(count) for count in traffic)
         except (TypeError, ValueError) as error:
             raise ValueError(f"traffic={traffic!r} is neither a level's name nor a pair (vehicles, walkers)") from error
-    places = int(town.tables.spawn_first[-1])
-    # Around the ego some spawn points stay free.
-    if vehicles < 0 or walkers < 0 or vehicles > max(places - 4, 0):
+    room = max(int(town.tables.spawn_first[-1]) - KEPT_FREE, 0)
+    if not (0 <= vehicles <= room and walkers >= 0):
         raise ValueError(
-            f"{town.name} has room for 0 to {max(places - 4, 0)} vehicles and any number of walkers, "
-            f"not {(vehicles, walkers)}"
+            f"{town.name} has room for 0 to {room} vehicles and any number of walkers, not {(vehicles, walkers)}"
         )
     if walkers and not town.tables.walkway_first[-1]:
         raise ValueError(

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def load_town(town: str | os.PathLike) -> Town:
     folder = cache_folder() / "towns" / f"{path.stem}-{digest.hexdigest()[:16]}"
     try:
         return _read_cache(path.stem, folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         pass
     print(f"mentorgym: reading the map of {path.stem}, once ...", file=sys.stderr, flush=True)
     try:
@@ -133,7 +134,8 @@ def load_town(town: str | os.PathLike) -> Town:
 
 
 def _read_cache(name: str, folder: Path) -> Town:
-    with np.load(folder / "tables.npz") as arrays:
+    # numpy leaves a file that is no archive open, unless it was opened by its caller.
+    with (folder / "tables.npz").open("rb") as file, np.load(file) as arrays:
         fields = {field: arrays[field] for field in TownTables._fields if field != "raster"}
         origin = arrays["origin"]
     # Copy-on-write, so that all processes share the pages and kernels still see a writable array (one signature).

@@ -51,6 +51,10 @@ class Recorder:
         self.world.tick(*arguments)
         self._keep()
 
+    @property
+    def respawns(self) -> np.ndarray:
+        return self.world.respawns
+
     def _keep(self) -> None:
         self.frames.append(copy_record(self.world.state)._asdict())
 
