@@ -190,6 +190,7 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
         "run": training and training.folder.resolve().name,
         "training_seed": training and training.seed,
         "training_steps": training and training.steps,
+        "training_args": training and {name: value for name, value in training.args.items() if name != "runs"},
         "weights": training and training.weights,
         "command": command,
         **describe_start(),

@@ -4,8 +4,8 @@ Fields of a row (schema 1):
 
 - `schema`, `backend` ("embedded"), `env`: the environment and what ran it
 - `driver`: its name on the table
-- `run`, `training_seed`, `training_steps`, `weights`: an agent's run folder by name, its training, and the first 12
-  digits of its weights' SHA-256; all null for a driver that was not trained
+- `run`, `training_seed`, `training_steps`, `training_args`, `weights`: an agent's run folder by name, its training with
+  all its flags but `runs`, and the first 12 digits of its weights' SHA-256; all null for a driver that was not trained
 - `town`, `seen` (whether the driver may have trained there), `traffic`, `weather`, `route`, `seed`: the episode
 - `score`: what the environment reports at the episode's end
 - `command`, `time` (UTC, ISO 8601), `commit` and whether the checkout was `dirty` (both null outside one),
@@ -31,6 +31,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "run": (str, type(None)),
     "training_seed": (int, type(None)),
     "training_steps": (int, type(None)),
+    "training_args": (dict, type(None)),
     "weights": (str, type(None)),
     "town": (str,),
     "seen": (bool,),

@@ -282,11 +282,12 @@ def describe_start() -> dict[str, Any]:
     """When, from which commit, with which versions and on what hardware a process starts."""
     versions = {module.__name__: module.__version__ for module in (mentorgym, gym, np, torch)}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    system = f"{platform.system()} {platform.machine()}"
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **git_commit(),
         "versions": {"python": platform.python_version(), **versions},
-        "hardware": {"platform": platform.platform(), "cpu": cpu_name(), "cores": os.cpu_count(), "gpu": gpu},
+        "hardware": {"system": system, "cpu": cpu_name(), "cores": os.cpu_count(), "gpu": gpu},
     }
 
 

@@ -28,6 +28,7 @@ def rows(fake_drive) -> list[dict]:
             "run": f"agent__seed{seed}",
             "training_seed": seed,
             "training_steps": 1000,
+            "training_args": {"seed": 1},
             "weights": "0" * 12,
         }
         | {"score": row["score"] | {"driving_score": score}}

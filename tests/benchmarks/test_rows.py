@@ -14,6 +14,7 @@ ROW = {
     "run": None,
     "training_seed": None,
     "training_steps": None,
+    "training_args": None,
     "weights": None,
     "town": "Suburb",
     "seen": True,
