@@ -15,6 +15,9 @@ class DrivingEnv(gym.Env):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(self, **arguments: Any):
+        for name in ("num_envs", "autoreset_mode"):
+            if name in arguments:
+                raise TypeError(f"{name} belongs to a batch: make one with gym.make_vec, or leave it out")
         self.vector = DrivingVectorEnv(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space

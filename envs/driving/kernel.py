@@ -59,9 +59,8 @@ def inner(function: Callable) -> Callable:
 
 
 def announce_compilation() -> None:
-    """Say on standard error, once per process, that the first start compiles, when it does."""
-    if not _KERNEL_FOLDER.exists() and not numba.config.DISABLE_JIT:
-        _KERNEL_FOLDER.mkdir(parents=True, exist_ok=True)
+    """Say on standard error that the kernels will be compiled, when none of them has been."""
+    if not numba.config.DISABLE_JIT and not any(_KERNEL_FOLDER.rglob("*.nbi")):
         print("mentorgym: compiling the driving kernels, once (up to a minute) ...", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,7 @@
 """Tasks: how much traffic, which weather, and which route, drawn in training and fixed in tests."""
 
 import difflib
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -84,9 +85,9 @@ def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int
         vehicles, walkers = counts.get(name) or (round(count * scale) for count in counts["Town01"])
     else:
         try:
-            vehicles, walkers = (int(count) for count in traffic)
+            vehicles, walkers = (operator.index(count) for count in traffic)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"traffic={traffic!r} is neither a level's name nor a pair (vehicles, walkers)") from error
+            raise ValueError(f"traffic={traffic!r} is neither a level's name nor a pair of whole numbers (vehicles, walkers)") from error
     room = max(int(town.tables.spawn_first[-1]) - KEPT_FREE, 0)
     if not (0 <= vehicles <= room and walkers >= 0):
         raise ValueError(
