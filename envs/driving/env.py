@@ -32,15 +32,16 @@ class DrivingEnv(gym.Env):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start the next episode; `options={"route": k}` picks a test route."""
         super().reset(seed=seed)
+        if options and "reset_mask" in options:
+            raise ValueError("options['reset_mask'] belongs to a batch: make one with gym.make_vec, or leave it out")
         observation, info = self.vector.reset(seed=seed, options=options)
         return self._first(observation), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Drive 0.1 s. Action float [2] = (acceleration, steer); NaN is refused."""
-        action = np.asarray(action)
-        if action.shape != (2,):
-            raise ValueError(f"the action has shape {action.shape}, not (2,) = (acceleration, steer)")
-        observation, reward, terminated, truncated, infos = self.vector.step(action[None])
+        if np.shape(action) != (2,):
+            raise ValueError(f"the action has shape {np.shape(action)}, not (2,) = (acceleration, steer)")
+        observation, reward, terminated, truncated, infos = self.vector.step(np.asarray(action)[None])
         info = {name: infos[name][0] for name in STEP_INFOS}
         if "score" in infos:
             info["score"] = {name: values[0] for name, values in infos["score"].items() if not name.startswith("_")}

@@ -1,6 +1,6 @@
 """The rule-based driver: privileged, and a yardstick rather than a learner.
 
-It reads the records that the rules read and nothing of the embedded world's own, so it drives any world. Steering is
+It reads the records that the rules read and none of the embedded world's own, so it drives any world. Steering is
 pure pursuit (Coulter 1992) at the rear axle; speed is the lowest of what the curve, the light, the car ahead and
 crossing traffic allow.
 """

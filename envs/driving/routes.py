@@ -28,7 +28,8 @@ class RouteError(ValueError):
 def plan(tables, start, goal, out, length):
     """Append the shortest way from waypoint `start` to `goal` to `out` (int32) behind its first `length` entries.
 
-    Both ends are included, lanes' end points are not. Returns the new length, UNREACHABLE, or TOO_LONG.
+    Lanes are not changed on the way. Both ends are included, lanes' end points are not. Returns the new length,
+    UNREACHABLE, or TOO_LONG.
     """
     start_lane, goal_lane = tables.waypoint_lane[start], tables.waypoint_lane[goal]
     if start_lane == goal_lane and start <= goal:

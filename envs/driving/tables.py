@@ -71,7 +71,6 @@ class TownTables(NamedTuple):
     stop_sign_first: np.ndarray  # int32 [T + 1]
     stop_sign_pose: np.ndarray  # float32 [G, 4] middle of the trigger box on the lane
     stop_sign_half_size: np.ndarray  # float32 [G] the squared-up half extent, m
-    stop_sign_lane: np.ndarray  # int32 [G]
     # Spawn points
     spawn_first: np.ndarray  # int32 [T + 1]
     spawn_lane: np.ndarray  # int32

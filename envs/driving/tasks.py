@@ -10,7 +10,7 @@ import numpy as np
 from mentorgym.envs.driving.kernel import draw, kernel
 from mentorgym.envs.driving.routes import Route, plan, read_routes
 from mentorgym.envs.driving.state import ROUTE_CAPACITY
-from mentorgym.envs.driving.town import Town
+from mentorgym.envs.driving.town import Town, packaged_towns
 
 WEATHERS = (
     "ClearNoon",
@@ -61,7 +61,7 @@ FIRST_TARGET = 6
 """Metres from the start to an endless route's first target (Found-RL's released settings)."""
 
 ENDLESS_LENGTH = 1000
-"""Metres of route that a training episode starts with at least (the same)."""
+"""Waypoints, about as many metres, of route that a training episode starts with at least (the same)."""
 
 
 def nearest_name(name: object, valid: Iterable[str]) -> str:
@@ -87,7 +87,9 @@ def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int
         try:
             vehicles, walkers = (operator.index(count) for count in traffic)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"traffic={traffic!r} is neither a level's name nor a pair of whole numbers (vehicles, walkers)") from error
+            raise ValueError(
+                f"traffic={traffic!r} is neither a level's name nor a pair of whole numbers (vehicles, walkers)"
+            ) from error
     room = max(int(town.tables.spawn_first[-1]) - KEPT_FREE, 0)
     if not (0 <= vehicles <= room and walkers >= 0):
         raise ValueError(
@@ -102,15 +104,16 @@ def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int
 
 def weather_indices(weather: str) -> np.ndarray:
     """Rows of WEATHERS for a group's or a preset's name. Raises ValueError for an unknown one."""
-    if weather not in WEATHER_GROUPS and weather not in WEATHERS:
+    if not isinstance(weather, str) or weather not in WEATHER_GROUPS and weather not in WEATHERS:
         raise ValueError(f"unknown weather {weather!r}: {nearest_name(weather, (*WEATHER_GROUPS, *WEATHERS))}")
     return np.array([WEATHERS.index(name) for name in WEATHER_GROUPS.get(weather, (weather,))], np.uint8)
 
 
-def packaged_routes(town: Town) -> list[Route] | None:
-    """The 25 fixed NoCrash routes of one of our towns, None for other towns."""
-    path = Path(__file__).parent / "towns" / f"nocrash_{town.name}.csv"
-    return read_routes(town, path) if path.is_file() else None
+def packaged_routes(town: Town, path: Path) -> list[Route] | None:
+    """The 25 fixed NoCrash routes of a town read from `path` if it is one of ours, else None."""
+    if packaged_towns().get(town.name) != path:
+        return None
+    return read_routes(town, path.with_name(f"nocrash_{town.name}.csv"))
 
 
 def lane_pairs(routes: list[Route] | None, town: Town) -> np.ndarray:
@@ -131,20 +134,21 @@ def draw_spawn(tables, town, key, attempt):
 
 
 @kernel
-def extend_endless(tables, town, key, moment, last, test_pairs, out):
+def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
     """Write a way from waypoint `last`, itself left out, to a random spawn point on another road; returns its length.
 
-    `moment` tells draws of one episode apart. A leg from a lane to a lane that a test route connects is drawn again.
+    `moment` tells draws of one episode apart. A goal is drawn again where a test route leads to its lane from the lane
+    of `last`, or from that of the whole route's `start`.
     """
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
-    start_lane = tables.waypoint_lane[last]
+    start_lane, last_lane = tables.waypoint_lane[start], tables.waypoint_lane[last]
     for attempt in range(64):
         k = first + np.int32(draw(key, STREAM_ROUTE, attempt, moment) % np.uint64(points))
         lane = tables.spawn_lane[k]
-        allowed = tables.lane_road[lane] != tables.lane_road[start_lane]
+        allowed = tables.lane_road[lane] != tables.lane_road[last_lane]
         for pair in test_pairs:
-            allowed &= not (pair[0] == start_lane and pair[1] == lane)
+            allowed &= not ((pair[0] == start_lane or pair[0] == last_lane) and pair[1] == lane)
         if not allowed:
             continue
         goal = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
@@ -158,7 +162,7 @@ def extend_endless(tables, town, key, moment, last, test_pairs, out):
 
 @kernel
 def begin_endless(tables, town, key, start, test_pairs, out):
-    """Write an endless route of at least ENDLESS_LENGTH m from waypoint `start`; returns its length."""
+    """Write an endless route of at least ENDLESS_LENGTH waypoints from waypoint `start`; returns its length."""
     lane = tables.waypoint_lane[start]
     length = 0
     for p in range(start, min(start + FIRST_TARGET + 1, tables.lane_first[lane + 1] - 1)):
@@ -168,7 +172,7 @@ def begin_endless(tables, town, key, start, test_pairs, out):
     legs = 0
     while length < ENDLESS_LENGTH:
         legs += 1
-        more = extend_endless(tables, town, key, legs, out[length - 1], test_pairs, leg)
+        more = extend_endless(tables, town, key, legs, start, out[length - 1], test_pairs, leg)
         if more == 0 or length + more > out.shape[0]:
             break
         for k in range(more):

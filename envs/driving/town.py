@@ -42,13 +42,14 @@ DEFAULT_SPEED_LIMIT = 30 / 3.6
 GREEN, YELLOW, ALL_RED = 10.0, 3.0, 2.0
 """Seconds of CARLA's default light phases."""
 
-LONGEST_CYCLE = 72.0
-"""Seconds: keeps every red under 60 s, well below the 90 s after which an ego counts as blocked."""
+LONGEST_RED, MOST_PHASES = 57.0, 8
+"""Seconds that a light is red at most, well below the 90 s after which an ego counts as blocked; with more groups of
+lights than phases some groups share one."""
 
 TRAFFIC_LIGHT, STOP_SIGN = "1000001", "206"
 
 TURNS = 8
-"""Junction lanes that a compound path may cross at most."""
+"""Lanes that a compound path may have at most."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,6 @@ def build_town(network: OpenDrive) -> Town:
     raster, raster_origin = _paint(lanes, origin)
     grid = _grid(pose, first)
 
-    # The whole town is one entry of each per-town array; joining towns is adding entries.
     tables = TownTables(
         waypoint_pose=pose.astype(np.float32),
         waypoint_direction=np.column_stack([np.cos(yaw), np.sin(yaw)]).astype(np.float32),
@@ -391,10 +391,13 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     for junction in set(junctions):
         members = [light for light in range(len(ids)) if junctions[light] == junction]
         order = sorted({groups.get(ids[light], (0, f"~{ids[light]}")) for light in members})
-        slot = min(GREEN + YELLOW + ALL_RED, LONGEST_CYCLE / len(order))
+        count = min(len(order), MOST_PHASES)
+        slot = GREEN + YELLOW + ALL_RED
+        if count > 1:
+            slot = min(slot, (LONGEST_RED - ALL_RED) / (count - 1))
         for light in members:
-            start = order.index(groups.get(ids[light], (0, f"~{ids[light]}"))) * slot
-            phases[light] = (slot * len(order), start, slot - YELLOW - ALL_RED, YELLOW)
+            phase = order.index(groups.get(ids[light], (0, f"~{ids[light]}"))) % count
+            phases[light] = (slot * count, phase * slot, slot - YELLOW - ALL_RED, YELLOW)
     return {
         "lane_light": lane_light,
         "lane_stop_line": lane_stop_line,
@@ -417,8 +420,8 @@ def _stop_lines(stop_lines, lanes, shift) -> dict[str, np.ndarray]:
 
 def _stop_signs(network, lanes, shift) -> dict[str, np.ndarray]:
     """Stop signs on the lanes they hold for; their trigger box is as wide as the lane and squared up, as in Roach."""
-    poses, sizes, held = [], [], []
-    for i, lane in enumerate(lanes):
+    poses, sizes = [], []
+    for lane in lanes:
         part = lane.road.sections[lane.key[1]]
         for signal in lane.road.signals:
             if signal.type != STOP_SIGN or not part.s <= signal.s <= part.end:
@@ -428,12 +431,10 @@ def _stop_signs(network, lanes, shift) -> dict[str, np.ndarray]:
                 at = int(np.argmin(np.abs(lane.s - signal.s)))
                 poses.append([*(lane.points[at] - shift), lane.yaw[at]])
                 sizes.append(lane.width[at] / 2)
-                held.append(i)
     return {
         "stop_sign_first": np.array([0, len(poses)], np.int32),
         "stop_sign_pose": _filled(poses, np.float32, (4,)),
         "stop_sign_half_size": _filled(sizes, np.float32),
-        "stop_sign_lane": _filled(held, np.int32),
     }
 
 

@@ -1,5 +1,6 @@
 """`CarlaNoCrash-v0` as a vector environment: any number of embedded worlds in one process."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from mentorgym.envs.driving.state import (
     WorldState,
     empty_episode_state,
 )
-from mentorgym.envs.driving.town import load_town
+from mentorgym.envs.driving.town import find_map, load_town
 
 REWARDS = {"found-rl": rewards.found_rl}
 SPLITS = ("train", "test")
@@ -54,7 +55,8 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             `CARLA_ROOT`, or the path of an `.xodr` file.
         routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or leaderboard XML),
             by path or by name under `MENTORGYM_ROUTES`. Training never draws their pairs of start and goal lanes.
-        traffic: "empty", "regular", "dense", "busy", or a pair (vehicles, walkers).
+        traffic: "empty", "regular", "dense", "busy", or a pair (vehicles, walkers); the same in every episode
+            (Found-RL's released settings draw 0 to 150 vehicles and 0 to 200 walkers for each training episode).
         weather: a preset's or a group's name (`tasks.WEATHERS`, `tasks.WEATHER_GROUPS`); a label in the embedded world.
         split: "train" drives endless random routes; "test" the fixed routes, episode n of a world the n-th of them.
         ends: "found-rl" ends at the first infraction, "leaderboard" drives on (`termination.check`).
@@ -70,8 +72,9 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
     The arrays of an observation are overwritten by the step after the next: copy them to keep them longer.
 
     Infos of a step: `reward_terms` float32 [5] (speed, position, rotation, action, terminal), `route_completion`, and
-    `respawns`, how many stuck vehicles have been moved elsewhere since the traffic appeared. At an episode's end also
-    `score`, the dict of `score.episode_score`.
+    `respawns`, how many vehicles have been moved elsewhere, stuck or at a dead end, since the traffic appeared. At an
+    episode's end also `score`, the dict of `score.episode_score`. With a reward of one's own `reward_terms` stay 0, and
+    on an endless route `route_completion` falls whenever the route is lengthened.
 
     Raises:
         ValueError, TypeError: an argument is unknown, or does not fit the town; the message names what would.
@@ -109,24 +112,28 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
                 "drive in the embedded world"
             )
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}: at least one world is needed")
+        if not isinstance(num_envs, int | np.integer) or num_envs < 1:
+            raise ValueError(f"num_envs={num_envs!r}: give the number of worlds, at least 1")
+        for argument, value in {"town": town, "routes": routes}.items():
+            if not isinstance(value, str | os.PathLike) and (argument, value) != ("routes", None):
+                raise ValueError(f"{argument}={value!r}: give a name or a path")
         _choice("split", split, SPLITS)
         _choice("ends", ends, tuple(termination.END_RULES))
         _choice("observation", observation, OBSERVATIONS)
         _choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         if not callable(reward):
             _choice("reward", reward, tuple(REWARDS))
-        if not 0.0 <= soft_reset <= 1.0:
-            raise ValueError(f"soft_reset={soft_reset}: a probability is between 0 and 1")
+        if not isinstance(soft_reset, int | float) or not 0.0 <= soft_reset <= 1.0:
+            raise ValueError(f"soft_reset={soft_reset!r}: a probability is between 0 and 1")
+        if soft_reset and split == "test":
+            raise ValueError("soft_reset is for training: the episodes of split='test' each have their own traffic")
         if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
             raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
         announce_compilation()
         self.num_envs = num_envs
         self.town = load_town(town)
-        self.routes: list[Route] | None = (
-            read_routes(self.town, find_routes(routes)) if routes is not None else tasks.packaged_routes(self.town)
-        )
+        ours = tasks.packaged_routes(self.town, find_map(town))
+        self.routes: list[Route] | None = ours if routes is None else read_routes(self.town, find_routes(routes))
         if split == "test" and self.routes is None:
             raise ValueError(f"{self.town.name} has no test routes of its own: name a file of them, routes='...csv'")
         self.split, self.observation, self.soft_reset = split, observation, soft_reset
@@ -138,7 +145,7 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         self._reward = reward if callable(reward) else REWARDS[reward]
         self._reward_is_ours = not callable(reward)
 
-        self._test_pairs = tasks.lane_pairs(self.routes, self.town)
+        self._test_pairs = tasks.lane_pairs([*(ours or ()), *(self.routes or ())], self.town)
         self._tables = self.town.tables
         self._world = self._make_world()
         state = self._world.state
@@ -215,6 +222,9 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             seeds = list(seed)
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds: give one per world, or a single one")
+            for each in seeds:
+                if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
+                    raise ValueError(f"seed {each!r}: a seed is a whole number from 0 on, or None")
         for row in np.flatnonzero(mask):
             if seeds[row] is not None:
                 self._seeds[row] = int(seeds[row]) & 0xFFFFFFFFFFFFFFFF
@@ -240,10 +250,12 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             length = tasks.begin_endless(tables, 0, key, start, self._test_pairs, self._route_buffer)
             route = self._route_buffer[:length].copy()
         pose = tables.waypoint_pose[start][None]
+        weather = self._weathers[int(draw(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
         if keep:
-            self._world.move_ego(row, 0, pose[0])
+            self._world.move_ego(row, 0, pose[0], weather)
+            # Nothing of the last episode's task may be drawn for this one.
+            self._memory.stop_sign[row] = -1
         else:
-            weather = self._weathers[int(draw(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
             self._world.reset(row, 0, weather, key, pose, self._vehicles, self._walkers)
         self._keys[row] = key
         rules.begin(tables, state, self._episode, row, route, endless=self.split == "train")
@@ -255,7 +267,7 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         """A random spawn point without a vehicle near it, and whether one was found."""
         for attempt in range(SPAWN_ATTEMPTS):
             start = tasks.draw_spawn(self._tables, 0, key, attempt)
-            if self._world.is_free(row, self._tables.waypoint_pose[start]):
+            if self._world.is_free(row, 0, self._tables.waypoint_pose[start]):
                 return start, True
         return otherwise, False
 
@@ -265,7 +277,10 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         """Drive 0.1 s in every world. Actions float [num_envs, 2]; NaN is refused."""
         if not self._seeded.all():
             raise gym.error.ResetNeeded("step was called before reset: call reset first")
-        actions = np.asarray(actions)
+        try:
+            actions = np.asarray(actions, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"actions must be numbers, float [{self.num_envs}, 2]: {error}") from error
         if actions.shape != (self.num_envs, 2):
             raise ValueError(
                 f"actions have shape {actions.shape}, not ({self.num_envs}, 2) = (worlds, (acceleration, steer))"
@@ -289,7 +304,10 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         if training:
             for row in np.flatnonzero(rules.needs_extension(episode, slice(None)) & (episode.active == 1)):
                 self._extend_route(row)
-        view.remember(state, episode, self._memory, 0, worlds, np.zeros(worlds, np.uint8))
+        fresh = np.zeros(worlds, np.uint8)
+        # Worlds at rest show what they showed.
+        for first, last in [(0, worlds)] if active.all() else [(row, row + 1) for row in np.flatnonzero(active)]:
+            view.remember(state, episode, self._memory, first, last, fresh)
 
         every = np.ones(worlds, bool)
         infos: dict[str, Any] = {
@@ -324,15 +342,15 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
             raise ValueError(
                 f"the reward function must return ({self.num_envs},) finite numbers, it returned {reward!r}"
             )
-        return reward
+        return np.where(episode.active, reward, 0.0)
 
     def _extend_route(self, row: int) -> None:
         episode = self._episode
-        last = episode.route[row, episode.route_length[row] - 1]
+        start, last = episode.route[row, 0], episode.route[row, episode.route_length[row] - 1]
         # Legs drawn at the start count from 1; a later one is told apart by the step it is drawn in.
         moment = ROUTE_CAPACITY + int(episode.steps[row])
         more = tasks.extend_endless(
-            self._tables, 0, self._keys[row], moment, last, self._test_pairs, self._route_buffer
+            self._tables, 0, self._keys[row], moment, start, last, self._test_pairs, self._route_buffer
         )
         if more:
             rules.extend(self._tables, episode, row, self._route_buffer[:more])
@@ -378,7 +396,14 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Everything that the batch's future depends on, by name, not copied."""
-        arrays = {"seeds": self._seeds, "seeded": self._seeded, "episodes": self._episodes, "keys": self._keys}
+        task = np.array([SPLITS.index(self.split), self._ends], np.uint8)
+        arrays = {
+            "task": task,
+            "seeds": self._seeds,
+            "seeded": self._seeded,
+            "episodes": self._episodes,
+            "keys": self._keys,
+        }
         records = {"episode": self._episode, "memory": self._memory, **self._world.records()}
         for name, record in records.items():
             arrays |= {f"{name}.{field}": array for field, array in record._asdict().items()}
@@ -397,11 +422,14 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         for name, array in arrays.items():
             if name not in state:
                 raise ValueError(f"the saved state lacks {name!r}: was it made by get_state of this version?")
-            if np.shape(state[name]) != array.shape:
+            saved = np.asarray(state[name])
+            if (saved.shape, saved.dtype) != (array.shape, array.dtype):
                 raise ValueError(
-                    f"the saved {name} has shape {np.shape(state[name])}, this environment's {array.shape}: same ids "
-                    "and arguments?"
+                    f"the saved {name} has shape {saved.shape} of {saved.dtype}, this environment's {array.shape} of "
+                    f"{array.dtype}: same id and arguments?"
                 )
+        if list(state["task"]) != list(arrays["task"]):
+            raise ValueError("the saved state is of another split or other ends: make the environment with the same")
         for name, array in arrays.items():
             array[...] = state[name]
         return self._observe(np.ones(self.num_envs, bool))

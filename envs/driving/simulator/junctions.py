@@ -3,7 +3,8 @@
 A car at the front of a storage lane asks for its whole path to the next storage lane. It is granted when the light is
 green, no conflicting junction lane is reserved, no ego is in the way and the exit has room for it and all those
 already on their way there. A car that has waited long blocks later requests that conflict with its own. A reservation
-ends when the car has cleared the junction; until then the car is granted nothing else.
+ends when the car has cleared the junction; until then the car is granted nothing else. No road has priority over
+another, and background cars do not stop for stop signs.
 """
 
 import numpy as np
@@ -25,8 +26,6 @@ LATEST_BRAKING = 4.0
 
 IMPATIENCE = 10.0
 """Seconds after which a refused car blocks others."""
-
-CANDIDATES = 128
 
 
 @inner
@@ -77,7 +76,7 @@ def grant(tables, world, traffic, w, egos):
     reserved, expected, waiting = traffic.reserved[w], traffic.expected[w], traffic.waiting[w]
     head, following = traffic.lane_head[w], traffic.lane_next[w]
 
-    candidates = np.empty(CANDIDATES, np.int32)
+    candidates = np.empty(lanes.shape[0], np.int32)
     count = 0
     for i in range(egos, lanes.shape[0]):
         path = paths[i]
@@ -111,7 +110,7 @@ def grant(tables, world, traffic, w, egos):
             continue
         if asked[i] < 0:
             asked[i] = world.tick[w]
-        if green and count < CANDIDATES:
+        if green:
             place = count
             while place > 0 and asked[candidates[place - 1]] > asked[i]:
                 candidates[place] = candidates[place - 1]
@@ -119,7 +118,7 @@ def grant(tables, world, traffic, w, egos):
             candidates[place] = i
             count += 1
 
-    blocking = np.empty(CANDIDATES, np.int32)
+    blocking = np.empty(count, np.int32)
     blocked = 0
     for c in range(count):
         i = candidates[c]

@@ -36,7 +36,8 @@ STUCK = 60.0
 FAR_FROM_EGOS = 50.0
 """Metres."""
 
-MOST_OBSTACLES = 16
+MOST_WALKERS = 12
+"""Walkers that a driver takes into account at once."""
 
 
 @inner
@@ -135,7 +136,7 @@ def _list_egos(world, w, egos, x, y, z, sight, obstacles):
     for e in range(egos):
         dx, dy = world.vehicle_pose[w, e, 0] - x, world.vehicle_pose[w, e, 1] - y
         reach = sight + f32(5.0)
-        if dx * dx + dy * dy > reach * reach or count + 3 > MOST_OBSTACLES:
+        if dx * dx + dy * dy > reach * reach:
             continue
         if not same_level(world.vehicle_pose[w, e, 2] - z):
             continue
@@ -174,7 +175,7 @@ def drive(tables, world, traffic, w, egos):
             roaming[roamers] = j
             roamers += 1
 
-    obstacles = np.empty((MOST_OBSTACLES, 5), np.float32)
+    obstacles = np.empty((3 * egos + 4 * MOST_WALKERS, 5), np.float32)
     acceleration = np.zeros(vehicles, np.float32)
     way = np.empty(LANES_AHEAD, np.int32)
     for i in range(egos, vehicles):
@@ -221,7 +222,7 @@ def drive(tables, world, traffic, w, egos):
         for k in range(roamers):
             j = roaming[k]
             dx, dy = walker_poses[j, 0] - x, walker_poses[j, 1] - y
-            if dx * dx + dy * dy > sight * sight or dx * cos + dy * sin < f32(0.0) or count + 4 > MOST_OBSTACLES:
+            if dx * dx + dy * dy > sight * sight or dx * cos + dy * sin < f32(0.0) or count + 4 > obstacles.shape[0]:
                 continue
             if not same_level(walker_poses[j, 2] - z):
                 continue

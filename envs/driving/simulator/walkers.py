@@ -24,6 +24,10 @@ CROSSING_SHARE = 0.02
 PATIENCE = 15.0
 """Seconds that a walker waits at the kerb before walking on."""
 
+BERTH = 1.2
+"""Metres that a crossing walker keeps from a vehicle: more than drivers keep from walkers, or both would wait for
+ever."""
+
 REACTION, BRAKING, MARGIN = 1.0, 3.0, 4.0
 """A car can stop for a walker from speed * REACTION (s) + speed^2 / (2 BRAKING (m/s2)) + MARGIN (m) on."""
 
@@ -42,8 +46,8 @@ def _turn(tables, previous, at, choice):
 
 
 @inner
-def place_walker(tables, world, traffic, w, j):
-    """Set walker `j` somewhere on the town's pavements, more than 10 m from the first ego where that is found."""
+def place_walker(tables, world, traffic, w, j, egos):
+    """Set walker `j` somewhere on the town's pavements, more than 10 m from every ego where that is found."""
     town = world.town[w]
     key = traffic.key[w]
     first = tables.walkway_first[town]
@@ -51,9 +55,12 @@ def place_walker(tables, world, traffic, w, j):
     at = first
     for attempt in range(10):
         at = np.int32(first + np.int32(draw(key, STREAM_WALKER, j, 16 * attempt) % np.uint64(points)))
-        dx = tables.walkway_point[at, 0] - world.vehicle_pose[w, 0, 0]
-        dy = tables.walkway_point[at, 1] - world.vehicle_pose[w, 0, 1]
-        if dx * dx + dy * dy > f32(100.0):
+        near = False
+        for e in range(egos):
+            dx = tables.walkway_point[at, 0] - world.vehicle_pose[w, e, 0]
+            dy = tables.walkway_point[at, 1] - world.vehicle_pose[w, e, 1]
+            near |= dx * dx + dy * dy < f32(100.0)
+        if not near:
             break
     traffic.walker_from[w, j] = at
     traffic.walker_to[w, j] = _turn(tables, NOTHING, at, draw(key, STREAM_WALKER, j, 1) & np.uint64(1) != 0)
@@ -126,8 +133,8 @@ def _way_is_blocked(world, w, j, step):
         dx, dy = x - world.vehicle_pose[w, i, 0], y - world.vehicle_pose[w, i, 1]
         if world.vehicle_kind[w, i] == CAR and abs(dx) < f32(5.0) and abs(dy) < f32(5.0):
             cos, sin = np.cos(world.vehicle_pose[w, i, 3]), np.sin(world.vehicle_pose[w, i, 3])
-            inside = abs(dx * cos + dy * sin) < world.vehicle_half_size[w, i, 0] + f32(0.4)
-            inside &= abs(dy * cos - dx * sin) < world.vehicle_half_size[w, i, 1] + f32(0.4)
+            inside = abs(dx * cos + dy * sin) < world.vehicle_half_size[w, i, 0] + f32(BERTH)
+            inside &= abs(dy * cos - dx * sin) < world.vehicle_half_size[w, i, 1] + f32(BERTH)
             if inside and same_level(world.walker_pose[w, j, 2] - world.vehicle_pose[w, i, 2]):
                 return True
     return False

@@ -12,7 +12,7 @@ from mentorgym.envs.driving.simulator.lights import set_lights
 from mentorgym.envs.driving.simulator.records import STREAM_VEHICLE, empty_traffic_state
 from mentorgym.envs.driving.simulator.traffic import drive, driver, list_lanes, put, respawn_stuck
 from mentorgym.envs.driving.simulator.walkers import place_walker, walk
-from mentorgym.envs.driving.state import CAR, TICK, empty_world_state
+from mentorgym.envs.driving.state import CAR, TICK, WALKER, empty_world_state
 from mentorgym.envs.driving.tables import TownTables, nearest_waypoint
 
 VEHICLE_SIZES = np.array(
@@ -84,7 +84,7 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
         put(tables, world, traffic, w, i, lane, s, world.tick[w])
         i += 1
     for j in range(min(walkers, world.walker_kind.shape[1])):
-        place_walker(tables, world, traffic, w, j)
+        place_walker(tables, world, traffic, w, j, egos)
 
 
 @inner
@@ -109,9 +109,9 @@ def _drive_ego(tables, world, traffic, w, e):
     world.vehicle_velocity[w, e, 0] = speed * np.cos(yaw + angle)
     world.vehicle_velocity[w, e, 1] = speed * np.sin(yaw + angle)
     if touch(world, w, e):
-        # The car that is run into does not give way: the ego stays where it was.
+        # The car that is run into does not give way: the ego stays where it was. The velocity of the impact shows for
+        # this tick, because reward and contacts ask for it.
         pose[0], pose[1] = before_x, before_y
-        world.vehicle_velocity[w, e] = f32(0.0)
         speed = f32(0.0)
     traffic.ego_speed[w, e] = speed
     world.ego_gear[w, e] = gear(speed)
@@ -148,11 +148,15 @@ def advance(tables, world, traffic, controls, running, first, last):
 
 
 @kernel
-def _is_free(world, w, x, y):
-    """No vehicle within 12 m (Found-RL asks for 12 m ahead and 8 m behind on the lane)."""
+def _is_free(world, w, ego, x, y):
+    """No vehicle but the ego itself, and no walker, within 12 m (Found-RL: no vehicle 12 m ahead and 8 m behind)."""
     for i in range(world.vehicle_kind.shape[1]):
         dx, dy = world.vehicle_pose[w, i, 0] - x, world.vehicle_pose[w, i, 1] - y
-        if i > 0 and world.vehicle_kind[w, i] == CAR and dx * dx + dy * dy < f32(12.0 * 12.0):
+        if i != ego and world.vehicle_kind[w, i] == CAR and dx * dx + dy * dy < f32(12.0 * 12.0):
+            return False
+    for j in range(world.walker_kind.shape[1]):
+        dx, dy = world.walker_pose[w, j, 0] - x, world.walker_pose[w, j, 1] - y
+        if world.walker_kind[w, j] == WALKER and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
     return True
 
@@ -182,16 +186,17 @@ class EmbeddedWorld:
 
     @property
     def respawns(self) -> np.ndarray:
-        """int32 [B]: stuck vehicles moved elsewhere since each world was populated."""
+        """int32 [B]: vehicles moved elsewhere, stuck or at a dead end, since each world was populated."""
         return self.traffic.respawns
 
-    def move_ego(self, row: int, ego: int, pose: np.ndarray) -> None:
-        """Set an ego down at rest at `pose` (x, y, z, yaw) and leave everything else as it is."""
+    def move_ego(self, row: int, ego: int, pose: np.ndarray, weather: int) -> None:
+        """Set an ego down at rest at `pose` (x, y, z, yaw), in new weather, and leave everything else as it is."""
         _set_ego(self.state, self.traffic, row, ego, *(f32(value) for value in pose))
+        self.state.weather[row] = weather
 
-    def is_free(self, row: int, pose: np.ndarray) -> bool:
-        """Whether no background vehicle is within 12 m of a pose."""
-        return bool(_is_free(self.state, row, *pose[:2]))
+    def is_free(self, row: int, ego: int, pose: np.ndarray) -> bool:
+        """Whether no other vehicle and no walker is within 12 m of a pose."""
+        return bool(_is_free(self.state, row, ego, *pose[:2]))
 
     def records(self) -> dict[str, NamedTuple]:
         """What must be saved to freeze the worlds, by name."""

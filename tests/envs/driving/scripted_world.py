@@ -106,7 +106,6 @@ def small_town() -> TownTables:
         stop_sign_first=[0, 1],
         stop_sign_pose=[(100, 0, 0, 0)],
         stop_sign_half_size=[1.5],
-        stop_sign_lane=[2],
         grid_origin=[corner],
         grid_size=[shape],
         cell_first=np.cumsum([0] + [len(waypoints) for waypoints in cells.values()]),

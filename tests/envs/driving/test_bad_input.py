@@ -233,7 +233,7 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("traffic", (1000, 0), "Suburb has room for 0 to [0-9]+ vehicles .*not .1000, 0"),
         ("traffic", (-1, 5), "Suburb has room for 0 .*not .-1, 5"),
         ("traffic", (5, -1), "Suburb has room for 0 .*not .5, -1"),
-        ("traffic", (1, 2, 3), r"traffic=\(1, 2, 3\) is neither a level's name nor a pair \(vehicles, walkers\)"),
+        ("traffic", (1, 2, 3), r"traffic=\(1, 2, 3\) is neither a level's name nor a pair of whole numbers \(vehicles, walkers\)"),
         ("traffic", 20, "traffic=20 is neither a level's name nor a pair"),
         ("traffic", ("many", "few"), "is neither a level's name nor a pair"),
         ("weather", "ClearNon", r"unknown weather 'ClearNon': did you mean 'ClearNoon'\?"),
@@ -244,8 +244,15 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("reward", "found_rl", r"unknown reward='found_rl': did you mean 'found-rl'\?"),
         ("render_mode", "human", "unknown render_mode='human': .*Valid are None, 'rgb_array'"),
         ("soft_reset", 1.5, "soft_reset=1.5: a probability is between 0 and 1"),
+        ("soft_reset", "often", "soft_reset='often': a probability is between 0 and 1"),
+        ("traffic", (2.7, 3), "is neither a level's name nor a pair of whole numbers"),
+        ("traffic", (float("inf"), 3), "is neither a level's name nor a pair of whole numbers"),
+        ("weather", ["ClearNoon"], "unknown weather"),
+        ("town", None, "town=None: give a name or a path"),
+        ("routes", 3, "routes=3: give a name or a path"),
+        ("num_envs", 1.5, "num_envs=1.5: give the number of worlds"),
         ("soft_reset", float("nan"), "soft_reset=nan: a probability is between 0 and 1"),
-        ("num_envs", 0, "num_envs=0: at least one world is needed"),
+        ("num_envs", 0, "num_envs=0: give the number of worlds, at least 1"),
         (
             "autoreset_mode",
             gym.vector.AutoresetMode.NEXT_STEP,
@@ -355,13 +362,37 @@ def test_as_many_seeds_as_worlds(envs):
         envs.reset(seed=[1, 2, 3])
 
 
+@pytest.mark.parametrize("seeds", [[1, -2], [1.7, 2], ["a", 2]])
+def test_seeds_are_whole_numbers(envs, seeds):
+    with pytest.raises(ValueError, match="a seed is a whole number from 0 on, or None"):
+        envs.reset(seed=seeds)
+
+
+def test_soft_resets_are_for_training():
+    with pytest.raises(ValueError, match="soft_reset is for training"):
+        DrivingVectorEnv(split="test", soft_reset=0.5, **QUICK)
+
+
+def test_what_belongs_to_a_batch_is_refused_by_the_single_environment():
+    with pytest.raises(TypeError, match="num_envs belongs to a batch: make one with gym.make_vec"):
+        DrivingEnv(num_envs=2, **QUICK)
+    with pytest.raises(ValueError, match=r"options\['reset_mask'\] belongs to a batch"):
+        DrivingEnv(**QUICK).reset(options={"reset_mask": np.array([False])})
+
+
+def test_a_state_of_another_split_or_other_ends(envs, tested):
+    for other in (tested, DrivingVectorEnv(2, ends="leaderboard", **QUICK)):
+        with pytest.raises(ValueError, match="the saved state is of another split or other ends"):
+            envs.set_state(other.get_state())
+
+
 def test_a_state_of_another_batch(envs):
     before = envs.get_state()
     three, busier = DrivingVectorEnv(3, **QUICK), DrivingVectorEnv(2, **QUICK | {"traffic": (4, 4)})
     three.reset(seed=0)
     busier.reset(seed=0)
     for other in (three, busier):
-        with pytest.raises(ValueError, match="the saved .* has shape .*, this environment's .*: same ids"):
+        with pytest.raises(ValueError, match="the saved .* has shape .*, this environment's .*: same id"):
             envs.set_state(other.get_state())
         after = envs.get_state()
         assert all(np.array_equal(before[name], after[name]) for name in before), "a refused state leaves no trace"

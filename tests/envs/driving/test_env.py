@@ -14,6 +14,7 @@ from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, load_town, task
 from mentorgym.envs.driving.frames import from_carla
 from mentorgym.envs.driving.state import CAR, ROUTE_CAPACITY, WALKER
 from mentorgym.envs.driving.tasks import TRAFFIC, WEATHER_GROUPS, WEATHERS
+from mentorgym.envs.driving.town import find_map
 from mentorgym.envs.driving.vector import STEP_INFOS
 
 ID = "CarlaNoCrash-v0"
@@ -240,7 +241,9 @@ def test_a_world_keeps_its_sequence_when_only_the_others_are_seeded():
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_frozen_batch_goes_on_as_if_nothing_had_happened(split):
-    arguments = dict(num_envs=4, town="Village", traffic="dense", split=split, soft_reset=0.5)
+    arguments = dict(num_envs=4, town="Village", traffic="dense", split=split)
+    if split == "train":
+        arguments["soft_reset"] = 0.5
     envs = gym.make_vec(ID, **arguments)
     envs.reset(seed=2)
     actions = careless_actions(4)
@@ -325,6 +328,23 @@ def traffic_of(env: DrivingEnv) -> dict[str, np.ndarray]:
     }
 
 
+def test_a_crash_costs_its_speed():
+    envs = gym.make_vec(ID, num_envs=32, town="Village", traffic=(120, 0), observation="state")
+    observation, _ = envs.reset(seed=0)
+    crashes = []
+    for _ in range(60):
+        speed = np.hypot(*observation["state"][:, 4:6].T)
+        # Straight on, as fast as it goes.
+        observation, _, _, _, infos = envs.step(np.tile(np.float32([1.0, 0.0]), (32, 1)))
+        for row in np.flatnonzero(infos.get("_final_info", np.zeros(32, bool))):
+            if infos["final_info"]["score"]["end"][row] == "collision":
+                crashes.append((speed[row], infos["final_info"]["reward_terms"][row, 4]))
+    before, terminal = np.array(crashes).T
+    assert len(crashes) >= 5
+    assert before.max() > 6.0
+    assert terminal == pytest.approx(-1.0 - before, abs=0.6)
+
+
 def test_a_soft_reset_moves_the_ego_and_leaves_the_traffic_where_it_is():
     soft = gym.make(ID, soft_reset=1.0, observation="state").unwrapped
     hard = gym.make(ID, soft_reset=0.0, observation="state").unwrapped
@@ -340,26 +360,22 @@ def test_a_soft_reset_moves_the_ego_and_leaves_the_traffic_where_it_is():
     state = soft.get_state()
     assert not np.array_equal(pose(soft), start)
     assert not state["world.vehicle_velocity"][0, 0].any()
-    others = state["world.vehicle_pose"][0, 1:, :2] - pose(soft)[:2]
-    assert np.hypot(*others.T).min() >= 12.0
+    for others in (state["world.vehicle_pose"][0, 1:, :2], state["world.walker_pose"][0, :, :2]):
+        assert np.hypot(*(others - pose(soft)[:2]).T).min() >= 12.0
     hard.reset()
     assert traffic_of(hard)["world.tick"] == 0
     assert not same(traffic_of(hard)["world.vehicle_pose"], before["world.vehicle_pose"])
 
 
-def test_a_share_of_the_resets_is_soft_and_none_where_a_test_is_taken():
-    kept = {}
-    for split in ("train", "test"):
-        env = gym.make(ID, soft_reset=0.3, observation="state", traffic="empty", split=split).unwrapped
-        env.reset(seed=1)
-        ticks = []
-        for _ in range(200):
-            env.step(np.zeros(2, np.float32))
-            env.reset()
-            ticks.append(env.get_state()["world.tick"][0] > 0)
-        kept[split] = np.mean(ticks)
-    assert 0.2 < kept["train"] < 0.4
-    assert kept["test"] == 0.0
+def test_a_share_of_the_resets_is_soft():
+    env = gym.make(ID, soft_reset=0.3, observation="state", traffic="empty").unwrapped
+    env.reset(seed=1)
+    ticks = []
+    for _ in range(200):
+        env.step(np.zeros(2, np.float32))
+        env.reset()
+        ticks.append(env.get_state()["world.tick"][0] > 0)
+    assert 0.2 < np.mean(ticks) < 0.4
 
 
 @pytest.mark.parametrize(
@@ -482,7 +498,8 @@ def drawn_legs(town, pairs: np.ndarray, starts: list[int], draws: int) -> set[tu
     legs = set()
     for start in starts:
         for moment in range(draws):
-            length = tasks.extend_endless(town.tables, 0, np.uint64(99), moment, np.int32(start), pairs, out)
+            here = np.int32(start)
+            length = tasks.extend_endless(town.tables, 0, np.uint64(99), moment, here, here, pairs, out)
             if length:
                 legs.add((int(lane[start]), int(lane[out[length - 1]])))
     return legs
@@ -491,7 +508,7 @@ def drawn_legs(town, pairs: np.ndarray, starts: list[int], draws: int) -> set[tu
 @pytest.mark.parametrize("name", TOWNS)
 def test_training_draws_no_leg_that_a_test_route_connects(name):
     town = load_town(name)
-    routes = tasks.packaged_routes(town)
+    routes = tasks.packaged_routes(town, find_map(town.name))
     lane = town.tables.waypoint_lane
     pairs = tasks.lane_pairs(routes, town)
     assert pairs.tolist() == [[lane[route.waypoints[0]], lane[route.waypoints[-1]]] for route in routes]
@@ -501,6 +518,21 @@ def test_training_draws_no_leg_that_a_test_route_connects(name):
     legs = drawn_legs(town, pairs, starts, 60)
     assert len(legs) > 200
     assert not legs & forbidden
+
+
+@pytest.mark.parametrize("name", TOWNS)
+def test_no_training_route_joins_the_lanes_of_a_test_route(name):
+    envs = DrivingVectorEnv(num_envs=8, town=name, traffic="empty", observation="state")
+    lane = envs.town.tables.waypoint_lane
+    forbidden = {(lane[route.waypoints[0]], lane[route.waypoints[-1]]) for route in envs.routes}
+    drawn = set()
+    for _ in range(60):
+        envs.reset(seed=None)
+        state = envs.get_state()
+        ends = state["episode.route_length"] - 1
+        drawn |= set(zip(lane[state["episode.route"][:, 0]], lane[state["episode.route"][range(8), ends]], strict=True))
+    assert len(drawn) > 200
+    assert not drawn & forbidden
 
 
 def test_a_training_route_begins_at_the_ego_is_long_and_never_breaks():

@@ -133,8 +133,11 @@ def test_a_clothoid_follows_the_fresnel_integrals():
 @pytest.mark.parametrize("name", TOWNS)
 def test_ids_are_disjoint_and_every_light_names_its_lane(name):
     root = ET.parse(FOLDER / f"{name}.xodr").getroot()
-    ids = Counter(node.get("id") for tag in ("road", "junction", "controller", "road/signals/signal")
-                  for node in root.findall(tag))
+    ids = Counter(
+        node.get("id")
+        for tag in ("road", "junction", "controller", "road/signals/signal")
+        for node in root.findall(tag)
+    )
     assert max(ids.values()) == 1
     for road in root.findall("road"):
         for signal in road.findall("signals/signal"):
@@ -206,8 +209,11 @@ def test_sidewalks_run_on_around_every_junction(town):
         begin, end = lane_ends(town, road.id, -3)
         assert max(joint(lane_ends(town, road.predecessor.id, before)[1], begin)) < 1e-5
         assert max(joint(end, lane_ends(town, road.successor.id, after)[0])) < 1e-5
-    ends = Counter((link.id, link.contact, way) for road in kerbs
-                   for way, link in (("in", road.predecessor), ("out", road.successor)))
+    ends = Counter(
+        (link.id, link.contact, way)
+        for road in kerbs
+        for way, link in (("in", road.predecessor), ("out", road.successor))
+    )
     assert ends == Counter((road.id, contact, way) for road in streets for contact in SIDE for way in ("in", "out"))
 
 
@@ -251,8 +257,11 @@ def test_size(name, extent, lane_km, junctions):
 
 def test_streets_have_the_marks_and_limits_they_declare(town):
     declared = {"Suburb": SUBURB, "Village": VILLAGE}[town.name]
-    styles = {"quiet": {("broken", "white")}, "double": {("solid solid", "yellow")},
-              "main": {("broken", "yellow"), ("solid solid", "yellow")}}
+    styles = {
+        "quiet": {("broken", "white")},
+        "double": {("solid solid", "yellow")},
+        "main": {("broken", "yellow"), ("solid solid", "yellow")},
+    }
     for number, street in enumerate(declared.streets):
         road = town.roads[number]
         (section,) = road.sections
