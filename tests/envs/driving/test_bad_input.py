@@ -233,7 +233,7 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("traffic", (1000, 0), "Suburb has room for 0 to [0-9]+ vehicles .*not .1000, 0"),
         ("traffic", (-1, 5), "Suburb has room for 0 .*not .-1, 5"),
         ("traffic", (5, -1), "Suburb has room for 0 .*not .5, -1"),
-        ("traffic", (1, 2, 3), r"traffic=\(1, 2, 3\) is neither a level's name nor a pair of whole numbers \(vehicles, walkers\)"),
+        ("traffic", (1, 2, 3), r"traffic=\(1, 2, 3\) is neither a level's name nor a pair of whole numbers"),
         ("traffic", 20, "traffic=20 is neither a level's name nor a pair"),
         ("traffic", ("many", "few"), "is neither a level's name nor a pair"),
         ("weather", "ClearNon", r"unknown weather 'ClearNon': did you mean 'ClearNoon'\?"),
