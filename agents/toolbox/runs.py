@@ -292,7 +292,10 @@ def describe_start() -> dict[str, Any]:
 
 
 def git_commit() -> dict[str, str | bool | None]:
-    """The `commit` that this file is of and whether the checkout is `dirty`; None outside a checkout."""
+    """The `commit` that this file is of and whether the checkout is `dirty`; None outside a checkout.
+
+    Results do not count: they are what is being written.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -302,7 +305,10 @@ def git_commit() -> dict[str, str | bool | None]:
     try:
         # Fails for an installation that merely lies inside another project's checkout.
         git("ls-files", "--error-unmatch", Path(__file__).name)
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", ":/", ":(top,exclude)results")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
 
