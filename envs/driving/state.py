@@ -268,8 +268,3 @@ def empty_episode_state(rows: int) -> EpisodeState:
     """An EpisodeState of zeros for `rows` egos."""
     shapes = {name: ((), kind) for kind, names in _EPISODE_TYPES.items() for name in names.split()} | _EPISODE_SHAPES
     return EpisodeState(**{name: np.zeros((rows, *shapes[name][0]), shapes[name][1]) for name in EpisodeState._fields})
-
-
-def copy_record(record: NamedTuple) -> NamedTuple:
-    """An independent copy of a record's arrays."""
-    return type(record)(*(array.copy() for array in record))

@@ -360,12 +360,10 @@ class DrivingVectorEnv(gym.vector.VectorEnv):
         previous = self._buffers[0]
         self._buffers.reverse()
         observation = self._buffers[0]
-        if mask.all():
-            self._draw(mask, observation)
-        else:
+        if not mask.all():
             for name, array in observation.items():
                 array[:] = previous[name]
-            self._draw(mask, observation)
+        self._draw(mask, observation)
         return dict(observation)
 
     def _draw(self, mask: np.ndarray, observation: dict[str, np.ndarray]) -> None:

@@ -1,5 +1,7 @@
 """Scenes made up at random: everything that a view draws, where no map and no simulation has a part."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mentorgym.envs.driving.state import CAR, WALKER, EpisodeState, WorldState, empty_episode_state, empty_world_state
@@ -122,3 +124,8 @@ def move(rng: np.random.Generator, world: WorldState, episode: EpisodeState, sec
     changed = rng.random(world.light_state.shape) < 0.1
     world.light_state[changed] = rng.integers(0, 4, int(changed.sum()))
     episode.stop_complied[rng.random(len(episode.stop_complied)) < 0.1] ^= 1
+
+
+def copy_record(record: NamedTuple) -> NamedTuple:
+    """An independent copy of a record's arrays."""
+    return type(record)(*(array.copy() for array in record))

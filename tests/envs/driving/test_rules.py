@@ -21,10 +21,10 @@ from mentorgym.envs.driving.state import (
     LIGHT_YELLOW,
     ROUTE_CAPACITY,
     WALKER,
-    copy_record,
     empty_episode_state,
 )
 from tests.envs.driving.scripted_world import TOWN, Drive, ScriptedWorld, route_over
+from tests.envs.driving.synthetic import copy_record
 
 
 def put_walker(drive, x, y, z=0.0, half=0.2, slot=0, yaw=0.0):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mentorgym.envs.driving import DrivingVectorEnv
-from mentorgym.envs.driving.state import copy_record
 from tests.envs.driving.scripted_world import ScriptedWorld
+from tests.envs.driving.synthetic import copy_record
 
 ARGUMENTS = dict(num_envs=2, town="Village", traffic=(15, 50), autoreset_mode=gym.vector.AutoresetMode.DISABLED)
 

@@ -17,13 +17,12 @@ from mentorgym.envs.driving.state import (
     LIGHT_RED,
     LIGHT_YELLOW,
     WALKER,
-    copy_record,
     empty_episode_state,
     empty_world_state,
 )
 from mentorgym.envs.driving.tables import BROKEN, ROAD, SOLID
 from mentorgym.envs.driving.view import draw, empty_view_memory, masks, remember, state_vector
-from tests.envs.driving.synthetic import move, random_scene, random_town, town_tables
+from tests.envs.driving.synthetic import copy_record, move, random_scene, random_town, town_tables
 
 OPEN_FIELD = dict(raster=np.zeros((500, 500)), raster_origin=[(-50.0, -50.0)])
 
