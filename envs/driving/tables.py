@@ -30,6 +30,8 @@ class TownTables(NamedTuple):
     waypoint_width: np.ndarray  # float32 [P] lane width, m
     waypoint_speed: np.ndarray  # float32 [P] m/s: the speed limit, lower in and before curves of the same lane
     waypoint_lane: np.ndarray  # int32 [P]
+    waypoint_left: np.ndarray  # int32 [P] the waypoint beside it on the lane to the left, -1 where none may be entered
+    waypoint_right: np.ndarray  # int32 [P] likewise to the right
     lane_first: np.ndarray  # int32 [N + 1] first waypoint of each lane; lane_first[l + 1] - 1 is the lane's end
     lane_length: np.ndarray  # float32 [N] m
     lane_step: np.ndarray  # float32 [N] m between waypoints

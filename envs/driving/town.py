@@ -277,6 +277,8 @@ def build_town(network: OpenDrive) -> Town:
         waypoint_width=np.concatenate([lane.width for lane in lanes]).astype(np.float32),
         waypoint_speed=np.concatenate([lane.speed for lane in lanes]).astype(np.float32),
         waypoint_lane=np.repeat(np.arange(len(lanes), dtype=np.int32), np.diff(first)),
+        waypoint_left=_beside(lanes, index, first, 1),
+        waypoint_right=_beside(lanes, index, first, -1),
         lane_first=first,
         lane_length=np.array([lane.length for lane in lanes], np.float32),
         lane_step=np.array([lane.length / lane.steps for lane in lanes], np.float32),
@@ -320,6 +322,36 @@ def build_town(network: OpenDrive) -> Town:
         raster_origin=raster_origin[None],
     )
     return Town(network.name, origin, tables)
+
+
+def _beside(lanes: list[_Lane], index: dict, first: np.ndarray, left: int) -> np.ndarray:
+    """The waypoint beside each one on the lane to the left (1) or right (-1) of travel that the paint allows to enter,
+    else -1: int32 [P]."""
+    found = np.full(first[-1], -1, np.int32)
+    for i, lane in enumerate(lanes):
+        road, section, number = lane.key
+        along = left if number < 0 else -left  # towards higher or lower lane ids
+        other = index.get((road, section, number + along))
+        if other is None or number * (number + along) < 0 or lane.road.junction >= 0:
+            continue
+        part = lane.road.sections[section]
+        # The paint between two lanes is that on the outer border of the one nearer to lane 0.
+        nearer = min(number, number + along, key=abs)
+        marks = part.lanes[nearer].marks
+        if not marks:
+            continue
+        allowed = {"both", "increase" if along > 0 else "decrease"}
+        starts = np.array([mark.s_offset for mark in marks])
+        mark = np.searchsorted(starts, lane.s - part.s, side="right") - 1
+        free = np.array([k >= 0 and marks[k].lane_change in allowed for k in mark])
+        theirs = lanes[other]
+        order = 1 if theirs.s[-1] > theirs.s[0] else -1
+        beside = np.interp(lane.s, theirs.s[::order], np.arange(theirs.steps + 1)[::order])
+        # A lane's end point stands for its successor's first, so nobody changes there.
+        free &= np.arange(lane.steps + 1) < lane.steps
+        beside = np.minimum(np.round(beside).astype(np.int32), theirs.steps - 1)
+        found[first[i] : first[i + 1]] = np.where(free, first[other] + beside, -1)
+    return found
 
 
 def _turn(lane: _Lane) -> int:
