@@ -129,7 +129,8 @@ def test_the_table_shows_the_scores_that_are_asked_for(fake_drive, capsys: pytes
     printed = capsys.readouterr().out
     assert "lights" in printed and "strict" not in printed
     evaluate.main([*command.split(), "all"])
-    assert all(word in capsys.readouterr().out for word in ("infractions", "strict", "completed"))
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("infractions", "strict", "completed", "Found-RL"))
     with pytest.raises(SystemExit, match="no score 'sucess': did you mean 'success'"):
         evaluate.main([*command.split(), "sucess"])
 
