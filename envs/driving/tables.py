@@ -41,6 +41,7 @@ class TownTables(NamedTuple):
     lane_section: np.ndarray  # int32 [N] OpenDRIVE section index
     lane_number: np.ndarray  # int32 [N] OpenDRIVE lane id
     lane_town: np.ndarray  # int16 [N]
+    lane_change: np.ndarray  # int32 [N, 2] the first waypoint that has one to its left, to its right, -1 for none
     lane_storage: np.ndarray  # uint8 [N] 1 where a car may wait: outside junctions and at least 14 m long
     lane_stop_line: np.ndarray  # int32 [N] stop line at the lane's end, -1 for none
     lane_light: np.ndarray  # int32 [N] light (global) that a junction lane obeys, -1 for none

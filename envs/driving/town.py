@@ -270,6 +270,7 @@ def build_town(network: OpenDrive) -> Town:
     spawns = _spawn_points(lanes, storage)
     raster, raster_origin = _paint(lanes, origin)
     grid = _grid(pose, first)
+    beside = [_beside(lanes, index, first, side) for side in (1, -1)]
 
     tables = TownTables(
         waypoint_pose=pose.astype(np.float32),
@@ -277,8 +278,8 @@ def build_town(network: OpenDrive) -> Town:
         waypoint_width=np.concatenate([lane.width for lane in lanes]).astype(np.float32),
         waypoint_speed=np.concatenate([lane.speed for lane in lanes]).astype(np.float32),
         waypoint_lane=np.repeat(np.arange(len(lanes), dtype=np.int32), np.diff(first)),
-        waypoint_left=_beside(lanes, index, first, 1),
-        waypoint_right=_beside(lanes, index, first, -1),
+        waypoint_left=beside[0],
+        waypoint_right=beside[1],
         lane_first=first,
         lane_length=np.array([lane.length for lane in lanes], np.float32),
         lane_step=np.array([lane.length / lane.steps for lane in lanes], np.float32),
@@ -288,6 +289,7 @@ def build_town(network: OpenDrive) -> Town:
         lane_section=np.array([lane.key[1] for lane in lanes], np.int32),
         lane_number=np.array([lane.number for lane in lanes], np.int32),
         lane_town=np.zeros(len(lanes), np.int16),
+        lane_change=_first_changes(beside, first),
         lane_storage=storage.astype(np.uint8),
         lane_stop_line=lights["lane_stop_line"],
         lane_light=lights["lane_light"],
@@ -352,6 +354,16 @@ def _beside(lanes: list[_Lane], index: dict, first: np.ndarray, left: int) -> np
         beside = np.minimum(np.round(beside).astype(np.int32), theirs.steps - 1)
         found[first[i] : first[i + 1]] = np.where(free, first[other] + beside, -1)
     return found
+
+
+def _first_changes(beside: list[np.ndarray], first: np.ndarray) -> np.ndarray:
+    """For each lane the first of its waypoints that has one beside it on either side, -1 for none: int32 [N, 2]."""
+    changes = np.full((len(first) - 1, len(beside)), -1, np.int32)
+    for side, waypoints in enumerate(beside):
+        having = np.flatnonzero(waypoints >= 0)
+        lane = np.searchsorted(first, having, side="right") - 1
+        changes[lane[::-1], side] = having[::-1]
+    return changes
 
 
 def _turn(lane: _Lane) -> int:
