@@ -1,0 +1,136 @@
+"""The towns of our own, declared; a further one is a `Town` more in `TOWNS`."""
+
+from mentorgym.envs.driving.towns.writer import Bend, Node, Street, Town
+
+SUBURB = Town(
+    name="Suburb",
+    lanes={"driving": 3.8, "shoulder": 0.4, "sidewalk": 2.5},
+    nodes={
+        # The ring, counter-clockwise from the south-west; its north side lies on a low hill.
+        "southwest": Node(140, 0),
+        "southeast": Node(275, 0),
+        "east": Node(420, 135),
+        "northeast": Node(420, 245),
+        "hill east": Node(265, 340, z=4),
+        "hill west": Node(105, 340, z=4),
+        "west": Node(0, 175),
+        "orchard": Node(0, 85),
+        # Inside the ring.
+        "church": Node(125, 175),
+        "market": Node(275, 135),
+        "school": Node(140, 85),
+        "meadow": Node(275, 66),
+    },
+    streets=[
+        Street("South Road", "southwest", "southeast", 35, "main"),
+        Street("River Road", "southeast", "east", 35, "double", (Bend(420, 0, 62, 0.2),)),
+        Street("East Road", "east", "northeast", 35, "main"),
+        Street("East Road", "northeast", "hill east", 30, "main", (Bend(420, 340, 34, 0.2),)),
+        Street("Hill Road", "hill east", "hill west", 30, "quiet", (Bend(185, 354, 180),)),
+        Street("Mill Road", "hill west", "west", 30, "quiet", (Bend(0, 340, 48, 0.25),)),
+        Street("West Road", "west", "orchard", 30, "main"),
+        Street("Orchard Road", "orchard", "southwest", 30, "quiet", (Bend(0, 40, 30), Bend(40, 0, 30))),
+        Street("High Street", "west", "church", 25, "main"),
+        Street("High Street", "church", "market", 25, "double", (Bend(172, 175, 45, 0.2), Bend(228, 135, 45, 0.2))),
+        Street("High Street", "market", "east", 25, "main"),
+        Street("Church Lane", "church", "hill west", 25, "quiet", (Bend(125, 235, 80), Bend(105, 290, 80))),
+        Street("Market Street", "market", "meadow", 25, "main"),
+        Street("Market Street", "meadow", "southeast", 25, "main"),
+        Street("School Lane", "school", "southwest", 25, "quiet"),
+        Street("Orchard Lane", "school", "orchard", 25, "quiet", (Bend(70, 100, 90),)),
+        Street("Meadow Lane", "school", "meadow", 25, "quiet", (Bend(180, 85, 60), Bend(235, 66, 60))),
+        Street("The Crescent", "hill east", "northeast", 25, "quiet", (Bend(265, 245, 55, 0.2),)),
+    ],
+)
+
+VILLAGE = Town(
+    name="Village",
+    lanes={"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.0},
+    nodes={
+        # The ring road, counter-clockwise from the south.
+        "south": Node(86, 0, reach=10),
+        "east": Node(205, 98, reach=10),
+        "north": Node(105, 204, reach=10),
+        "west": Node(0, 102, reach=10),
+        # The green in the middle.
+        "green south": Node(95, 62, reach=10),
+        "green east": Node(140, 98, reach=10, lights=False),
+        "green north": Node(105, 138, reach=10),
+        "green west": Node(62, 102, reach=10, lights=False),
+    },
+    streets=[
+        Street("Pond Road", "south", "east", 30, "main", (Bend(205, 0, 36, 0.2),)),
+        Street("Forest Road", "east", "north", 30, "double", (Bend(205, 158, 30), Bend(159, 204, 30))),
+        Street("Castle Road", "north", "west", 30, "main", (Bend(0, 204, 45, 0.25),)),
+        Street("Farm Road", "west", "south", 30, "quiet", (Bend(0, 52, 35), Bend(30, 10, 35), Bend(60, 0, 35))),
+        Street("Green South", "green south", "green east", 25, "quiet", (Bend(140, 62, 14),)),
+        Street("Green East", "green east", "green north", 25, "quiet", (Bend(140, 138, 14),)),
+        Street("Green North", "green north", "green west", 25, "quiet", (Bend(62, 138, 16),)),
+        Street("Green West", "green west", "green south", 25, "quiet", (Bend(62, 62, 14),)),
+        Street("Station Road", "south", "green south", 25, "main"),
+        Street("Baker Lane", "east", "green east", 25, "quiet"),
+        Street("Castle Lane", "north", "green north", 25, "main"),
+        Street("Farm Lane", "west", "green west", 25, "quiet"),
+    ],
+)
+
+ROWS, COLUMNS = (0, 160, 320, 480), (0, 125, 250, 375, 500)
+
+
+def _grid_node(column: int, row: int) -> Node:
+    # The mouths keep clear of Central Avenue's six lanes and of the median of Second Street.
+    reach = 23 if column == 2 else 20 if row == 1 else 18
+    return Node(COLUMNS[column], ROWS[row], reach=reach, crosswalks=True)
+
+
+def _rows() -> list[Street]:
+    """Streets from west to east; Second Street has a median, with lanes for left turns into Central Avenue."""
+    streets = []
+    for row, name in ((1, "Second Street"), (2, "Third Street")):
+        for column in range(4):
+            median, pockets = (4.0, (35.0 * (column == 2), 35.0 * (column == 1))) if row == 1 else (0.0, (0.0, 0.0))
+            ends = f"{column}-{row}", f"{column + 1}-{row}"
+            streets.append(Street(name, *ends, 30, "double", lanes=(2, 2), median=median, pockets=pockets))
+    for row, name in ((0, "First Street"), (3, "Fourth Street")):
+        streets += [Street(name, f"{k}-{row}", f"{k + 1}-{row}", 30, "main", lanes=(2, 2)) for k in (1, 2)]
+    return streets
+
+
+def _columns() -> list[Street]:
+    """Avenues from south to north; Central Avenue has three lanes each way."""
+    streets = []
+    for column, name in ((1, "Avenue B"), (2, "Central Avenue"), (3, "Avenue D")):
+        lanes, mph = ((3, 3), 35) if column == 2 else ((2, 2), 30)
+        streets += [Street(name, f"{column}-{k}", f"{column}-{k + 1}", mph, "double", lanes=lanes) for k in range(3)]
+    streets += [
+        Street(name, f"{k}-1", f"{k}-2", 30, "main", lanes=(2, 2)) for k, name in ((0, "Avenue A"), (4, "Avenue E"))
+    ]
+    return streets
+
+
+def _corners() -> list[Street]:
+    """The four corners of the grid, where a street bends into an avenue."""
+    return [
+        Street(name, start, end, 30, "double", (Bend(x, y, 45, 0.2),), lanes=(2, 2))
+        for name, start, end, x, y in (
+            ("First Street", "0-1", "1-0", 0, 0),
+            ("First Street", "3-0", "4-1", 500, 0),
+            ("Fourth Street", "4-2", "3-3", 500, 480),
+            ("Fourth Street", "1-3", "0-2", 0, 480),
+        )
+    ]
+
+
+GRID = Town(
+    name="Grid",
+    lanes={"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.5},
+    nodes={
+        f"{column}-{row}": _grid_node(column, row)
+        for row in range(4)
+        for column in range(5)
+        if not (row in (0, 3) and column in (0, 4))
+    },
+    streets=[*_rows(), *_columns(), *_corners()],
+)
+
+TOWNS = (SUBURB, VILLAGE, GRID)
