@@ -5,13 +5,14 @@ import heapq
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
 from mentorgym.envs.driving.frames import from_carla
 from mentorgym.envs.driving.kernel import f32, inner, kernel
-from mentorgym.envs.driving.state import ROUTE_CAPACITY
+from mentorgym.envs.driving.state import LEFT, RIGHT, ROUTE_CAPACITY
 from mentorgym.envs.driving.town import Town
 
 UNREACHABLE, TOO_LONG = -1, -2
@@ -193,6 +194,34 @@ class Route:
 
     name: str
     waypoints: np.ndarray
+
+
+class Measures(NamedTuple):
+    """How hard a route is, as far as the map says."""
+
+    metres: float
+    lights: int
+    """junctions entered under a light"""
+    turns: int
+    """to the left or right, at junctions"""
+    changes: int
+    """of lane"""
+
+
+def measure(town: Town, route: np.ndarray) -> Measures:
+    """The Measures of a route int32 [n] of waypoints."""
+    tables = town.tables
+    metres = np.hypot(*np.diff(tables.waypoint_pose[route, :2].astype(np.float64), axis=0).T).sum()
+    lane = tables.waypoint_lane[route]
+    entered = lane[np.append(True, lane[1:] != lane[:-1])]
+    changes = 0
+    for here, there in zip(entered[:-1], entered[1:], strict=True):
+        changes += there not in tables.successor[tables.successor_first[here] : tables.successor_first[here + 1]]
+    # A light rules over the junction lanes behind its line, of which a short one may follow another.
+    light = tables.lane_light[entered]
+    lights = (light >= 0) & (np.append(-1, light[:-1]) != light)
+    turns = np.isin(tables.lane_turn[entered], (LEFT, RIGHT))
+    return Measures(float(metres), int(lights.sum()), int(turns.sum()), changes)
 
 
 def find_routes(routes: str | os.PathLike) -> Path:
