@@ -1,5 +1,7 @@
 """The towns of our own, declared; a further one is a `Town` more in `TOWNS`."""
 
+import math
+
 from mentorgym.envs.driving.towns.writer import Bend, Node, Street, Town
 
 SUBURB = Town(
@@ -74,6 +76,94 @@ VILLAGE = Town(
     ],
 )
 
+# The roundabout: the tangents of a circle about (0, 120), which its four nodes and four bends turn by 45 degrees each.
+_CIRCLE, _CIRCLE_REACH = 26.0, 10.0
+_CORNER = _CIRCLE / math.cos(math.pi / 8)
+_DIAGONAL = _CORNER * math.sqrt(0.5)
+
+
+def _entry(east: float, north: float) -> Node:
+    street = "Rotunda Street" if east else "North Street"
+    x, y = east * _CORNER, 120 + north * _CORNER
+    return Node(x, y, z=1.5, reach=_CIRCLE_REACH, lights=False, give_way=(street,))
+
+
+def _quarter(start: str, end: str, east: int, north: int) -> Street:
+    bends = (Bend(east * _DIAGONAL, 120 + north * _DIAGONAL, _CIRCLE),)
+    return Street("Circle", start, end, 20, "edge", bends, lanes=(1, 0), width=4.5)
+
+
+CITY = Town(
+    name="City",
+    lanes={"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.5},
+    nodes={
+        # On the ring road, counter-clockwise from the south-west; its north-east lies on a low hill.
+        "canal south": Node(-110, -235, reach=17, lights=False, stop=("Canal Street",)),
+        "plaza south": Node(0, -235, reach=17, lights=False, stop=("Plaza Street",)),
+        "mill south": Node(110, -235, reach=17, crosswalks=True),
+        "market east": Node(235, -120, reach=17, lights=False, give_way=("Market Street",)),
+        "east": Node(235, 0, reach=20, crosswalks=True),
+        "rotunda east": Node(235, 120, z=3, reach=17, lights=False, stop=("Rotunda Street",)),
+        "north": Node(0, 235, z=3.5, reach=14, crosswalks=True),
+        "rotunda west": Node(-235, 120, reach=17, crosswalks=True),
+        "west": Node(-235, 0, reach=20, crosswalks=True),
+        "market west": Node(-235, -120, reach=17, lights=False, stop=("Market Street",)),
+        # Along the boulevard.
+        "canal": Node(-110, 0, reach=20, crosswalks=True),
+        "centre": Node(0, 0, reach=20, crosswalks=True),
+        "mill": Node(110, 0, reach=20, crosswalks=True),
+        # Market Street: a two-way stop, an all-way stop, and lights.
+        "market canal": Node(-110, -120, reach=15, lights=False, stop=("Market Street",), crosswalks=True),
+        "market plaza": Node(0, -120, reach=14, lights=False, stop=("Market Street", "Plaza Street"), crosswalks=True),
+        "market mill": Node(110, -120, reach=15, crosswalks=True),
+        # North of the boulevard.
+        "hill": Node(-110, 120, reach=14, lights=False, stop=("Hill Lane",)),
+        "park": Node(110, 120, z=2.5, reach=14, lights=False, give_way=("Park Lane",)),
+        "circle east": _entry(1, 0),
+        "circle north": _entry(0, 1),
+        "circle west": _entry(-1, 0),
+        "circle south": _entry(0, -1),
+    },
+    streets=[
+        Street("Ring South", "canal south", "plaza south", 35, "main", lanes=(2, 2)),
+        Street("Ring South", "plaza south", "mill south", 35, "main", lanes=(2, 2)),
+        Street("Ring East", "mill south", "market east", 35, "double", (Bend(235, -235, 55, 0.2),), lanes=(2, 2)),
+        Street("Ring East", "market east", "east", 35, "main", lanes=(2, 2)),
+        Street("Ring East", "east", "rotunda east", 35, "main", lanes=(2, 2)),
+        Street("Ring North", "rotunda east", "north", 30, "quiet", (Bend(235, 235, 65, 0.2),)),
+        Street("Ring North", "north", "rotunda west", 30, "quiet", (Bend(-180, 235, 60, 0.2), Bend(-235, 185, 40))),
+        Street("Ring West", "rotunda west", "west", 35, "main", lanes=(2, 2)),
+        Street("Ring West", "west", "market west", 35, "main", lanes=(2, 2)),
+        Street("Ring West", "market west", "canal south", 35, "double", (Bend(-235, -235, 55, 0.2),), lanes=(2, 2)),
+        Street("Boulevard", "west", "canal", 30, "double", lanes=(2, 2), median=4.0, pockets=(0, 35)),
+        Street("Boulevard", "canal", "centre", 30, "double", lanes=(2, 2), median=4.0, pockets=(0, 35)),
+        Street("Boulevard", "centre", "mill", 30, "double", lanes=(2, 2), median=4.0, pockets=(0, 35)),
+        Street("Boulevard", "mill", "east", 30, "double", lanes=(2, 2), median=4.0),
+        Street("Canal Street", "canal", "market canal", 25, "edge", lanes=(2, 0)),
+        Street("Canal Street", "market canal", "canal south", 25, "edge", lanes=(2, 0)),
+        Street("Mill Street", "mill south", "market mill", 25, "edge", lanes=(2, 0)),
+        Street("Mill Street", "market mill", "mill", 25, "edge", lanes=(2, 0)),
+        Street("Plaza Street", "centre", "market plaza", 25, "main"),
+        Street("Plaza Street", "market plaza", "plaza south", 25, "main"),
+        Street("Market Street", "market west", "market canal", 25, "main"),
+        Street("Market Street", "market canal", "market plaza", 25, "main"),
+        Street("Market Street", "market plaza", "market mill", 25, "main"),
+        Street("Market Street", "market mill", "market east", 25, "main"),
+        Street("Hill Lane", "canal", "hill", 25, "quiet"),
+        Street("Park Lane", "mill", "park", 25, "quiet"),
+        Street("North Street", "centre", "circle south", 25, "main"),
+        Street("North Street", "circle north", "north", 25, "main"),
+        Street("Rotunda Street", "rotunda west", "hill", 25, "quiet"),
+        Street("Rotunda Street", "hill", "circle west", 25, "quiet"),
+        Street("Rotunda Street", "circle east", "park", 25, "quiet"),
+        Street("Rotunda Street", "park", "rotunda east", 25, "quiet"),
+        _quarter("circle east", "circle north", 1, 1),
+        _quarter("circle north", "circle west", -1, 1),
+        _quarter("circle west", "circle south", -1, -1),
+        _quarter("circle south", "circle east", 1, -1),
+    ],
+)
+
 ROWS, COLUMNS = (0, 160, 320, 480), (0, 125, 250, 375, 500)
 
 
@@ -133,4 +223,4 @@ GRID = Town(
     streets=[*_rows(), *_columns(), *_corners()],
 )
 
-TOWNS = (SUBURB, VILLAGE, GRID)
+TOWNS = (SUBURB, VILLAGE, CITY, GRID)

@@ -414,6 +414,8 @@ def movements(arms: list[Arm]) -> dict[tuple[int, int], list[tuple[int, int]]]:
         ahead = [j for j in targets if (i, j) in straight]
         left = [j for j in targets if j not in ahead and ways[i, j] > 0]
         right = [j for j in targets if j not in ahead and ways[i, j] < 0]
+        if arms[i].entries and arms[i].entries[0].turns and not left:
+            raise ValueError(f"{arms[i].street.name}: a left-turn lane meets a junction without a left turn")
         going = list(range(count))
         if ahead:
             if left and arms[i].entries[0].turns:
