@@ -39,6 +39,8 @@ LEADERBOARD = {
 Leaderboard 1.0 routes in Town01 to Town06: the length of the polyline through their points. Town04, for which Ring
 stands, has ten routes to train on and then ten to test on."""
 
+QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
 CANDIDATES, TRIALS = 2000, 6000
 """Random routes of which the NoCrash routes are chosen, and exchanges that are tried."""
 
@@ -57,8 +59,9 @@ def _spawn_waypoints(town: Town) -> np.ndarray:
     return tables.lane_first[tables.spawn_lane] + along
 
 
-def _quantiles(values: np.ndarray) -> np.ndarray:
-    return np.percentile(values, (0, 25, 50, 75, 100), axis=0)
+def _shares(count: int) -> np.ndarray:
+    """The shares of a distribution at which `count` ranks stand for it."""
+    return (np.arange(count) + 0.5) / count
 
 
 def _candidates(town: Town, rng: np.random.Generator) -> Iterator[tuple[tuple[int, int], Measures]]:
@@ -83,12 +86,13 @@ def nocrash_csv(name: str) -> str:
     rng = np.random.default_rng(SEED)
     pairs, measures = zip(*_candidates(town, rng), strict=True)
     figures = np.array(measures, float)[:, :3]
-    wanted = np.array(NOCRASH[name], float).T
+    wanted = np.column_stack([np.interp(_shares(ROUTES), QUARTERS, quantiles) for quantiles in NOCRASH[name]])
 
     def misfit(chosen: np.ndarray) -> float:
-        return float((np.abs(_quantiles(figures[chosen]) - wanted) / np.maximum(wanted, 1.0)).sum())
+        """How far apart the distributions are: the sum over all ranks, relative to each figure's mean."""
+        return float((np.abs(np.sort(figures[chosen], axis=0) - wanted) / wanted.mean(0)).sum())
 
-    # Exchange one route for another at random, and keep what brings the quantiles nearer.
+    # Exchange one route for another at random, and keep what brings the distributions nearer.
     chosen = rng.choice(len(pairs), ROUTES, replace=False)
     best = misfit(chosen)
     for _ in range(TRIALS):
@@ -116,8 +120,7 @@ def leaderboard_xml(name: str) -> str:
     root = ElementTree.Element("routes")
     pairs = set()
     for count, quantiles in LEADERBOARD[name]:
-        shares = (np.arange(count) + 0.5) / count
-        for metres in rng.permutation(np.interp(shares, np.linspace(0, 1, 5), quantiles)):
+        for metres in rng.permutation(np.interp(_shares(count), QUARTERS, quantiles)):
             while True:
                 stops = rng.choice(spawns, 1 + max(round(metres / LEG), 1), replace=False).tolist()
                 ends = (town.tables.waypoint_lane[stops[0]], town.tables.waypoint_lane[stops[-1]])
