@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.driving.vector import STEP_INFOS, DrivingVectorEnv
+from mentorgym.envs.driving.batch import STEP_INFOS
+from mentorgym.envs.driving.vector import DrivingVectorEnv
 
 
 class DrivingEnv(gym.Env):

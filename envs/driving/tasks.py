@@ -10,6 +10,7 @@ import numpy as np
 from mentorgym.envs.driving.kernel import draw, kernel
 from mentorgym.envs.driving.routes import Route, plan, read_routes
 from mentorgym.envs.driving.state import ROUTE_CAPACITY
+from mentorgym.envs.driving.tables import TownTables
 from mentorgym.envs.driving.town import Town, packaged_towns
 
 WEATHERS = (
@@ -43,8 +44,10 @@ TRAFFIC = {
     "regular": {"Town01": (20, 50), "Town02": (15, 50)},
     "dense": {"Town01": (100, 250), "Town02": (70, 150)},
     "busy": {"Town01": (120, 120), "Town02": (70, 70)},
+    "train": {"Town01": (150, 200)},
 }
-"""Vehicles and walkers of NoCrash (Codevilla et al. 2019); "busy" is the level behind Found-RL's published tables."""
+"""Vehicles and walkers of NoCrash (Codevilla et al. 2019); "busy" is the level behind Found-RL's published tables, and
+"train" the most that its released settings draw for a training episode, from 0 on."""
 
 STANDS_FOR = {"Suburb": "Town01", "Village": "Town02"}
 """Whose traffic counts our towns take."""
@@ -55,7 +58,7 @@ TOWN01_LANE_KILOMETRES = 5.0
 KEPT_FREE = 8
 """Spawn points that no vehicle may take because the ego is near: more than lie within 12 m of any place."""
 
-STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT = 101, 102, 103, 104
+STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT, STREAM_TOWN, STREAM_TRAFFIC = range(101, 107)
 
 FIRST_TARGET = 6
 """Metres from the start to an endless route's first target (Found-RL's released settings)."""
@@ -71,9 +74,15 @@ def nearest_name(name: object, valid: Iterable[str]) -> str:
     return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
-def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int]:
-    """Vehicles and walkers of a level's name, or of a pair as it is. Raises ValueError for anything else or too
-    many."""
+TrafficRange = tuple[tuple[int, int], tuple[int, int]]
+"""The fewest and the most vehicles, and the fewest and the most walkers, of an episode."""
+
+
+def traffic_range(traffic: str | tuple[int, int], town: Town, egos: int = 1) -> TrafficRange:
+    """What the episodes of a level, or of a pair (vehicles, walkers) as it is, may have, beside `egos` cars.
+
+    Raises ValueError for anything else, or too many.
+    """
     if isinstance(traffic, str):
         if traffic not in TRAFFIC:
             raise ValueError(
@@ -90,15 +99,28 @@ def traffic_counts(traffic: str | tuple[int, int], town: Town) -> tuple[int, int
             raise ValueError(
                 f"traffic={traffic!r} is neither a level's name nor a pair of whole numbers (vehicles, walkers)"
             ) from error
-    room = max(int(town.tables.spawn_first[-1]) - KEPT_FREE, 0)
-    if not (0 <= vehicles <= room and walkers >= 0):
+    room = int(town.tables.spawn_first[-1]) - KEPT_FREE * egos
+    if egos > 1 and room < 0:
+        raise ValueError(f"{town.name} has no room for {egos} egos, but for {room // KEPT_FREE + egos} at most")
+    if not (0 <= vehicles <= max(room, 0) and walkers >= 0):
         raise ValueError(
-            f"{town.name} has room for 0 to {room} vehicles and any number of walkers, not {(vehicles, walkers)}"
+            f"{town.name} has room for 0 to {max(room, 0)} vehicles and any number of walkers, not "
+            f"{(vehicles, walkers)}"
         )
     if walkers and not town.tables.walkway_first[-1]:
         raise ValueError(
             f"{town.name} has no pavements (lanes of type 'sidewalk') for walkers: pass traffic=({vehicles}, 0)"
         )
+    drawn = isinstance(traffic, str) and traffic == "train"
+    return (0 if drawn else vehicles, vehicles), (0 if drawn else walkers, walkers)
+
+
+def draw_traffic(traffic: TrafficRange, key: np.uint64) -> tuple[int, int]:
+    """Vehicles and walkers of one episode."""
+    vehicles, walkers = (
+        fewest + int(draw(key, STREAM_TRAFFIC, kind, 0) % np.uint64(most - fewest + 1))
+        for kind, (fewest, most) in enumerate(traffic)
+    )
     return vehicles, walkers
 
 
@@ -131,6 +153,13 @@ def draw_spawn(tables, town, key, attempt):
     k = first + np.int32(draw(key, STREAM_SPAWN, 0, attempt) % np.uint64(points))
     lane = tables.spawn_lane[k]
     return tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
+
+
+def spawn_waypoints(tables: TownTables, town: int) -> np.ndarray:
+    """The waypoints of all of a town's spawn points."""
+    points = slice(tables.spawn_first[town], tables.spawn_first[town + 1])
+    lane = tables.spawn_lane[points]
+    return tables.lane_first[lane] + (tables.spawn_s[points] / tables.lane_step[lane]).astype(np.int32)
 
 
 @kernel

@@ -360,6 +360,8 @@ def draw(tables, world, episode, memory, first, last, paint, out):
         lines = slice(tables.stop_line_first[town], tables.stop_line_first[town + 1])
         vehicle_sizes, walker_sizes = world.vehicle_half_size[b], world.walker_half_size[b]
         for ego in range(egos):
+            if world.vehicle_kind[b, ego] == EMPTY:
+                continue  # it has left the world
             row = b * egos + ego
             planes = out[row - first * egos]
             pose = world.vehicle_pose[b, ego]

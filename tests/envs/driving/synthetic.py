@@ -100,6 +100,7 @@ def random_scene(
         pose[:, :, 3] = rng.uniform(-7, 7, (worlds, slots))
         getattr(world, f"{actor}_velocity")[:] = rng.uniform(-6, 6, (worlds, slots, 2))
         getattr(world, f"{actor}_kind")[:] = kind * (rng.random((worlds, slots)) < 0.9)
+    world.vehicle_kind[:, :egos] = CAR
     world.vehicle_pose[:, :egos, 2] = 0.0
     world.light_state[:] = rng.integers(0, 4, world.light_state.shape)
     lanes = len(tables.lane_first) - 1

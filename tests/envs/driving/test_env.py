@@ -11,11 +11,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import mentorgym.envs.driving
 from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, load_town, tasks
+from mentorgym.envs.driving.batch import STEP_INFOS
 from mentorgym.envs.driving.frames import from_carla
 from mentorgym.envs.driving.state import CAR, ROUTE_CAPACITY, WALKER
 from mentorgym.envs.driving.tasks import TRAFFIC, WEATHER_GROUPS, WEATHERS
 from mentorgym.envs.driving.town import find_map
-from mentorgym.envs.driving.vector import STEP_INFOS
 
 ID = "CarlaNoCrash-v0"
 STEPS = 60
@@ -415,7 +415,7 @@ def test_episodes_draw_every_weather_of_their_group_and_no_other(weather):
 
 
 def test_the_levels_have_the_published_names():
-    assert list(TRAFFIC) == ["empty", "regular", "dense", "busy"]
+    assert list(TRAFFIC) == ["empty", "regular", "dense", "busy", "train"]
     assert WEATHER_GROUPS["train"] == ("ClearNoon", "WetNoon", "HardRainNoon", "ClearSunset")
     assert WEATHER_GROUPS["new"] == ("SoftRainSunset", "WetSunset")
     assert len(set(WEATHERS)) == 14
