@@ -90,7 +90,7 @@ def _entry(east: float, north: float) -> Node:
 
 def _quarter(start: str, end: str, east: int, north: int) -> Street:
     bends = (Bend(east * _DIAGONAL, 120 + north * _DIAGONAL, _CIRCLE),)
-    return Street("Circle", start, end, 20, "edge", bends, lanes=(1, 0), width=4.5)
+    return Street("Circle", start, end, 20, "edge", bends, lanes=(1, 0), width=4.5, sidewalks=(True, False))
 
 
 CITY = Town(
@@ -104,7 +104,9 @@ CITY = Town(
         "market east": Node(235, -120, reach=17, lights=False, give_way=("Market Street",)),
         "east": Node(235, 0, reach=20, crosswalks=True),
         "rotunda east": Node(235, 120, z=3, reach=17, lights=False, stop=("Rotunda Street",)),
-        "north": Node(0, 235, z=3.5, reach=14, crosswalks=True),
+        "park north": Node(110, 235, z=4, reach=17, lights=False, give_way=("Park Lane",)),
+        "north": Node(0, 235, z=3.5, reach=17, crosswalks=True),
+        "hill north": Node(-110, 235, z=2, reach=14, lights=False, stop=("Hill Lane",)),
         "rotunda west": Node(-235, 120, reach=17, crosswalks=True),
         "west": Node(-235, 0, reach=20, crosswalks=True),
         "market west": Node(-235, -120, reach=17, lights=False, stop=("Market Street",)),
@@ -130,8 +132,10 @@ CITY = Town(
         Street("Ring East", "mill south", "market east", 35, "double", (Bend(235, -235, 55, 0.2),), lanes=(2, 2)),
         Street("Ring East", "market east", "east", 35, "main", lanes=(2, 2)),
         Street("Ring East", "east", "rotunda east", 35, "main", lanes=(2, 2)),
-        Street("Ring North", "rotunda east", "north", 30, "quiet", (Bend(235, 235, 65, 0.2),)),
-        Street("Ring North", "north", "rotunda west", 30, "quiet", (Bend(-180, 235, 60, 0.2), Bend(-235, 185, 40))),
+        Street("Ring North", "rotunda east", "park north", 30, "main", (Bend(235, 235, 55, 0.2),), lanes=(2, 2)),
+        Street("Ring North", "park north", "north", 30, "main", lanes=(2, 2)),
+        Street("Ring North", "north", "hill north", 30, "quiet"),
+        Street("Ring North", "hill north", "rotunda west", 30, "quiet", (Bend(-185, 235, 40), Bend(-235, 190, 40))),
         Street("Ring West", "rotunda west", "west", 35, "main", lanes=(2, 2)),
         Street("Ring West", "west", "market west", 35, "main", lanes=(2, 2)),
         Street("Ring West", "market west", "canal south", 35, "double", (Bend(-235, -235, 55, 0.2),), lanes=(2, 2)),
@@ -150,7 +154,9 @@ CITY = Town(
         Street("Market Street", "market plaza", "market mill", 25, "main"),
         Street("Market Street", "market mill", "market east", 25, "main"),
         Street("Hill Lane", "canal", "hill", 25, "quiet"),
+        Street("Hill Lane", "hill", "hill north", 25, "quiet"),
         Street("Park Lane", "mill", "park", 25, "quiet"),
+        Street("Park Lane", "park", "park north", 25, "quiet"),
         Street("North Street", "centre", "circle south", 25, "main"),
         Street("North Street", "circle north", "north", 25, "main"),
         Street("Rotunda Street", "rotunda west", "hill", 25, "quiet"),
@@ -161,6 +167,75 @@ CITY = Town(
         _quarter("circle north", "circle west", -1, 1),
         _quarter("circle west", "circle south", -1, -1),
         _quarter("circle south", "circle east", 1, -1),
+    ],
+)
+
+
+def _highway(start: str, end: str, lanes: int, *bends: Bend) -> Street:
+    return Street(
+        "Highway", start, end, 55, "double", bends, (lanes, lanes), width=3.7, median=4.0, sidewalks=(False, False)
+    )
+
+
+def _ramp(start: str, end: str, *bends: Bend) -> Street:
+    return Street("Ramp", start, end, 35, "edge", bends, (1, 0), width=4.0, sidewalks=(False, False))
+
+
+def _gore(x: float, y: float) -> Node:
+    return Node(x, y, z=6.5, reach=60, lights=False)
+
+
+RING = Town(
+    name="Ring",
+    lanes={"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.5},
+    nodes={
+        # Where ramps leave and join the highway, which passes 6.5 m above Cross Street.
+        "gore southwest": _gore(-230, -240),
+        "gore southeast": _gore(230, -240),
+        "gore northeast": _gore(230, 240),
+        "gore northwest": _gore(-230, 240),
+        # Where the third lanes begin and end in the west; in the east they run from one interchange to the other.
+        "west south": Node(-430, -70, reach=30, lights=False),
+        "west north": Node(-430, 70, reach=30, lights=False),
+        # Cross Street from south to north: the ends of the ramps on both sides of the highway, and the centre.
+        "south outer": Node(0, -310, reach=18),
+        "south inner": Node(0, -170, reach=18, crosswalks=True),
+        "centre": Node(0, 0, reach=18, crosswalks=True),
+        "north inner": Node(0, 170, reach=18, crosswalks=True),
+        "north outer": Node(0, 310, reach=18, lights=False, give_way=("Ramp",)),
+        # The quarters inside the ring.
+        "lake": Node(-130, 0, reach=14, crosswalks=True),
+        "lake west": Node(-320, 0, reach=14, lights=False, stop=("Lake Street", "Lake Loop"), crosswalks=True),
+        "garden": Node(130, 0, reach=14, crosswalks=True),
+        "garden east": Node(320, 0, reach=14, lights=False, give_way=("Garden Street",), crosswalks=True),
+    },
+    streets=[
+        _highway("gore southwest", "gore southeast", 2),
+        _highway("gore southeast", "gore northeast", 3, Bend(430, -240, 105, 0.15), Bend(430, 240, 105, 0.15)),
+        _highway("gore northeast", "gore northwest", 2),
+        _highway("gore northwest", "west north", 3, Bend(-430, 240, 105, 0.15)),
+        _highway("west north", "west south", 2),
+        _highway("west south", "gore southwest", 3, Bend(-430, -240, 105, 0.15)),
+        _ramp("gore southwest", "south outer", Bend(-70, -310, 60)),
+        _ramp("south outer", "gore southeast", Bend(70, -310, 60)),
+        _ramp("gore southeast", "south inner", Bend(70, -170, 60)),
+        _ramp("south inner", "gore southwest", Bend(-70, -170, 60)),
+        _ramp("gore northeast", "north outer", Bend(70, 310, 60)),
+        _ramp("north outer", "gore northwest", Bend(-70, 310, 60)),
+        _ramp("gore northwest", "north inner", Bend(-70, 170, 60)),
+        _ramp("north inner", "gore northeast", Bend(70, 170, 60)),
+        Street("Cross Street", "south outer", "south inner", 35, "double", lanes=(2, 2)),
+        Street("Cross Street", "south inner", "centre", 35, "main", lanes=(2, 2)),
+        Street("Cross Street", "centre", "north inner", 35, "main", lanes=(2, 2)),
+        Street("Cross Street", "north inner", "north outer", 35, "double", lanes=(2, 2)),
+        Street("Lake Street", "centre", "lake", 30, "main"),
+        Street("Lake Street", "lake", "lake west", 30, "main"),
+        Street("Lake Loop", "lake", "lake west", 25, "quiet", (Bend(-130, 120, 45, 0.2), Bend(-320, 120, 70, 0.3))),
+        Street("Lake Loop", "lake west", "lake", 25, "quiet", (Bend(-320, -120, 60, 0.2), Bend(-130, -120, 40))),
+        Street("Garden Street", "centre", "garden", 30, "main"),
+        Street("Garden Street", "garden", "garden east", 30, "main"),
+        Street("Garden Loop", "garden", "garden east", 25, "quiet", (Bend(130, 120, 45, 0.2), Bend(320, 120, 60, 0.2))),
+        Street("Garden Loop", "garden east", "garden", 25, "quiet", (Bend(320, -120, 70, 0.3), Bend(130, -120, 40))),
     ],
 )
 
@@ -223,4 +298,4 @@ GRID = Town(
     streets=[*_rows(), *_columns(), *_corners()],
 )
 
-TOWNS = (SUBURB, VILLAGE, CITY, GRID)
+TOWNS = (SUBURB, VILLAGE, CITY, RING, GRID)

@@ -38,7 +38,7 @@ LINE_WIDTH = 0.12  # m
 POCKET_WIDTH = 3.2  # m, a left-turn lane cut into a median
 TAPER = 13.0  # m over which it opens: too short for a car to wait there
 CROSSWALK = (0.8, 3.8)  # m beyond the mouth at which a crosswalk begins and ends
-STRAIGHT_ANGLE, U_TURN_ANGLE = math.radians(40), math.radians(150)
+STRAIGHT_ANGLE, U_TURN_ANGLE = math.radians(40), math.radians(130)
 TIGHTEST_TURN = 5.0  # m, radius of a lane's left edge in a junction
 GEOREFERENCE = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 
@@ -76,7 +76,7 @@ class Street(NamedTuple):
     yellow near junctions), "double" (double solid yellow) or "edge" (solid yellow, for one-way streets). `lanes` counts
     the driving lanes along the polyline and against it, `width` is theirs in metres (None: the town's). A `median` (m)
     lies in the middle of the road. Left-turn lanes, `pockets` metres long at the street's start and end (0: none), are
-    cut into it. `sidewalks` says whether there are any.
+    cut into it. `sidewalks` says whether there is one on the right and on the left of the polyline.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Street(NamedTuple):
     width: float | None = None
     median: float = 0.0
     pockets: tuple[float, float] = (0.0, 0.0)
-    sidewalks: bool = True
+    sidewalks: tuple[bool, bool] = (True, True)
 
 
 class Town(NamedTuple):
@@ -346,8 +346,8 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
         """Width of a left-turn lane at a border between sections, `distance` metres from its junction."""
         return POCKET_WIDTH if pocket and distance < pocket + 1e-6 else 0.0
 
-    def side(prefix: str, count: int, median: list[Strip], turning: tuple[float, float], s: tuple[float, float]):
-        between = lane_marks(*s, length)
+    def side(prefix: str, count: int, walk: bool, median: list[Strip], turning: tuple[float, float]) -> list[Strip]:
+        between = lane_marks(start, end, length)
         strips = list(median)
         if max(turning):
             marks = between if min(turning) == POCKET_WIDTH else [(0.0, "broken", "white", "none")]
@@ -356,7 +356,7 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
             marks = between if lane < count else [(0.0, "solid", "white", "none")]
             strips.append(Strip("driving", f"{prefix} {lane}", (width, width), marks))
         for kind, mark in (("shoulder", "curb"), ("sidewalk", "none")):
-            if street.sidewalks or (kind == "shoulder" and count):
+            if walk or (kind == "shoulder" and count):
                 strips.append(Strip(kind, f"{prefix} {kind}", (town.lanes[kind],) * 2, [(0.0, mark, "white", "none")]))
         return strips
 
@@ -371,8 +371,8 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
             median = [Strip("median", "median", widths, [(0.0, "solid", "yellow", "none")])]
         offset = street.median / 2 - early[0], street.median / 2 - early[1]
         centre = centre_marks(street, length)
-        left = side("back", against, [], early, (start, end))
-        right = side("fore", along, median, late, (start, end))
+        left = side("back", against, street.sidewalks[1], [], early)
+        right = side("fore", along, street.sidewalks[0], median, late)
         sections.append(Section(start, end, offset, centre, left, right))
     return sections
 
@@ -583,10 +583,10 @@ def add_signal(signals: ET.Element, signal: int, kind: str, arm: Arm, lanes: lis
 
 
 def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
-    """A crosswalk from kerb to kerb across an arm, just beyond its mouth."""
+    """A crosswalk from kerb to kerb across an arm with two sidewalks, just beyond its mouth."""
     outward = -1 if arm.contact == "end" else 1  # of s, away from the junction
     u = [-outward * distance for distance in CROSSWALK]
-    edges = [ports[-2].edge + ports[-2].width for ports in (arm.arriving, arm.leaving)]
+    edges = [lanes[-1].edge for lanes in (arm.arriving, arm.leaving)]
     v = [arm.side_in * edges[0], -arm.side_in * edges[1]]
     node = element(
         objects,
@@ -696,7 +696,7 @@ class _Junctions:
         self._signs(node, around, lanes)
         if node.crosswalks:
             for arm in around:
-                if arm.street.sidewalks:
+                if all(arm.street.sidewalks):
                     add_crosswalk(self.objects[arm.road], self.crosswalk, arm)
                     self.crosswalk += 1
         return junction
