@@ -298,4 +298,81 @@ GRID = Town(
     streets=[*_rows(), *_columns(), *_corners()],
 )
 
-TOWNS = (SUBURB, VILLAGE, CITY, RING, GRID)
+
+def _minor(x: float, y: float, street: str, z: float = 0.0) -> Node:
+    """A side street that stops before a street with priority."""
+    return Node(x, y, z=z, reach=17, lights=False, stop=(street,))
+
+
+def _avenue(start: str, end: str, *pockets: float) -> Street:
+    return Street("Avenue", start, end, 35, "double", lanes=(2, 2), median=4.2, pockets=pockets or (0.0, 0.0))
+
+
+def _drive(name: str, start: str, end: str, *bends: Bend) -> Street:
+    return Street(name, start, end, 35, "main", bends, lanes=(2, 2))
+
+
+AVENUE = Town(
+    name="Avenue",
+    lanes={"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.5},
+    nodes={
+        # Along the avenue, from west to east.
+        "west": Node(-500, 0, reach=20, crosswalks=True),
+        "elm": Node(-330, 0, reach=20, crosswalks=True),
+        "court west": _minor(-210, 0, "Garden Court"),
+        "court east": _minor(-120, 0, "Garden Court"),
+        "station": Node(0, 0, reach=20, crosswalks=True),
+        "hotel west": _minor(120, 0, "Hotel Drive"),
+        "hotel east": _minor(210, 0, "Hotel Drive"),
+        "oak": Node(330, 0, reach=20, crosswalks=True),
+        "east": Node(500, 0, reach=20, crosswalks=True),
+        # Along Lake Drive, on a low terrace in the north.
+        "lake elm": _minor(-330, 140, "Elm Street", z=3),
+        "lake station": Node(0, 140, z=3, reach=18, crosswalks=True),
+        "boathouse west": _minor(110, 140, "Boathouse Loop", z=3),
+        "boathouse east": _minor(210, 140, "Boathouse Loop", z=3),
+        "lake oak": Node(330, 140, z=3, reach=17, lights=False, give_way=("Oak Street",)),
+        # Along Mill Road, in the south.
+        "mill elm": Node(-330, -130, reach=18, crosswalks=True),
+        "depot west": _minor(-220, -130, "Depot Loop"),
+        "depot east": _minor(-110, -130, "Depot Loop"),
+        "mill station": _minor(0, -130, "Station Street"),
+        "mill oak": Node(330, -130, reach=17, lights=False, give_way=("Oak Street",)),
+    },
+    streets=[
+        _avenue("west", "elm", 0, 50),
+        _avenue("elm", "court west", 45, 0),
+        _avenue("court west", "court east"),
+        _avenue("court east", "station", 0, 42),
+        _avenue("station", "hotel west", 42, 0),
+        _avenue("hotel west", "hotel east"),
+        _avenue("hotel east", "oak", 0, 45),
+        _avenue("oak", "east", 50, 0),
+        _drive("Lake Drive", "west", "lake elm", Bend(-500, 140, 55, 0.25)),
+        _drive("Lake Drive", "lake elm", "lake station", Bend(-240, 152, 150, 0.2), Bend(-80, 140, 150, 0.2)),
+        _drive("Lake Drive", "lake station", "boathouse west"),
+        _drive("Lake Drive", "boathouse west", "boathouse east"),
+        _drive("Lake Drive", "boathouse east", "lake oak"),
+        _drive("Lake Drive", "lake oak", "east", Bend(500, 140, 55, 0.25)),
+        _drive("Mill Road", "west", "mill elm", Bend(-500, -130, 55, 0.25)),
+        _drive("Mill Road", "mill elm", "depot west"),
+        _drive("Mill Road", "depot west", "depot east"),
+        _drive("Mill Road", "depot east", "mill station"),
+        _drive("Mill Road", "mill station", "mill oak", Bend(120, -145, 200, 0.2), Bend(220, -130, 200, 0.2)),
+        _drive("Mill Road", "mill oak", "east", Bend(500, -130, 55, 0.25)),
+        Street("Elm Street", "mill elm", "elm", 25, "main"),
+        Street("Elm Street", "elm", "lake elm", 25, "main"),
+        Street("Station Street", "mill station", "station", 25, "double", lanes=(2, 2)),
+        Street("Station Street", "station", "lake station", 25, "double", lanes=(2, 2)),
+        Street("Oak Street", "mill oak", "oak", 25, "main"),
+        Street("Oak Street", "oak", "lake oak", 25, "main"),
+        Street("Garden Court", "court west", "court east", 20, "quiet", (Bend(-210, 65, 22), Bend(-120, 65, 22))),
+        Street("Hotel Drive", "hotel west", "hotel east", 20, "quiet", (Bend(120, -60, 20), Bend(210, -60, 20))),
+        Street(
+            "Boathouse Loop", "boathouse west", "boathouse east", 20, "quiet", (Bend(110, 190, 20), Bend(210, 190, 20))
+        ),
+        Street("Depot Loop", "depot west", "depot east", 20, "quiet", (Bend(-220, -180, 20), Bend(-110, -180, 20))),
+    ],
+)
+
+TOWNS = (SUBURB, VILLAGE, CITY, RING, GRID, AVENUE)
