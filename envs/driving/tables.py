@@ -20,6 +20,10 @@ ROAD, SOLID, BROKEN, DRIVABLE = 1, 2, 4, 8
 """Raster bits: road as drawn (outlined), a marking that is not white broken, a white broken marking (never both), and
 the driving lanes' own area without the outline."""
 
+YIELDS, STOPS = 2, 4
+"""Ranks of right of way (`path_rank`) at a yield and at a stop sign; 0 without either. A left turn gives way to others
+of its rank, so it ranks one lower; but at stop signs it is first come, first served."""
+
 
 class TownTables(NamedTuple):
     """T towns, N lanes, P waypoints, S stop lines, L lights, G stop signs, Q walkway points."""
@@ -44,6 +48,8 @@ class TownTables(NamedTuple):
     lane_storage: np.ndarray  # uint8 [N] 1 where a car may wait: outside junctions and at least 14 m long
     lane_stop_line: np.ndarray  # int32 [N] stop line at the lane's end, -1 for none
     lane_light: np.ndarray  # int32 [N] light (global) that a junction lane obeys, -1 for none
+    lane_to_junction: np.ndarray  # float32 [N] m from the lane's end to the next junction, inf where none follows
+    lane_ends: np.ndarray  # float32 [N] m from the lane's start after which no lane goes on, inf where one does
     town_lane_first: np.ndarray  # int32 [T + 1]
     # CSR graphs: neighbours of lane l are x[x_first[l] : x_first[l + 1]]
     successor_first: np.ndarray  # int32 [N + 1]
@@ -61,6 +67,7 @@ class TownTables(NamedTuple):
     path_lane: np.ndarray  # int32
     path_light: np.ndarray  # int32 [paths] light (global) of the path's first junction lane, -1 for none
     path_crosses: np.ndarray  # uint8 [paths] whether it crosses a junction at all
+    path_rank: np.ndarray  # uint8 [paths] right of way at its first junction, 0 the highest
     # Lights and signs
     stop_line_first: np.ndarray  # int32 [T + 1]
     stop_line_lane: np.ndarray  # int32 [S] the lane that ends at the line
