@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from mentorgym.envs.driving.energy import add_energy
 from mentorgym.envs.driving.geometry import (
     SMALLEST_HALF_SIZE,
     WALKER_SCALE,
@@ -482,6 +483,7 @@ def _update(tables, world, episode, first_row, last_row, ticked):
         count_collisions(world, episode, first_row, last_row)
         find_pixel_collisions(world, episode, first_row, last_row)
         _add_up(world, episode, first_row, last_row)
+        add_energy(world, episode, first_row, last_row)
 
 
 def advance(tables: TownTables, world: WorldState, episode: EpisodeState, first: int, last: int) -> None:
