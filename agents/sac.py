@@ -169,6 +169,10 @@ class Actor(nn.Module):
         log_slope = 2 * (np.log(2) - unsquashed - F.softplus(-2 * unsquashed))
         return torch.tanh(unsquashed), (normal.log_prob(unsquashed) - log_slope).sum(1)
 
+    def act(self, features: torch.Tensor, explore: bool) -> torch.Tensor:
+        """Actions [B, 2] in (-1, 1): sampled, or the mean, squashed."""
+        return self.sample(features)[0] if explore else torch.tanh(self(features)[0])
+
 
 class Policy(nn.Module):
     """An encoder and the actor behind it: all that is needed to drive."""
@@ -179,10 +183,9 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
-        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the mean."""
-        features = self.encoder(to_tensors(observations, self.actor.mean.weight.device))
-        actions = self.actor.sample(features)[0] if explore else torch.tanh(self.actor(features)[0])
-        return actions.cpu().numpy()
+        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
+        features = self.encoder(to_tensors(observations, next(self.parameters()).device))
+        return self.actor.act(features, explore).cpu().numpy()
 
 
 class Critic(nn.Module):
@@ -332,7 +335,7 @@ def train(args: Args) -> Path:
     networks = Networks(args.encoder, args.initial_temperature).to(args.device)
     optimizers = make_optimizers(networks, args.learning_rate)
     buffer = ReplayBuffer(args.buffer_size, args.num_envs, args.seed)
-    step = run.load(networks, optimizers, buffer)
+    step = run.load(networks, optimizers, {"replay": buffer})
     policy = networks.policy()
 
     returns, lengths = np.zeros(args.num_envs), np.zeros(args.num_envs, int)
@@ -374,7 +377,7 @@ def train(args: Args) -> Path:
             losses, logged_step, logged_time = [], step, time.monotonic()
         if passed(step, args.checkpoint_every, args.num_envs):
             run.save_policy(policy)
-            run.save(step, networks, optimizers, buffer)
+            run.save(step, networks, optimizers, {"replay": buffer})
 
     envs.close()
     run.save_policy(policy)
@@ -383,7 +386,7 @@ def train(args: Args) -> Path:
 
 
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """The policy that a run's folder holds: from batched observations to the mean actions, as in `Policy.act`."""
+    """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
     policy = Policy(ENCODERS[config["args"]["encoder"]](), Actor())
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
