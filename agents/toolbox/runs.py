@@ -32,7 +32,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mentorgym
-from mentorgym.agents.toolbox.replay import ACTION_SIZE, MASKS_SHAPE, STATE_SIZE, Batch
+from mentorgym.agents.toolbox.masks import MASKS_SHAPE
+from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
 
 METRICS = {
     "step": "environment steps taken, all environments together",
