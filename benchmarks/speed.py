@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 
 import mentorgym
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.envs.driving import DrivingVectorEnv
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
 
@@ -31,7 +32,8 @@ class DrivingRun:
     """`CarlaNoCrash-v0` with masks under the expert, whose thinking is not timed; its resets are."""
 
     def __init__(self, num_envs: int, traffic: tuple[int, int]):
-        self.envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic)
+        envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic)
+        self.envs = cast(DrivingVectorEnv, envs.unwrapped)
         self.envs.reset(seed=0)
         for _ in range(50):
             self.envs.step(self.envs.expert_actions())

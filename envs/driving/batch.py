@@ -108,7 +108,7 @@ class DrivingBatch:
         self._traffic = [tasks.traffic_range(traffic, self.town, self.num_egos)]
         self._weathers = tasks.weather_indices(weather)
         self._ends = termination.END_RULES[ends]
-        self._reward = reward if callable(reward) else REWARDS[reward]
+        self._reward: Callable[..., Any] = reward if callable(reward) else REWARDS[reward]
         self._reward_is_ours = not callable(reward)
 
         self._world = self._make_world()
@@ -132,9 +132,10 @@ class DrivingBatch:
         if observation == "masks":
             spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
         self.single_observation_space = gym.spaces.Dict(spaces)
-        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.single_action_space: gym.spaces.Box = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._buffers = [
-            {name: np.zeros((rows, *space.shape), space.dtype) for name, space in spaces.items()} for _ in range(2)
+            {name: np.zeros((rows, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
+            for _ in range(2)
         ]
         self._rewards = np.zeros(rows, np.float64)
         self._terminated = np.zeros(rows, bool)
@@ -156,7 +157,7 @@ class DrivingBatch:
         for each in seeds:
             if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
                 raise ValueError(f"seed {each!r}: a seed is a whole number from 0 on, or None")
-        for world in np.flatnonzero(mask):
+        for world in np.flatnonzero(mask).tolist():
             seed = seeds[world]
             if seed is not None:
                 self._seeds[world] = int(seed) & 0xFFFFFFFFFFFFFFFF
@@ -410,14 +411,14 @@ class DrivingBatch:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Everything that the batch's future depends on, by name, not copied."""
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "task": np.array([SPLITS.index(self.split), self._ends], np.uint8),
             "seeds": self._seeds,
             "seeded": self._seeded,
             "episodes": self._episodes,
             "keys": self._keys,
         }
-        records = {"episode": self._episode, "memory": self._memory, **self._world.records()}
+        records: dict[str, Any] = {"episode": self._episode, "memory": self._memory, **self._world.records()}
         for name, record in records.items():
             arrays |= {f"{name}.{field}": array for field, array in record._asdict().items()}
         return arrays

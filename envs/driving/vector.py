@@ -60,6 +60,8 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         "render_modes": ["rgb_array", "human"],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
+    single_observation_space: gym.spaces.Dict
+    single_action_space: gym.spaces.Box
 
     def __init__(self, num_envs: int = 1, *, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP, **arguments: Any):
         if not isinstance(num_envs, int | np.integer) or num_envs < 1:
@@ -96,7 +98,7 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds: give one per world, or a single one")
         self._seed_worlds(seeds, mask, self.np_random)
-        for world in np.flatnonzero(mask):
+        for world in np.flatnonzero(mask).tolist():
             self._start_world(world, None if routes is None else routes[world : world + 1])
         observation = self._observe(mask)
         self._show()
@@ -126,7 +128,7 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         infos: dict[str, Any] = {}
         for name, values in told.items():
             infos |= {name: values, f"_{name}": every}
-        for world in np.flatnonzero(terminated | truncated):
+        for world in np.flatnonzero(terminated | truncated).tolist():
             own: dict[str, Any] = {"score": episode_score(self._episode, world)}
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 last = {name: array[world].copy() for name, array in observation.items()}
