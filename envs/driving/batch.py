@@ -10,7 +10,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from mentorgym.envs.driving import reward as rewards
 from mentorgym.envs.driving import rules, tasks, termination, view
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
@@ -19,10 +18,11 @@ from mentorgym.envs.driving.picture import picture, prompt_context
 from mentorgym.envs.driving.routes import Route, find_routes, read_routes
 from mentorgym.envs.driving.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
+from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
 from mentorgym.envs.driving.tables import join
 from mentorgym.envs.driving.town import Town, find_map, load_town
 
-REWARDS = {"found-rl": rewards.found_rl}
+REWARDS = ("found-rl",)
 SPLITS = ("train", "test")
 OBSERVATIONS = ("masks", "state")
 
@@ -30,6 +30,9 @@ Reward = Callable[[WorldState, EpisodeState], np.ndarray]
 
 STEP_INFOS = ("reward_terms", "route_completion", "respawns")
 """What the infos of every step hold."""
+
+BLOCK = 64
+"""Worlds that go through all of a step together: few enough that what one kernel wrote is in the cache for the next."""
 
 SPAWN_ATTEMPTS = 32
 
@@ -98,7 +101,7 @@ class DrivingBatch:
         _choice("observation", observation, OBSERVATIONS)
         _choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         if not callable(reward):
-            _choice("reward", reward, tuple(REWARDS))
+            _choice("reward", reward, REWARDS)
         if not isinstance(soft_reset, int | float) or not 0.0 <= soft_reset <= 1.0:
             raise ValueError(f"soft_reset={soft_reset!r}: a probability is between 0 and 1")
         if soft_reset and split == "test":
@@ -127,8 +130,7 @@ class DrivingBatch:
         self._weather_speed = tasks.weather_speed(weather)
         self._weathers = tasks.weather_indices("all" if self._weather_speed else weather)
         self._ends = termination.END_RULES[ends]
-        self._reward = reward if callable(reward) else REWARDS[reward]
-        self._reward_is_ours = not callable(reward)
+        self._own_reward = reward if callable(reward) else None
 
         self._world = self._make_world()
         state, rows = self._world.state, self.num_worlds * self.num_egos
@@ -155,6 +157,7 @@ class DrivingBatch:
         self._buffers = [
             {name: np.zeros((rows, *space.shape), space.dtype) for name, space in spaces.items()} for _ in range(2)
         ]
+        self._kept = np.zeros(self.num_worlds, np.uint8)
         self._rewards = np.zeros(rows, np.float64)
         self._terminated = np.zeros(rows, bool)
         self._truncated = np.zeros(rows, bool)
@@ -315,68 +318,70 @@ class DrivingBatch:
         running = self._episode.active.reshape(worlds, egos).max(axis=1)
         observation = self._next_buffers()
 
-        def judge(first: int, last: int) -> None:
-            self._judge(controls, running, first, last)
+        def begin(first: int, last: int) -> None:
+            self._world.tick(controls, running, first, last)
+            self._settle(RULES, first, last)
 
-        def close(first: int, last: int) -> None:
-            self._close(running, observation, first, last)
+        def finish(first: int, last: int) -> None:
+            self._settle(CLOSE, first, last)
+            self._look(running, observation, first, last)
 
-        def both(first: int, last: int) -> None:
-            judge(first, last)
-            self._reward(self._world.state, self._episode, first, last, self._rewards)
-            close(first, last)
+        def all_at_once(first: int, last: int) -> None:
+            self._world.tick(controls, running, first, last)
+            self._settle(RULES | REWARD | CLOSE, first, last)
+            self._look(running, observation, first, last)
 
-        if self._reward_is_ours:
-            self._in_slices(both)
+        if self._own_reward is None:
+            self._in_slices(all_at_once)
         else:
-            self._in_slices(judge)
-            self._rewards[:] = self._own_reward()
-            self._in_slices(close)
+            self._in_slices(begin)
+            self._rewards[:] = self._told_reward(self._own_reward)
+            self._in_slices(finish)
         return observation
 
-    def _judge(self, controls: np.ndarray, running: np.ndarray, first: int, last: int) -> None:
-        """Worlds `first:last` up to the end of their step: the tick, and what the rules say about it."""
-        state, episode = self._world.state, self._episode
-        self._world.tick(controls, running, first, last)
-        self._change_weather(first, last)
-        rules.advance(self._tables, state, episode, first, last)
-        training = self.split == "train"
-        termination.check(state, episode, first, last, self._ends, training, self._terminated, self._truncated)
+    def _settle(self, parts: int, first: int, last: int) -> None:
+        state, episode, training = self._world.state, self._episode, self.split == "train"
+        ends = self._ends, training, parts, self._terminated, self._truncated, self._rewards
+        settle(self._tables, state, episode, first, last, *ends)
 
-    def _close(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
-        """Worlds `first:last` from their rewards to their observations."""
-        state, episode, rows = self._world.state, self._episode, range(first * self.num_egos, last * self.num_egos)
-        rewards.accumulate(state, episode, self._rewards, first, last)
+    def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
+        """Change the weather, lengthen routes, and see what there is to see."""
+        self._change_weather(first, last)
+        episode, rows = self._episode, slice(first * self.num_egos, last * self.num_egos)
         if self.split == "train":
-            wanting = rules.needs_extension(episode, slice(rows.start, rows.stop))
-            for row in np.flatnonzero(wanting & (episode.active[rows.start : rows.stop] == 1)):
-                self._extend_route(rows[row])
-        fresh = np.zeros(self.num_worlds, np.uint8)
+            wanting = rules.needs_extension(episode, rows) & (episode.active[rows] == 1)
+            for row in np.flatnonzero(wanting):
+                self._extend_route(rows.start + int(row))
         for begin, end in _spans(running, first, last):
             # Worlds at rest show what they showed.
-            view.remember(state, episode, self._memory, begin, end, fresh)
+            view.remember(self._world.state, episode, self._memory, begin, end, self._kept)
         self._draw(observation, first, last)
 
     def _in_slices(self, work: Callable[[int, int], None]) -> None:
-        """Call `work(first, last)` for all worlds, cut into a slice for each thread."""
+        """Call `work(first, last)` for all worlds, BLOCK at a time in a slice for each thread."""
+
+        def in_blocks(first: int, last: int) -> None:
+            for block in range(first, last, BLOCK):
+                work(block, min(block + BLOCK, last))
+
         count = min(self.threads, self.num_worlds)
         if count == 1:
-            work(0, self.num_worlds)
+            in_blocks(0, self.num_worlds)
             return
         if self._pool is None or self._pool_process != os.getpid():
             # A fork takes the pool along without its threads.
             self._pool, self._pool_process = ThreadPoolExecutor(count - 1), os.getpid()
         cuts = [self.num_worlds * k // count for k in range(count + 1)]
-        others = [self._pool.submit(work, *cut) for cut in itertools.pairwise(cuts[1:])]
+        others = [self._pool.submit(in_blocks, *cut) for cut in itertools.pairwise(cuts[1:])]
         try:
-            work(*cuts[:2])
+            in_blocks(*cuts[:2])
         finally:
             wait(others)
         for other in others:
             other.result()
 
-    def _own_reward(self) -> np.ndarray:
-        reward = np.asarray(self._reward(self._world.state, self._episode), np.float64)
+    def _told_reward(self, function: Reward) -> np.ndarray:
+        reward = np.asarray(function(self._world.state, self._episode), np.float64)
         if reward.shape != self._rewards.shape or not np.isfinite(reward).all():
             raise ValueError(
                 f"the reward function must return {self._rewards.shape} finite numbers, it returned {reward!r}"

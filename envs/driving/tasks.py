@@ -290,7 +290,7 @@ def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
         if not allowed:
             continue
         goal = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
-        length = plan(tables, np.int64(last), goal, out, 0)
+        length = plan(tables, np.int64(last), goal, out, np.int64(0))
         if length > 1:
             for p in range(length - 1):
                 out[p] = out[p + 1]
