@@ -119,8 +119,8 @@ CITY = Town(
         "market plaza": Node(0, -120, reach=14, lights=False, stop=("Market Street", "Plaza Street"), crosswalks=True),
         "market mill": Node(110, -120, reach=15, crosswalks=True),
         # North of the boulevard.
-        "hill": Node(-110, 120, reach=14, lights=False, stop=("Hill Lane",)),
-        "park": Node(110, 120, z=2.5, reach=14, lights=False, give_way=("Park Lane",)),
+        "hill": Node(-110, 120, reach=17, lights=False, stop=("Hill Lane",)),
+        "park": Node(110, 120, z=2.5, reach=17, lights=False, give_way=("Park Lane",)),
         "circle east": _entry(1, 0),
         "circle north": _entry(0, 1),
         "circle west": _entry(-1, 0),
@@ -159,10 +159,10 @@ CITY = Town(
         Street("Park Lane", "park", "park north", 25, "quiet"),
         Street("North Street", "centre", "circle south", 25, "main"),
         Street("North Street", "circle north", "north", 25, "main"),
-        Street("Rotunda Street", "rotunda west", "hill", 25, "quiet"),
+        Street("Rotunda Street", "rotunda west", "hill", 25, "main", lanes=(2, 2)),
         Street("Rotunda Street", "hill", "circle west", 25, "quiet"),
         Street("Rotunda Street", "circle east", "park", 25, "quiet"),
-        Street("Rotunda Street", "park", "rotunda east", 25, "quiet"),
+        Street("Rotunda Street", "park", "rotunda east", 25, "main", lanes=(2, 2)),
         _quarter("circle east", "circle north", 1, 1),
         _quarter("circle north", "circle west", -1, 1),
         _quarter("circle west", "circle south", -1, -1),
@@ -204,10 +204,10 @@ RING = Town(
         "north inner": Node(0, 170, reach=18, crosswalks=True),
         "north outer": Node(0, 310, reach=18, lights=False, give_way=("Ramp",)),
         # The quarters inside the ring.
-        "lake": Node(-130, 0, reach=14, crosswalks=True),
-        "lake west": Node(-320, 0, reach=14, lights=False, stop=("Lake Street", "Lake Loop"), crosswalks=True),
-        "garden": Node(130, 0, reach=14, crosswalks=True),
-        "garden east": Node(320, 0, reach=14, lights=False, give_way=("Garden Street",), crosswalks=True),
+        "lake": Node(-130, 0, reach=17, crosswalks=True),
+        "lake west": Node(-320, 0, reach=17, lights=False, stop=("Lake Street", "Lake Loop"), crosswalks=True),
+        "garden": Node(130, 0, reach=17, crosswalks=True),
+        "garden east": Node(320, 0, reach=17, lights=False, give_way=("Garden Street",), crosswalks=True),
     },
     streets=[
         _highway("gore southwest", "gore southeast", 2),
@@ -228,14 +228,14 @@ RING = Town(
         Street("Cross Street", "south inner", "centre", 35, "main", lanes=(2, 2)),
         Street("Cross Street", "centre", "north inner", 35, "main", lanes=(2, 2)),
         Street("Cross Street", "north inner", "north outer", 35, "double", lanes=(2, 2)),
-        Street("Lake Street", "centre", "lake", 30, "main"),
-        Street("Lake Street", "lake", "lake west", 30, "main"),
-        Street("Lake Loop", "lake", "lake west", 25, "quiet", (Bend(-130, 120, 45, 0.2), Bend(-320, 120, 70, 0.3))),
+        Street("Lake Street", "centre", "lake", 30, "main", lanes=(2, 2)),
+        Street("Lake Street", "lake", "lake west", 30, "main", lanes=(2, 2)),
+        Street("Lake Loop", "lake", "lake west", 25, "quiet", (Bend(-130, 120, 45, 0.2), Bend(-320, 120, 64, 0.3))),
         Street("Lake Loop", "lake west", "lake", 25, "quiet", (Bend(-320, -120, 60, 0.2), Bend(-130, -120, 40))),
-        Street("Garden Street", "centre", "garden", 30, "main"),
-        Street("Garden Street", "garden", "garden east", 30, "main"),
+        Street("Garden Street", "centre", "garden", 30, "main", lanes=(2, 2)),
+        Street("Garden Street", "garden", "garden east", 30, "main", lanes=(2, 2)),
         Street("Garden Loop", "garden", "garden east", 25, "quiet", (Bend(130, 120, 45, 0.2), Bend(320, 120, 60, 0.2))),
-        Street("Garden Loop", "garden east", "garden", 25, "quiet", (Bend(320, -120, 70, 0.3), Bend(130, -120, 40))),
+        Street("Garden Loop", "garden east", "garden", 25, "quiet", (Bend(320, -120, 64, 0.3), Bend(130, -120, 40))),
     ],
 )
 
@@ -298,4 +298,81 @@ GRID = Town(
     streets=[*_rows(), *_columns(), *_corners()],
 )
 
-TOWNS = (SUBURB, VILLAGE, CITY, RING, GRID)
+
+def _minor(x: float, y: float, street: str, z: float = 0.0) -> Node:
+    """A side street that stops before a street with priority."""
+    return Node(x, y, z=z, reach=17, lights=False, stop=(street,))
+
+
+def _avenue(start: str, end: str, *pockets: float) -> Street:
+    return Street("Avenue", start, end, 35, "double", lanes=(2, 2), median=4.2, pockets=pockets or (0.0, 0.0))
+
+
+def _drive(name: str, start: str, end: str, *bends: Bend) -> Street:
+    return Street(name, start, end, 35, "main", bends, lanes=(2, 2))
+
+
+AVENUE = Town(
+    name="Avenue",
+    lanes={"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.5},
+    nodes={
+        # Along the avenue, from west to east.
+        "west": Node(-500, 0, reach=20, crosswalks=True),
+        "elm": Node(-330, 0, reach=20, crosswalks=True),
+        "court west": _minor(-210, 0, "Garden Court"),
+        "court east": _minor(-120, 0, "Garden Court"),
+        "station": Node(0, 0, reach=20, crosswalks=True),
+        "hotel west": _minor(120, 0, "Hotel Drive"),
+        "hotel east": _minor(210, 0, "Hotel Drive"),
+        "oak": Node(330, 0, reach=20, crosswalks=True),
+        "east": Node(500, 0, reach=20, crosswalks=True),
+        # Along Lake Drive, on a low terrace in the north.
+        "lake elm": _minor(-330, 140, "Elm Street", z=3),
+        "lake station": Node(0, 140, z=3, reach=18, crosswalks=True),
+        "boathouse west": _minor(110, 140, "Boathouse Loop", z=3),
+        "boathouse east": _minor(210, 140, "Boathouse Loop", z=3),
+        "lake oak": Node(330, 140, z=3, reach=17, lights=False, give_way=("Oak Street",)),
+        # Along Mill Road, in the south.
+        "mill elm": Node(-330, -130, reach=18, crosswalks=True),
+        "depot west": _minor(-220, -130, "Depot Loop"),
+        "depot east": _minor(-110, -130, "Depot Loop"),
+        "mill station": _minor(0, -130, "Station Street"),
+        "mill oak": Node(330, -130, reach=17, lights=False, give_way=("Oak Street",)),
+    },
+    streets=[
+        _avenue("west", "elm", 0, 50),
+        _avenue("elm", "court west", 45, 0),
+        _avenue("court west", "court east"),
+        _avenue("court east", "station", 0, 42),
+        _avenue("station", "hotel west", 42, 0),
+        _avenue("hotel west", "hotel east"),
+        _avenue("hotel east", "oak", 0, 45),
+        _avenue("oak", "east", 50, 0),
+        _drive("Lake Drive", "west", "lake elm", Bend(-500, 140, 55, 0.25)),
+        _drive("Lake Drive", "lake elm", "lake station", Bend(-240, 152, 150, 0.2), Bend(-80, 140, 150, 0.2)),
+        _drive("Lake Drive", "lake station", "boathouse west"),
+        _drive("Lake Drive", "boathouse west", "boathouse east"),
+        _drive("Lake Drive", "boathouse east", "lake oak"),
+        _drive("Lake Drive", "lake oak", "east", Bend(500, 140, 55, 0.25)),
+        _drive("Mill Road", "west", "mill elm", Bend(-500, -130, 55, 0.25)),
+        _drive("Mill Road", "mill elm", "depot west"),
+        _drive("Mill Road", "depot west", "depot east"),
+        _drive("Mill Road", "depot east", "mill station"),
+        _drive("Mill Road", "mill station", "mill oak", Bend(120, -145, 200, 0.2), Bend(220, -130, 200, 0.2)),
+        _drive("Mill Road", "mill oak", "east", Bend(500, -130, 55, 0.25)),
+        Street("Elm Street", "mill elm", "elm", 25, "main", lanes=(2, 2)),
+        Street("Elm Street", "elm", "lake elm", 25, "main", lanes=(2, 2)),
+        Street("Station Street", "mill station", "station", 25, "double", lanes=(2, 2)),
+        Street("Station Street", "station", "lake station", 25, "double", lanes=(2, 2)),
+        Street("Oak Street", "mill oak", "oak", 25, "main"),
+        Street("Oak Street", "oak", "lake oak", 25, "main"),
+        Street("Garden Court", "court west", "court east", 20, "quiet", (Bend(-210, 65, 22), Bend(-120, 65, 22))),
+        Street("Hotel Drive", "hotel west", "hotel east", 20, "quiet", (Bend(120, -60, 20), Bend(210, -60, 20))),
+        Street(
+            "Boathouse Loop", "boathouse west", "boathouse east", 20, "quiet", (Bend(110, 190, 20), Bend(210, 190, 20))
+        ),
+        Street("Depot Loop", "depot west", "depot east", 20, "quiet", (Bend(-220, -180, 20), Bend(-110, -180, 20))),
+    ],
+)
+
+TOWNS = (SUBURB, VILLAGE, CITY, RING, GRID, AVENUE)
