@@ -128,7 +128,7 @@ ENDLESS_LENGTH = 1000
 """Waypoints, about as many metres, of route that a training episode starts with at least (the same)."""
 
 
-def nearest_name(name: object, valid: Iterable[str]) -> str:
+def nearest_name(name: object, valid: Iterable[str | None]) -> str:
     """A hint for an error message: the nearest valid name, and all of them."""
     valid = list(valid)
     close = difflib.get_close_matches(str(name), [each for each in valid if isinstance(each, str)], n=1, cutoff=0.4)

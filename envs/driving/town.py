@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mentorgym.envs.driving.kernel import cache_folder
-from mentorgym.envs.driving.opendrive import OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
+from mentorgym.envs.driving.opendrive import Id, OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.raster import Canvas
 from mentorgym.envs.driving.state import FOLLOW, LEFT, RIGHT, STRAIGHT
 from mentorgym.envs.driving.tables import CELL, STOPS, YIELDS, TownTables
@@ -225,7 +226,7 @@ def _csr(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return _first(lists), _filled([value for entries in lists for value in entries], np.int32)
 
 
-def _filled(values: list, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
+def _filled(values: Sequence | np.ndarray, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
     """An array of `values`, with one unused row where there are none, so that kernels never meet an empty array."""
     return np.array(values, dtype).reshape(-1, *shape) if len(values) else np.zeros((1, *shape), dtype)
 
@@ -381,7 +382,9 @@ def _turn(lane: _Lane) -> int:
 
 def _entries(lane: int, lanes: list[_Lane], predecessors: list[list[int]]) -> list[int]:
     """The lanes outside junctions from which a junction lane is entered."""
-    found, open_lanes, seen = [], [lane], set()
+    found: list[int] = []
+    seen: set[int] = set()
+    open_lanes = [lane]
     while open_lanes:
         for previous in predecessors[open_lanes.pop()]:
             if previous not in seen:
@@ -396,7 +399,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     A light hangs on a connecting road (a reference, as CARLA's own maps have it) or on the incoming road. Either way
     the stop line is the end of the incoming lane, because signals stand anywhere along a connecting road.
     """
-    signals = {}
+    signals: dict[Id, list[int]] = {}
     for road in network.roads.values():
         for signal in road.signals:
             if signal.type == TRAFFIC_LIGHT:
@@ -413,9 +416,10 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     ids = sorted((i for i, controlled in signals.items() if controlled), key=lambda i: (len(str(i)), str(i)))
     lane_light = np.full(len(lanes), -1, np.int32)
     lane_stop_line = np.full(len(lanes), -1, np.int32)
-    stop_lines, junctions = [], []
+    stop_lines: list[tuple[int, int]] = []
+    junctions: list[int] = []
     for light, signal in enumerate(ids):
-        entries = set()
+        entries: set[int] = set()
         for lane in signals[signal]:
             inside = lanes[lane].road.junction >= 0
             entries.update(_entries(lane, lanes, predecessors) if inside else [lane])
@@ -437,7 +441,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
         for controller, sequence in junction.controllers:
             for signal in network.controllers[controller].signals if controller in network.controllers else []:
                 groups[signal] = (sequence if sequence is not None else groups[signal][0], str(controller))
-    phases = [()] * len(ids)
+    phases: list[tuple[float, ...]] = [()] * len(ids)
     for junction in set(junctions):
         members = [light for light in range(len(ids)) if junctions[light] == junction]
         order = sorted({groups.get(ids[light], (0, f"~{ids[light]}")) for light in members})

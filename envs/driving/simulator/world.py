@@ -180,7 +180,7 @@ class EmbeddedWorld:
         self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
 
     def reset(
-        self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int
+        self, row: int, town: int, weather: int, key: int | np.uint64, poses: np.ndarray, vehicles: int, walkers: int
     ) -> None:
         """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
         populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)
