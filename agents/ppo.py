@@ -81,7 +81,7 @@ class Args:
     """environments that step together"""
     seed: int = 0
     """seed of the environments, networks, actions and batches"""
-    total_steps: int = 1_000_000
+    total_steps: int = 500_000
     """environment steps, all environments together; the last iteration is completed"""
     runs: str = "runs"
     """folder of the run folders"""

@@ -4,12 +4,12 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from mentorgym.envs.driving import reward as rewards
 from mentorgym.envs.driving import rules, tasks, termination, view
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
@@ -18,9 +18,11 @@ from mentorgym.envs.driving.picture import picture, prompt_context
 from mentorgym.envs.driving.routes import Route, find_routes, read_routes
 from mentorgym.envs.driving.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
-from mentorgym.envs.driving.town import find_map, load_town
+from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
+from mentorgym.envs.driving.tables import join
+from mentorgym.envs.driving.town import Town, find_map, load_town
 
-REWARDS = {"found-rl": rewards.found_rl}
+REWARDS = ("found-rl",)
 SPLITS = ("train", "test")
 OBSERVATIONS = ("masks", "state")
 
@@ -28,6 +30,9 @@ Reward = Callable[[WorldState, EpisodeState], np.ndarray]
 
 STEP_INFOS = ("reward_terms", "route_completion", "respawns")
 """What the infos of every step hold."""
+
+BLOCK = 64
+"""Worlds that go through all of a step together: few enough that what one kernel wrote is in the cache for the next."""
 
 SPAWN_ATTEMPTS = 32
 
@@ -49,14 +54,15 @@ class DrivingBatch:
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    benchmark = tasks.NOCRASH
 
     def __init__(
         self,
         worlds: int,
         egos: int,
-        town: str = "Suburb",
+        town: str | Sequence[str] | None = None,
         routes: str | None = None,
-        traffic: str | tuple[int, int] = "regular",
+        traffic: str | tuple[int, int] | None = None,
         weather: str = "train",
         split: str = "train",
         ends: str = "found-rl",
@@ -78,15 +84,24 @@ class DrivingBatch:
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
                 "drive in the embedded world"
             )
-        for argument, value in {"town": town, "routes": routes}.items():
-            if not isinstance(value, str | os.PathLike) and (argument, value) != ("routes", None):
-                raise ValueError(f"{argument}={value!r}: give a name or a path")
         _choice("split", split, SPLITS)
+        benchmark, training = self.benchmark, split == "train"
+        if town is None:
+            town = benchmark.train_towns if training else benchmark.test_towns
+        names = (town,) if isinstance(town, str | os.PathLike) else tuple(town) if isinstance(town, Sequence) else ()
+        if not names or not all(isinstance(name, str | os.PathLike) for name in names):
+            raise ValueError(f"town={town!r}: give a name or a path, or several")
+        if len(set(map(str, names))) < len(names):
+            raise ValueError(f"town={town!r}: name each town once")
+        if routes is not None and not isinstance(routes, str | os.PathLike):
+            raise ValueError(f"routes={routes!r}: give a name or a path")
+        if routes is not None and len(names) > 1 and Path(routes).suffix != ".xml":
+            raise ValueError(f"routes={routes!r}: only a leaderboard XML says which town a route is in; give one town")
         _choice("ends", ends, tuple(termination.END_RULES))
         _choice("observation", observation, OBSERVATIONS)
         _choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         if not callable(reward):
-            _choice("reward", reward, tuple(REWARDS))
+            _choice("reward", reward, REWARDS)
         if not isinstance(soft_reset, int | float) or not 0.0 <= soft_reset <= 1.0:
             raise ValueError(f"soft_reset={soft_reset!r}: a probability is between 0 and 1")
         if soft_reset and split == "test":
@@ -95,21 +110,27 @@ class DrivingBatch:
             raise ValueError(f"threads={threads!r}: give a number of threads, at least 1")
         announce_compilation()
         self.num_worlds, self.num_egos = int(worlds), int(egos)
-        self.town = load_town(town)
-        self._tables = self.town.tables
-        ours = tasks.packaged_routes(self.town, find_map(town))
-        self.routes: list[Route] | None = ours if routes is None else read_routes(self.town, find_routes(routes))
-        if split == "test" and self.routes is None:
-            raise ValueError(f"{self.town.name} has no test routes of its own: name a file of them, routes='...csv'")
-        self._test_pairs = tasks.lane_pairs([*(ours or ()), *(self.routes or ())], self.town)
+        self.towns = tuple(load_town(name) for name in names)
+        self._tables = join([each.tables for each in self.towns])
+        self.routes: list[Route] = []
+        protected: list[Route] = []
+        for each, name, first in zip(self.towns, names, self._tables.town_lane_first[:-1], strict=True):
+            ours = tasks.packaged_routes(each, find_map(name), benchmark) or []
+            own = ours if routes is None else read_routes(each, find_routes(routes))
+            if not own and not training:
+                raise ValueError(f"{each.name} has no test routes of its own: name a file of them, routes='...csv'")
+            shift = self._tables.lane_first[first]
+            self.routes += [Route(route.name, route.waypoints + shift) for route in own]
+            protected += [Route(route.name, route.waypoints + shift) for route in ours]
+        self._test_pairs = tasks.lane_pairs([*protected, *self.routes], self._tables)
         self.split, self.observation, self.soft_reset = split, observation, soft_reset
         self.render_mode, self.threads = render_mode, int(threads)
-        # One entry for each town of the tables.
-        self._traffic = [tasks.traffic_range(traffic, self.town, self.num_egos)]
-        self._weathers = tasks.weather_indices(weather)
+        level = (benchmark.train_level if training else benchmark.test_level) if traffic is None else traffic
+        self._traffic = [tasks.traffic_range(level, each, self.num_egos, benchmark) for each in self.towns]
+        self._weather_speed = tasks.weather_speed(weather)
+        self._weathers = tasks.weather_indices("all" if self._weather_speed else weather)
         self._ends = termination.END_RULES[ends]
-        self._reward: Callable[..., Any] = reward if callable(reward) else REWARDS[reward]
-        self._reward_is_ours = not callable(reward)
+        self._own_reward = reward if callable(reward) else None
 
         self._world = self._make_world()
         state, rows = self._world.state, self.num_worlds * self.num_egos
@@ -137,6 +158,7 @@ class DrivingBatch:
             {name: np.zeros((rows, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
             for _ in range(2)
         ]
+        self._kept = np.zeros(self.num_worlds, np.uint8)
         self._rewards = np.zeros(rows, np.float64)
         self._terminated = np.zeros(rows, bool)
         self._truncated = np.zeros(rows, bool)
@@ -147,9 +169,14 @@ class DrivingBatch:
         return EmbeddedWorld(self._tables, self.num_worlds, vehicles, walkers, self.num_egos)
 
     @property
+    def town(self) -> Town:
+        """The first of the towns, which is the only one unless several were asked for."""
+        return self.towns[0]
+
+    @property
     def num_routes(self) -> int:
-        """How many fixed routes the test split has, 0 without any."""
-        return len(self.routes or ())
+        """How many fixed routes the test split has, those of all towns one after another; 0 without any."""
+        return len(self.routes)
 
     # The start of an episode
 
@@ -177,7 +204,8 @@ class DrivingBatch:
             raise ValueError(f"options['route']={numbers.tolist()!r} must be a whole number, or {count} of them")
         if not ((numbers >= 0) & (numbers < self.num_routes)).all():
             raise ValueError(
-                f"options['route']={numbers.tolist()}: {self.town.name} has routes 0 to {self.num_routes - 1}"
+                f"options['route']={numbers.tolist()}: {' + '.join(town.name for town in self.towns)} has routes 0 to "
+                f"{self.num_routes - 1}"
             )
         return np.broadcast_to(numbers, count)
 
@@ -193,7 +221,9 @@ class DrivingBatch:
             lot = draw(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
             if number and float(lot) * 2.0**-53 < self.soft_reset:
                 kept = self._free_starts(world, key)
-            starts = self._draw_starts(key) if kept is None else kept
+            # Neighbours in a batch are seeded one after another, so they drive in different towns.
+            town = (int(self._seeds[world]) + number) % len(self.towns)
+            starts = self._draw_starts(town, key) if kept is None else kept
             routes = [self._draw_route(self._ego_key(key, ego), start) for ego, start in enumerate(starts)]
         self._episodes[world] += 1
         self._keys[world] = key
@@ -208,11 +238,17 @@ class DrivingBatch:
                 self._world.move_ego(world, ego, poses[ego], weather)
             # Nothing of the last episode's task may be drawn for this one.
             self._memory.stop_sign[world] = -1
+        self._change_weather(world, world + 1)
         for ego, route in enumerate(routes):
             rules.begin(tables, state, self._episode, world * egos + ego, route, endless=self.split == "train")
         restart = np.zeros(self.num_worlds, np.uint8)
         restart[world] = kept is None
         view.remember(state, self._episode, self._memory, world, world + 1, restart)
+
+    def _change_weather(self, first: int, last: int) -> None:
+        if self._weather_speed:
+            state = self._world.state
+            tasks.change_weather(self._keys, state.tick, self._weather_speed, first, last, state.weather)
 
     @staticmethod
     def _ego_key(key: np.uint64, ego: int) -> np.uint64:
@@ -226,10 +262,9 @@ class DrivingBatch:
         place = self._tables.waypoint_pose[:, :2]
         return all(np.hypot(*(place[waypoint] - place[other])) >= EGO_DISTANCE for other in others)
 
-    def _draw_starts(self, key: np.uint64) -> list[int]:
+    def _draw_starts(self, town: int, key: np.uint64) -> list[int]:
         """A random spawn point for each ego, at a distance from the others'."""
         tables = self._tables
-        town = int(draw(key, tasks.STREAM_TOWN, 0, 0) % np.uint64(len(self._traffic)))
         every = tasks.spawn_waypoints(tables, town)
         starts: list[int] = []
         for ego in range(self.num_egos):
@@ -261,7 +296,6 @@ class DrivingBatch:
 
     def _next_routes(self, number: int, chosen: Iterable[int] | None) -> list[np.ndarray]:
         """The test routes of episode `number`: those `chosen`, or the next that start apart in one town."""
-        assert self.routes is not None
         following = ((number * self.num_egos + k) % self.num_routes for k in range(self.num_routes))
         picked: list[np.ndarray] = []
         for k in following if chosen is None else chosen:
@@ -285,67 +319,70 @@ class DrivingBatch:
         running = self._episode.active.reshape(worlds, egos).max(axis=1)
         observation = self._next_buffers()
 
-        def judge(first: int, last: int) -> None:
-            self._judge(controls, running, first, last)
+        def begin(first: int, last: int) -> None:
+            self._world.tick(controls, running, first, last)
+            self._settle(RULES, first, last)
 
-        def close(first: int, last: int) -> None:
-            self._close(running, observation, first, last)
+        def finish(first: int, last: int) -> None:
+            self._settle(CLOSE, first, last)
+            self._look(running, observation, first, last)
 
-        def both(first: int, last: int) -> None:
-            judge(first, last)
-            self._reward(self._world.state, self._episode, first, last, self._rewards)
-            close(first, last)
+        def all_at_once(first: int, last: int) -> None:
+            self._world.tick(controls, running, first, last)
+            self._settle(RULES | REWARD | CLOSE, first, last)
+            self._look(running, observation, first, last)
 
-        if self._reward_is_ours:
-            self._in_slices(both)
+        if self._own_reward is None:
+            self._in_slices(all_at_once)
         else:
-            self._in_slices(judge)
-            self._rewards[:] = self._own_reward()
-            self._in_slices(close)
+            self._in_slices(begin)
+            self._rewards[:] = self._told_reward(self._own_reward)
+            self._in_slices(finish)
         return observation
 
-    def _judge(self, controls: np.ndarray, running: np.ndarray, first: int, last: int) -> None:
-        """Worlds `first:last` up to the end of their step: the tick, and what the rules say about it."""
-        state, episode = self._world.state, self._episode
-        self._world.tick(controls, running, first, last)
-        rules.advance(self._tables, state, episode, first, last)
-        training = self.split == "train"
-        termination.check(state, episode, first, last, self._ends, training, self._terminated, self._truncated)
+    def _settle(self, parts: int, first: int, last: int) -> None:
+        state, episode, training = self._world.state, self._episode, self.split == "train"
+        ends = self._ends, training, parts, self._terminated, self._truncated, self._rewards
+        settle(self._tables, state, episode, first, last, *ends)
 
-    def _close(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
-        """Worlds `first:last` from their rewards to their observations."""
-        state, episode, rows = self._world.state, self._episode, range(first * self.num_egos, last * self.num_egos)
-        rewards.accumulate(state, episode, self._rewards, first, last)
+    def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
+        """Change the weather, lengthen routes, and see what there is to see."""
+        self._change_weather(first, last)
+        episode, rows = self._episode, slice(first * self.num_egos, last * self.num_egos)
         if self.split == "train":
-            wanting = rules.needs_extension(episode, slice(rows.start, rows.stop))
-            for row in np.flatnonzero(wanting & (episode.active[rows.start : rows.stop] == 1)):
-                self._extend_route(rows[row])
-        fresh = np.zeros(self.num_worlds, np.uint8)
+            wanting = rules.needs_extension(episode, rows) & (episode.active[rows] == 1)
+            for row in np.flatnonzero(wanting):
+                self._extend_route(rows.start + int(row))
         for begin, end in _spans(running, first, last):
             # Worlds at rest show what they showed.
-            view.remember(state, episode, self._memory, begin, end, fresh)
+            view.remember(self._world.state, episode, self._memory, begin, end, self._kept)
         self._draw(observation, first, last)
 
     def _in_slices(self, work: Callable[[int, int], None]) -> None:
-        """Call `work(first, last)` for all worlds, cut into a slice for each thread."""
+        """Call `work(first, last)` for all worlds, BLOCK at a time in a slice for each thread."""
+
+        def in_blocks(first: int, last: int) -> None:
+            for block in range(first, last, BLOCK):
+                work(block, min(block + BLOCK, last))
+
         count = min(self.threads, self.num_worlds)
         if count == 1:
-            work(0, self.num_worlds)
+            in_blocks(0, self.num_worlds)
             return
         if self._pool is None or self._pool_process != os.getpid():
             # A fork takes the pool along without its threads.
             self._pool, self._pool_process = ThreadPoolExecutor(count - 1), os.getpid()
         cuts = [self.num_worlds * k // count for k in range(count + 1)]
-        others = [self._pool.submit(work, *cut) for cut in itertools.pairwise(cuts[1:])]
+        others = [self._pool.submit(in_blocks, *cut) for cut in itertools.pairwise(cuts[1:])]
         try:
-            work(*cuts[:2])
+            in_blocks(*cuts[:2])
         finally:
             wait(others)
         for other in others:
             other.result()
 
-    def _own_reward(self) -> np.ndarray:
-        reward = np.asarray(self._reward(self._world.state, self._episode), np.float64)
+    def _told_reward(self, function: Reward) -> np.ndarray:
+        reward = np.asarray(function(self._world.state, self._episode), np.float64)
         if reward.shape != self._rewards.shape or not np.isfinite(reward).all():
             raise ValueError(
                 f"the reward function must return {self._rewards.shape} finite numbers, it returned {reward!r}"

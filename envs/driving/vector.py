@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 
 from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.score import episode_score
-from mentorgym.envs.driving.tasks import nearest_name
+from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
 from mentorgym.envs.driving.window import Window
 
 WINDOW_SCALE = 3
@@ -26,13 +26,18 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
     Args:
         num_envs: worlds in the batch. World i under seed s is the single environment under seed s + i, bit for bit.
         autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
-        town: one of ours ("Suburb" to train in, "Village" never trained in), a name under `MENTORGYM_MAPS` or
-            `CARLA_ROOT`, or the path of an `.xodr` file.
+        town: one of ours ("Suburb", the default, to train in; "Village" never trained in), a name under
+            `MENTORGYM_MAPS` or `CARLA_ROOT`, or the path of an `.xodr` file. Of several, each in a world of its own,
+            training drives in number (seed of the world + number of its episode) mod their count, and soft resets stay
+            where they are; the test routes of all are numbered one town after another.
         routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or leaderboard XML),
             by path or by name under `MENTORGYM_ROUTES`. Training never draws their pairs of start and goal lanes.
-        traffic: "empty", "regular", "dense", "busy", or a pair (vehicles, walkers), the same in every episode; or
-            "train", which draws both anew for each episode (Found-RL: 0 to 150 vehicles and 0 to 200 walkers).
-        weather: a preset's or a group's name (`tasks.WEATHERS`, `tasks.WEATHER_GROUPS`); a label in the embedded world.
+        traffic: "empty", "regular" (the default), "dense", "busy", or a pair (vehicles, walkers), the same in every
+            episode; or "train", which draws both anew for each episode (Found-RL: 0 to 150 vehicles and 0 to 200
+            walkers).
+        weather: a preset's or a group's name (`tasks.WEATHERS`, `tasks.WEATHER_GROUPS`), drawn for each episode; or
+            "dynamic" and "dynamic_k", which changes during the episode (`tasks.change_weather`) at k times the speed.
+            A label in the embedded world.
         split: "train" drives endless random routes; "test" the fixed routes, episode n of a world the n-th of them.
         ends: "found-rl" ends at the first infraction, "leaderboard" drives on (`termination.check`).
         observation: "masks", or "state" for the state vector alone, with nothing drawn.
@@ -164,3 +169,22 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         self._stop_threads()
         if self._window is not None:
             self._window.close()
+
+
+class LeaderboardVectorEnv(DrivingVectorEnv):
+    """Leaderboard driving, `CarlaLeaderboard-BEV-v0`: as `DrivingVectorEnv`, but for these arguments.
+
+    Args:
+        town: by default "Suburb", "City", "Ring" and "Avenue" to train in, a batch's worlds in turn (Found-RL: four
+            environments, one in each of the towns that ours stand for); all six for tests.
+        routes: the test routes are by default `leaderboard_<town>.xml`, 10 + 6 + 20 + 20 + 10 + 10 = 76 in the towns'
+            order Suburb, Village, City, Ring, Grid, Avenue; as long as the public Leaderboard 1.0 routes that stand
+            behind Found-RL's suite.
+        traffic: "train" by default in training, drawn for every episode that begins with new traffic from Found-RL's
+            ranges (Town01: 80 to 160 vehicles, 80 to 160 walkers, and so on); "busy" in tests, as in its tables.
+            Both are scaled to our towns' kilometres of lanes.
+        ends: "found-rl" by default, in tests too: Found-RL tests under the rules that it trains under, and adds the
+            route's completion and a time limit. "leaderboard" drives on after infractions, as the CARLA leaderboard.
+    """
+
+    benchmark = LEADERBOARD
