@@ -76,9 +76,9 @@ class DrivingBatch:
     ):
         if unknown:
             known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
-            names = [name for name in known if name not in ("worlds", "egos", "unknown", "arguments")]
+            valid = [name for name in known if name not in ("worlds", "egos", "unknown", "arguments")]
             name = next(iter(unknown))
-            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, names)}")
+            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, valid)}")
         if carla is not None:
             raise ValueError(
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
