@@ -87,7 +87,7 @@ class DrivingBatch:
         _choice("split", split, SPLITS)
         benchmark, training = self.benchmark, split == "train"
         if town is None:
-            town = benchmark.train_towns if training else benchmark.test_towns
+            town = list(benchmark.train_towns if training else benchmark.test_towns)
         names = (town,) if isinstance(town, str | os.PathLike) else tuple(town) if isinstance(town, Sequence) else ()
         if not names or not all(isinstance(name, str | os.PathLike) for name in names):
             raise ValueError(f"town={town!r}: give a name or a path, or several")

@@ -151,7 +151,7 @@ def traffic_range(
         if traffic == "train":
             counts = benchmark.train_traffic
         else:
-            counts = {name: tuple((n, n) for n in pair) for name, pair in TRAFFIC[traffic].items()}
+            counts = {name: ((cars, cars), (walkers, walkers)) for name, (cars, walkers) in TRAFFIC[traffic].items()}
         name = STANDS_FOR.get(town.name, town.name)
         scale = 1.0
         if name not in counts:
