@@ -76,9 +76,9 @@ class DrivingBatch:
     ):
         if unknown:
             known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
-            names = [name for name in known if name not in ("worlds", "egos", "unknown", "arguments")]
+            valid = [each for each in known if each not in ("worlds", "egos", "unknown", "arguments")]
             name = next(iter(unknown))
-            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, names)}")
+            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, valid)}")
         if carla is not None:
             raise ValueError(
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
@@ -87,7 +87,7 @@ class DrivingBatch:
         _choice("split", split, SPLITS)
         benchmark, training = self.benchmark, split == "train"
         if town is None:
-            town = list(benchmark.train_towns if training else benchmark.test_towns)
+            town = benchmark.train_towns if training else benchmark.test_towns
         names = (town,) if isinstance(town, str | os.PathLike) else tuple(town) if isinstance(town, Sequence) else ()
         if not names or not all(isinstance(name, str | os.PathLike) for name in names):
             raise ValueError(f"town={town!r}: give a name or a path, or several")
