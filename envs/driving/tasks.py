@@ -52,7 +52,7 @@ STANDS_FOR = {"Suburb": "Town01", "Village": "Town02"}
 TOWN01_LANE_KILOMETRES = 5.0
 """Towns without counts of their own get Town01's, scaled by lane kilometres."""
 
-KEPT_FREE = 8
+KEPT_FREE = 16
 """Spawn points that no vehicle may take because the ego is near: more than lie within 12 m of any place."""
 
 STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT = 101, 102, 103, 104
