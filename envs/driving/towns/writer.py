@@ -579,7 +579,9 @@ def add_signal(signals: ET.Element, signal: int, kind: str, arm: Arm, lanes: lis
         height=1.0,
         width=0.4,
     )
-    element(light, "validity", fromLane=lanes[0].lane, toLane=lanes[-1].lane)
+    # carla.Map counts upwards from the first to the last.
+    first, last = sorted((lanes[0].lane, lanes[-1].lane))
+    element(light, "validity", fromLane=first, toLane=last)
 
 
 def add_crosswalk(road: ET.Element, crosswalk: int, arm: Arm, edge: float, arriving: bool) -> None:
