@@ -40,6 +40,7 @@ TAPER = 13.0  # m over which it opens: too short for a car to wait there
 CROSSWALK = (0.8, 3.8)  # m beyond the mouth at which a crosswalk begins and ends
 STRAIGHT_ANGLE, U_TURN_ANGLE = math.radians(40), math.radians(130)
 TIGHTEST_TURN = 5.0  # m, radius of a lane's left edge in a junction
+QUADRATURE = np.polynomial.legendre.leggauss(20)
 GEOREFERENCE = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 
 
@@ -132,7 +133,7 @@ class Piece(NamedTuple):
 
     def follow(self, pose: Pose) -> Pose:
         """The pose at the end of the piece that begins at `pose`."""
-        nodes, weights = np.polynomial.legendre.leggauss(20)
+        nodes, weights = QUADRATURE
         s = self.length * (nodes + 1) / 2
         heading = pose.heading + self.start * s + (self.end - self.start) * s**2 / (2 * self.length)
         return Pose(
