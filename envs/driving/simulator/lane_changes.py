@@ -139,7 +139,11 @@ def change_lanes(tables, world, traffic, w, egos):
     for i in range(egos, lanes.shape[0]):
         if world.vehicle_kind[w, i] != CAR:
             continue
-        lane, s, speed = lanes[i], places[i], speeds[i]
+        lane = lanes[i]
+        must = tables.lane_ends[lane] < f32(np.inf)
+        if not must and (tick + i) % EVERY:
+            continue
+        s, speed = places[i], speeds[i]
         here = tables.lane_first[lane] + min(
             np.int32(s / tables.lane_step[lane]), tables.lane_first[lane + 1] - 2 - tables.lane_first[lane]
         )
@@ -150,9 +154,8 @@ def change_lanes(tables, world, traffic, w, egos):
         if traffic.holding[w, i] != NOTHING:
             continue
         to_end = tables.lane_ends[lane] - s
-        must = to_end < f32(np.inf)
         wants = traffic.wants[w, i]
-        if not must and ((tick + i) % EVERY or (wants == 0 and tick - traffic.changed[w, i] < PAUSE)):
+        if not must and wants == 0 and tick - traffic.changed[w, i] < PAUSE:
             continue
         desired = tables.waypoint_speed[here] * traffic.temper[w, i]
         leader, gap = _leader(tables, head, following, places, other_places, sizes, lane, s, i)

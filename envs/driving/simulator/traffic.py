@@ -159,9 +159,12 @@ def _gap_to_obstacle(
         for p in range(lane_first[lane] + steps_done, lane_first[lane + 1] - 1):
             if travelled > sight:
                 return f32(np.inf), f32(0.0)
+            x, y = poses[p, 0], poses[p, 1]
+            if aside != f32(0.0):
+                x -= f32(0.5) * aside * directions[p, 1]
+                y += f32(0.5) * aside * directions[p, 0]
             for k in range(count):
-                dx = obstacles[k, 0] - poses[p, 0] + f32(0.5) * aside * directions[p, 1]
-                dy = obstacles[k, 1] - poses[p, 1] - f32(0.5) * aside * directions[p, 0]
+                dx, dy = obstacles[k, 0] - x, obstacles[k, 1] - y
                 reach = half_width + obstacles[k, 4]
                 if dx * dx + dy * dy < reach * reach:
                     cos, sin = directions[p, 0], directions[p, 1]
@@ -201,7 +204,7 @@ def drive(tables, world, traffic, w, egos):
     town, tick = world.town[w], world.tick[w]
     lane_first, lane_step, lane_length = tables.lane_first, tables.lane_step, tables.lane_length
     path_lane_first, path_lane = tables.path_lane_first, tables.path_lane
-    poses, sizes = world.vehicle_pose[w], world.vehicle_half_size[w]
+    poses, velocities, sizes = world.vehicle_pose[w], world.vehicle_velocity[w], world.vehicle_half_size[w]
     walker_poses, walker_velocities = world.walker_pose[w], world.walker_velocity[w]
     lanes, places, speeds = traffic.lane[w], traffic.s[w], traffic.speed[w]
     paths, steps, granted, holding = traffic.path[w], traffic.path_step[w], traffic.granted[w], traffic.holding[w]
@@ -373,7 +376,19 @@ def drive(tables, world, traffic, w, egos):
         if holding[i] != NOTHING and steps[i] == 0 and not granted[i] and cleared:
             hold(path_lane_first, path_lane, tables.lane_junction, traffic.reserved[w], holding[i], -1)
             holding[i] = NOTHING
-        place(tables, world, traffic, w, i)
+        place(
+            lane_first,
+            lane_step,
+            tables.waypoint_pose,
+            tables.waypoint_direction,
+            lane,
+            s,
+            speed,
+            offset(starts[i], done[i], lengths[i]),
+            slope(starts[i], done[i], lengths[i]),
+            poses[i],
+            velocities[i],
+        )
 
 
 @inner
@@ -405,36 +420,26 @@ def slope(start, done, length):
 
 
 @inner
-def place(tables, world, traffic, w, i):
-    """Write the pose and velocity of car `i` from its place on its lane."""
-    lane, pose, velocity = traffic.lane[w, i], world.vehicle_pose[w, i], world.vehicle_velocity[w, i]
-    first = tables.lane_first[lane]
-    along = traffic.s[w, i] / tables.lane_step[lane]
-    k = min(np.int32(along), tables.lane_first[lane + 1] - 2 - first)
+def place(lane_first, lane_step, waypoint_pose, waypoint_direction, lane, s, speed, aside, aslant, pose, velocity):
+    """Write the pose and velocity of a car `s` metres along a lane, `aside` metres to the left of it, at this slope."""
+    along = s / lane_step[lane]
+    k = min(np.int32(along), lane_first[lane + 1] - 2 - lane_first[lane])
     share = along - f32(k)
-    p = first + k
+    p = lane_first[lane] + k
     for axis in range(3):
-        pose[axis] = tables.waypoint_pose[p, axis] + share * (
-            tables.waypoint_pose[p + 1, axis] - tables.waypoint_pose[p, axis]
-        )
-    cos = tables.waypoint_direction[p, 0] + share * (
-        tables.waypoint_direction[p + 1, 0] - tables.waypoint_direction[p, 0]
-    )
-    sin = tables.waypoint_direction[p, 1] + share * (
-        tables.waypoint_direction[p + 1, 1] - tables.waypoint_direction[p, 1]
-    )
+        pose[axis] = waypoint_pose[p, axis] + share * (waypoint_pose[p + 1, axis] - waypoint_pose[p, axis])
+    cos = waypoint_direction[p, 0] + share * (waypoint_direction[p + 1, 0] - waypoint_direction[p, 0])
+    sin = waypoint_direction[p, 1] + share * (waypoint_direction[p + 1, 1] - waypoint_direction[p, 1])
     length = np.sqrt(cos * cos + sin * sin)
     cos, sin = cos / length, sin / length
-    start, done, total = traffic.change_from[w, i], traffic.change_done[w, i], traffic.change_length[w, i]
-    if done < total:
-        aside, aslant = offset(start, done, total), slope(start, done, total)
+    if aside != f32(0.0):
         pose[0] -= sin * aside
         pose[1] += cos * aside
         length = np.sqrt(f32(1.0) + aslant * aslant)
         cos, sin = (cos - aslant * sin) / length, (sin + aslant * cos) / length
     pose[3] = np.arctan2(sin, cos)
-    velocity[0] = traffic.speed[w, i] * cos
-    velocity[1] = traffic.speed[w, i] * sin
+    velocity[0] = speed * cos
+    velocity[1] = speed * sin
 
 
 @inner
@@ -450,7 +455,19 @@ def put(tables, world, traffic, w, i, lane, s, tick):
     traffic.change_length[w, i] = f32(0.0)
     traffic.changed[w, i] = tick
     choose_path(tables, traffic, w, i, lane, tick)
-    place(tables, world, traffic, w, i)
+    place(
+        tables.lane_first,
+        tables.lane_step,
+        tables.waypoint_pose,
+        tables.waypoint_direction,
+        lane,
+        s,
+        f32(0.0),
+        f32(0.0),
+        f32(0.0),
+        world.vehicle_pose[w, i],
+        world.vehicle_velocity[w, i],
+    )
 
 
 @inner
@@ -465,14 +482,6 @@ def _distance_to_vehicles(world, w, first, last, x, y):
 
 
 @inner
-def _at_dead_end(tables, traffic, w, i):
-    """Whether a car has come to where no lane goes on, with none beside it."""
-    lane = traffic.lane[w, i]
-    here = tables.lane_first[lane] + np.int32(traffic.s[w, i] / tables.lane_step[lane])
-    return traffic.path[w, i] < 0 and tables.waypoint_left[here] < 0 and tables.waypoint_right[here] < 0
-
-
-@inner
 def respawn_stuck(tables, world, traffic, w, egos):
     """Move cars that have stood too long, or reached a dead end, to a free spawn point; counted in `respawns`."""
     town, tick = world.town[w], world.tick[w]
@@ -483,8 +492,14 @@ def respawn_stuck(tables, world, traffic, w, egos):
         standing = traffic.standing[w, i]
         if standing <= f32(DEAD_END_WAIT) or world.vehicle_kind[w, i] != CAR:
             continue
-        if standing <= f32(STUCK) and not _at_dead_end(tables, traffic, w, i):
-            continue
+        if standing <= f32(STUCK):
+            if traffic.path[w, i] >= 0:
+                continue
+            # At the end of a lane with another one beside it a car waits for a gap there.
+            here = tables.lane_first[traffic.lane[w, i]]
+            here += np.int32(traffic.s[w, i] / tables.lane_step[traffic.lane[w, i]])
+            if tables.waypoint_left[here] >= 0 or tables.waypoint_right[here] >= 0:
+                continue
         line = tables.lane_stop_line[traffic.lane[w, i]]
         red = line >= 0 and world.light_state[w, tables.stop_line_light[line] - first_light] != LIGHT_GREEN
         if red and standing <= f32(STUCK_AT_LIGHT):

@@ -309,8 +309,8 @@ def _minor(x: float, y: float, street: str, z: float = 0.0) -> Node:
     return Node(x, y, z=z, reach=17, lights=False, stop=(street,))
 
 
-def _avenue(start: str, end: str, *pockets: float) -> Street:
-    return Street("Avenue", start, end, 35, "double", lanes=(2, 2), median=4.2, pockets=pockets or (0.0, 0.0))
+def _avenue(start: str, end: str, first: float = 0.0, last: float = 0.0) -> Street:
+    return Street("Avenue", start, end, 35, "double", lanes=(2, 2), median=4.2, pockets=(first, last))
 
 
 def _drive(name: str, start: str, end: str, *bends: Bend) -> Street:

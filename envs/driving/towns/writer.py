@@ -299,9 +299,13 @@ def lane_marks(start: float, end: float, length: float) -> list[tuple[float, str
     """Marks between lanes of one direction in the section from `start` to `end` of a street `length` metres long."""
     if length < 3 * KEEP_LANE:
         return [(0.0, "solid", "white", "none")]
-    changes = [(0.0, "solid", "none"), (KEEP_LANE, "broken", "both"), (length - KEEP_LANE, "solid", "none")]
+    changes: list[tuple[float, str, str]] = [
+        (0.0, "solid", "none"),
+        (KEEP_LANE, "broken", "both"),
+        (length - KEEP_LANE, "solid", "none"),
+    ]
     marks = []
-    for (s, kind, change), (after, *_) in pairwise([*changes, (length,)]):
+    for (s, kind, change), (after, *_) in pairwise([*changes, (length, "", "")]):
         if after > start and s < end:
             marks.append((max(s - start, 0.0), kind, "white", change))
     return marks
@@ -513,9 +517,9 @@ def add_mark(lane: ET.Element, s: float, kind: str, color: str, change: str) -> 
 def add_sections(road: ET.Element, sections: list[Section], joined: dict[str, tuple[int, int]] | None = None) -> None:
     """The lanes of a road. `joined` holds, by strip name, the lanes before and after those of a connecting road."""
     lanes = element(road, "lanes")
-    for before, section in pairwise([None, *sections]):
+    for previous, section in zip([None, *sections], sections, strict=False):
         # A constant offset goes on from the section before.
-        if any(section.offset) or (before and before.offset[1]):
+        if any(section.offset) or (previous and previous.offset[1]):
             element(lanes, "laneOffset", s=section.start, **cubic(section.offset, section.end - section.start))
 
     def ids(section: Section) -> dict[str, int]:
@@ -620,7 +624,7 @@ def add_crosswalk(road: ET.Element, crosswalk: int, arm: Arm, edge: float, arriv
 def town_xml(town: Town) -> bytes:
     """The OpenDRIVE file of a town. Raises ValueError where a street or a turn does not fit."""
     root = ET.Element("OpenDRIVE")
-    corners = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
+    corners: list[Node | Bend] = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
     header = element(
         root,
         "header",
@@ -660,8 +664,8 @@ def town_xml(town: Town) -> bytes:
     builder = _Junctions(town, root, signals)
     junction_nodes = [builder.build(name, junctions[name], arms[name]) for name in town.nodes]
     for controller, sequence, signal in builder.controllers:
-        node = element(root, "controller", name=f"Controller {controller}", id=controller, sequence=sequence)
-        element(node, "control", signalId=signal, type="0")
+        listed = element(root, "controller", name=f"Controller {controller}", id=controller, sequence=sequence)
+        element(listed, "control", signalId=signal, type="0")
     root.extend(junction_nodes)
     ET.indent(root)
     return ET.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
