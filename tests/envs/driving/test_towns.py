@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mentorgym.envs.driving.opendrive import OpenDrive, Road, drivable_links, read_opendrive
+from mentorgym.envs.driving.opendrive import LaneSection, OpenDrive, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.tables import same_level
-from mentorgym.envs.driving.town import load_town
+from mentorgym.envs.driving.town import STORAGE_LENGTH, load_town
 from mentorgym.envs.driving.towns import write_towns
 from mentorgym.envs.driving.towns.plans import CITY, GRID, SUBURB, TOWNS
 from mentorgym.envs.driving.towns.writer import Piece, Pose, bend, biarc, town_xml, wrap
@@ -226,20 +226,17 @@ def test_the_towns_have_between_them_what_maps_have():
     assert any(road.elevation.coefficients[:, 1:].any() for road in streets), "no slope"
 
 
-def test_every_lane_leads_on(town):
+def test_every_lane_leads_on_and_is_led_to(town):
     links = drivable_links(town)
     assert all(links.values())
     entered = {lane for successors in links.values() for lane in successors}
-    # Left-turn lanes open beside the lane that one comes from.
-    assert all(
-        road.sections[section].lanes[lane].width(np.zeros(1)).item() == 0 or section > 0 or lane > 0
-        for road_id, section, lane in links.keys() - entered
-        for road in [town.roads[road_id]]
-    )
-    assert all(
-        town.roads[road].sections[section].end - town.roads[road].sections[section].s < 14
-        for road, section, _ in links.keys() - entered
-    )
+    for road, section, lane in links.keys() - entered:
+        # A left-turn lane opens beside the one that drivers come from, too short to wait or to be set down on.
+        part = town.roads[road].sections[section]
+        s = part.s if lane < 0 else part.end
+        inner, outer = town.roads[road].lane_edges(section, lane, s)
+        assert inner == pytest.approx(outer, abs=1e-9)
+        assert part.end - part.s < STORAGE_LENGTH
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -552,6 +549,10 @@ def test_size(name, extent, lane_km, junctions, rise):
     assert min(road.length for road in network.roads.values() if road.junction < 0) >= shortest
 
 
+def drives(section: LaneSection) -> set[int]:
+    return {number for number, lane in section.lanes.items() if lane.type == "driving"}
+
+
 def test_streets_have_the_marks_and_limits_they_declare(town):
     styles = {
         "quiet": {("broken", "white")},
@@ -564,15 +565,11 @@ def test_streets_have_the_marks_and_limits_they_declare(town):
         style = styles["edge" if street.median else street.centre]
         for section in road.sections:
             assert {(mark.type, mark.color) for mark in section.center_marks} <= style
-            driving = Counter(lane.id < 0 for lane in section.lanes.values() if lane.type == "driving")
-            widest = [
-                max(number for number in section.lanes if section.lanes[number].type == "driving")
-                if street.lanes[1]
-                else None,
-                min(section.lanes, key=lambda n: n if section.lanes[n].type == "driving" else 0),
-            ]
-            assert all(section.lanes[lane].marks[0].type == "solid" for lane in widest if lane is not None)
-            assert driving[True] >= street.lanes[0] and driving[False] >= street.lanes[1]
+            for sign, count in ((-1, street.lanes[0]), (1, street.lanes[1])):
+                driving = [number for number in drives(section) if number * sign > 0]
+                assert count <= len(driving) <= count + 1
+                if driving:
+                    assert section.lanes[max(driving, key=abs)].marks[0].type == "solid"
         assert road.speed == [(0.0, pytest.approx(street.mph * 0.44704))]
         assert 20 <= street.mph <= (55 if town.name == "Ring" else 35)
 
