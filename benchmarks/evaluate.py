@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -30,10 +30,37 @@ from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Driver, load_drivers
 from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows, read_rows
+from mentorgym.envs.driving import DrivingVectorEnv
+from mentorgym.envs.driving.energy import RATES
 from mentorgym.envs.driving.score import COUNTS, aggregate
+from mentorgym.envs.driving.tasks import nearest_name
 
 ROWS = Path("results/rows")
 """Where the rows of the leaderboard lie, in the working directory."""
+
+GROUP = ("driver", "training_seed", "town", "traffic")
+"""What a line of the table stands for."""
+
+SCORES = ("driving_score", "success", "strict_success", "route_completion", "infractions_per_km")
+"""The scores that tables show by default; `infractions_per_km` counts every kind, other collisions too."""
+
+MORE_SCORES = (
+    "success_found_rl",
+    "driving_score_2_1",
+    "infraction_penalty",
+    "infraction_penalty_2_1",
+    "return",
+    "mean_speed",
+    *RATES,
+    *(f"{name}_per_km" for name in COUNTS),
+    "outside_km",
+    "wrong_lane_km",
+    "completed_km",
+    "seconds",
+    "reward_per_step",
+    "metres_per_step",
+)
+"""Scores for whoever asks; rows of an earlier version lack some."""
 
 TRAINING_TOWNS = ("Suburb", "Town01")
 """NoCrash trains in these and holds the others out."""
@@ -75,6 +102,8 @@ class Args(Tasks):
     """torch device of the policy"""
     output: Path | None = None
     """file for the rows"""
+    columns: tuple[str, ...] = SCORES
+    """scores that the table shows, by name; `all` shows every one"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """print one JSON object instead of the table"""
 
@@ -115,13 +144,13 @@ def episodes(tasks: Tasks, num_routes: int) -> list[Episode]:
     return [Episode(route, seed) for seed in dict.fromkeys(tasks.seeds) for route in routes]
 
 
-def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEnv:
+def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
     """The vector environment of `cell`, in which the caller restarts what has ended."""
     if tasks.num_envs < 1:
         raise UsageError(f"--num-envs {tasks.num_envs}: at least 1 episode is driven at a time")
     rows = min(tasks.num_envs, len(tasks.routes) * len(tasks.seeds) or tasks.num_envs)
     try:
-        return gym.make_vec(
+        envs = gym.make_vec(
             tasks.env,
             num_envs=rows,
             autoreset_mode=gym.vector.AutoresetMode.DISABLED,
@@ -130,6 +159,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEn
             observation=observation,
             **asdict(cell),
         )
+        return cast(DrivingVectorEnv, envs.unwrapped)
     except (gym.error.Error, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
 
@@ -144,7 +174,7 @@ def entry(infos: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 def drive(
-    driver: Driver, envs: gym.vector.VectorEnv, queue: Sequence[Episode], report: Callable[..., None]
+    driver: Driver, envs: DrivingVectorEnv, queue: Sequence[Episode], report: Callable[..., None]
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
     """Drive every episode of `queue` and yield each with its score as it ends.
 
@@ -158,15 +188,15 @@ def drive(
         if begins.any():
             # All rows are stepped together, so one that has nothing left to do drives on, unrecorded.
             driven = [episode or queue[0] for episode in current]
-            for row in np.flatnonzero(begins):
-                driver.start(int(row), driven[row].env_seed)
+            for row in np.flatnonzero(begins).tolist():
+                driver.start(row, driven[row].env_seed)
             routes = np.array([episode.route for episode in driven])
             observations, _ = envs.reset(
                 seed=[episode.env_seed for episode in driven], options={"route": routes, "reset_mask": begins}
             )
         observations, _, terminated, truncated, infos = envs.step(driver.act(envs, observations))
         begins = terminated | truncated
-        for row in np.flatnonzero(begins):
+        for row in np.flatnonzero(begins).tolist():
             if episode := current[row]:
                 yield episode, entry(infos["score"], row)
                 current[row] = next(waiting, None)
@@ -218,36 +248,49 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The scores of each driver, training seed, town and traffic in `rows`, in the order in which they first appear.
 
-    Means over episodes; `infractions_per_km` counts those of every kind, other collisions too, over all kilometres
-    driven.
+    What `score.aggregate` makes of the episodes, and `infractions_per_km`: those of every kind, other collisions too,
+    over all kilometres driven.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("driver", "training_seed", "town", "traffic"))
-        groups.setdefault(key, []).append(row["score"])
+        groups.setdefault(tuple(row[name] for name in GROUP), []).append(row["score"])
     summaries = []
     for key, scores in groups.items():
         means = aggregate(scores)
-        summary = dict(zip(("driver", "training_seed", "town", "traffic"), key, strict=True))
-        for name in ("episodes", "success", "strict_success", "driving_score", "route_completion"):
-            summary[name] = means[name]
-        summary["infractions_per_km"] = sum(means[f"{name}_per_km"] for name in COUNTS)
-        summaries.append(summary)
+        infractions = sum(means[f"{name}_per_km"] for name in COUNTS)
+        summaries.append(dict(zip(GROUP, key, strict=True)) | means | {"infractions_per_km": infractions})
     return summaries
 
 
-def summary_table(summaries: Sequence[dict[str, Any]]) -> Table:
-    """`summaries` for the terminal."""
+def choose_columns(columns: Sequence[str]) -> list[str]:
+    """`columns` without repetitions, every score for "all"; raises UsageError for a name that is no score."""
+    scores = [*SCORES, *MORE_SCORES]
+    if wrong := [name for name in columns if name not in ("all", *scores)]:
+        raise UsageError(f"no score {wrong[0]!r}: {nearest_name(wrong[0], ['all', *scores])}")
+    return scores if "all" in columns else list(dict.fromkeys(columns))
+
+
+def heading(name: str) -> str:
+    """The score called `name` in words."""
+    return name.replace("_2_1", " 2.1").replace("_found_rl", " Found-RL").replace("_", " ")
+
+
+def in_digits(name: str, value: float | None) -> str:
+    """The score called `name` as a table shows it: shares of episodes in percent, "-" where there is none."""
+    if value is None:
+        return "-"
+    if "success" in name:
+        return f"{value:.1%}"
+    if name.startswith(("cell_current", "fuel_rate")):
+        return f"{value:.3g}"
+    return f"{value:.1f}" if name in ("return", "steps", "seconds") else f"{value:.3f}"
+
+
+def summary_table(summaries: Sequence[dict[str, Any]], columns: Sequence[str] = SCORES) -> Table:
+    """`summaries` for the terminal, with these scores."""
     table = Table("driver", "town", "traffic", box=SIMPLE_HEAD)
-    for heading in (
-        "episodes",
-        "success",
-        "strict\nsuccess",
-        "driving\nscore",
-        "route\ncompletion",
-        "infractions\nper km",
-    ):
-        table.add_column(heading, justify="right")
+    for name in ("episodes", *columns):
+        table.add_column(heading(name).replace(" ", "\n"), justify="right")
     for summary in summaries:
         seed = summary["training_seed"]
         table.add_row(
@@ -255,11 +298,7 @@ def summary_table(summaries: Sequence[dict[str, Any]]) -> Table:
             summary["town"],
             summary["traffic"],
             str(summary["episodes"]),
-            f"{summary['success']:.0%}",
-            f"{summary['strict_success']:.0%}",
-            f"{summary['driving_score']:.3f}",
-            f"{summary['route_completion']:.3f}",
-            f"{summary['infractions_per_km']:.2f}",
+            *(in_digits(name, summary.get(name)) for name in columns),
         )
     return table
 
@@ -278,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join(["python", "-m", "mentorgym.benchmarks.evaluate", *arguments])
 
     def job() -> dict[str, Any]:
+        columns = choose_columns(args.columns)
         rows: list[Row] = []
         outputs = []
         for driver in load_drivers(args.driver, args.run, args.device):
@@ -285,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows += evaluate(driver, args.name, args, command, output)
             outputs.append(str(output))
         summaries = summarise(rows)
-        show(summary_table(summaries), f"rows: {', '.join(dict.fromkeys(outputs))}")
+        show(summary_table(summaries, columns), f"rows: {', '.join(dict.fromkeys(outputs))}")
         return {"cells": summaries, "outputs": list(dict.fromkeys(outputs))}
 
     run_command("evaluate", job, args.as_json)

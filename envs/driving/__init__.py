@@ -2,14 +2,22 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mentorgym.envs.driving.env import DrivingEnv
+from mentorgym.envs.driving.env import DrivingEnv, LeaderboardEnv
 from mentorgym.envs.driving.town import Town, load_town
-from mentorgym.envs.driving.vector import DrivingVectorEnv
+from mentorgym.envs.driving.vector import DrivingVectorEnv, LeaderboardVectorEnv
 
 if TYPE_CHECKING:
     from mentorgym.envs.driving.parallel import DrivingParallelEnv
 
-__all__ = ["DrivingEnv", "DrivingVectorEnv", "Town", "load_town", "parallel_env"]
+__all__ = [
+    "DrivingEnv",
+    "DrivingVectorEnv",
+    "LeaderboardEnv",
+    "LeaderboardVectorEnv",
+    "Town",
+    "load_town",
+    "parallel_env",
+]
 
 
 def parallel_env(num_egos: int = 2, **arguments: Any) -> "DrivingParallelEnv":

@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +19,8 @@ from mentorgym.envs.driving.routes import Route, find_routes, read_routes
 from mentorgym.envs.driving.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
 from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
-from mentorgym.envs.driving.town import find_map, load_town
+from mentorgym.envs.driving.tables import join
+from mentorgym.envs.driving.town import Town, find_map, load_town
 
 REWARDS = ("found-rl",)
 SPLITS = ("train", "test")
@@ -52,14 +54,15 @@ class DrivingBatch:
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    benchmark = tasks.NOCRASH
 
     def __init__(
         self,
         worlds: int,
         egos: int,
-        town: str = "Suburb",
+        town: str | Sequence[str] | None = None,
         routes: str | None = None,
-        traffic: str | tuple[int, int] = "regular",
+        traffic: str | tuple[int, int] | None = None,
         weather: str = "train",
         split: str = "train",
         ends: str = "found-rl",
@@ -81,10 +84,19 @@ class DrivingBatch:
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
                 "drive in the embedded world"
             )
-        for argument, value in {"town": town, "routes": routes}.items():
-            if not isinstance(value, str | os.PathLike) and (argument, value) != ("routes", None):
-                raise ValueError(f"{argument}={value!r}: give a name or a path")
         _choice("split", split, SPLITS)
+        benchmark, training = self.benchmark, split == "train"
+        if town is None:
+            town = benchmark.train_towns if training else benchmark.test_towns
+        names = (town,) if isinstance(town, str | os.PathLike) else tuple(town) if isinstance(town, Sequence) else ()
+        if not names or not all(isinstance(name, str | os.PathLike) for name in names):
+            raise ValueError(f"town={town!r}: give a name or a path, or several")
+        if len(set(map(str, names))) < len(names):
+            raise ValueError(f"town={town!r}: name each town once")
+        if routes is not None and not isinstance(routes, str | os.PathLike):
+            raise ValueError(f"routes={routes!r}: give a name or a path")
+        if routes is not None and len(names) > 1 and Path(routes).suffix != ".xml":
+            raise ValueError(f"routes={routes!r}: only a leaderboard XML says which town a route is in; give one town")
         _choice("ends", ends, tuple(termination.END_RULES))
         _choice("observation", observation, OBSERVATIONS)
         _choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
@@ -98,18 +110,25 @@ class DrivingBatch:
             raise ValueError(f"threads={threads!r}: give a number of threads, at least 1")
         announce_compilation()
         self.num_worlds, self.num_egos = int(worlds), int(egos)
-        self.town = load_town(town)
-        self._tables = self.town.tables
-        ours = tasks.packaged_routes(self.town, find_map(town))
-        self.routes: list[Route] | None = ours if routes is None else read_routes(self.town, find_routes(routes))
-        if split == "test" and self.routes is None:
-            raise ValueError(f"{self.town.name} has no test routes of its own: name a file of them, routes='...csv'")
-        self._test_pairs = tasks.lane_pairs([*(ours or ()), *(self.routes or ())], self.town)
+        self.towns = tuple(load_town(name) for name in names)
+        self._tables = join([each.tables for each in self.towns])
+        self.routes: list[Route] = []
+        protected: list[Route] = []
+        for each, name, first in zip(self.towns, names, self._tables.town_lane_first[:-1], strict=True):
+            ours = tasks.packaged_routes(each, find_map(name), benchmark) or []
+            own = ours if routes is None else read_routes(each, find_routes(routes))
+            if not own and not training:
+                raise ValueError(f"{each.name} has no test routes of its own: name a file of them, routes='...csv'")
+            shift = self._tables.lane_first[first]
+            self.routes += [Route(route.name, route.waypoints + shift) for route in own]
+            protected += [Route(route.name, route.waypoints + shift) for route in ours]
+        self._test_pairs = tasks.lane_pairs([*protected, *self.routes], self._tables)
         self.split, self.observation, self.soft_reset = split, observation, soft_reset
         self.render_mode, self.threads = render_mode, int(threads)
-        # One entry for each town of the tables.
-        self._traffic = [tasks.traffic_range(traffic, self.town, self.num_egos)]
-        self._weathers = tasks.weather_indices(weather)
+        level = (benchmark.train_level if training else benchmark.test_level) if traffic is None else traffic
+        self._traffic = [tasks.traffic_range(level, each, self.num_egos, benchmark) for each in self.towns]
+        self._weather_speed = tasks.weather_speed(weather)
+        self._weathers = tasks.weather_indices("all" if self._weather_speed else weather)
         self._ends = termination.END_RULES[ends]
         self._own_reward = reward if callable(reward) else None
 
@@ -134,9 +153,10 @@ class DrivingBatch:
         if observation == "masks":
             spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
         self.single_observation_space = gym.spaces.Dict(spaces)
-        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.single_action_space: gym.spaces.Box = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._buffers = [
-            {name: np.zeros((rows, *space.shape), space.dtype) for name, space in spaces.items()} for _ in range(2)
+            {name: np.zeros((rows, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
+            for _ in range(2)
         ]
         self._kept = np.zeros(self.num_worlds, np.uint8)
         self._rewards = np.zeros(rows, np.float64)
@@ -149,9 +169,14 @@ class DrivingBatch:
         return EmbeddedWorld(self._tables, self.num_worlds, vehicles, walkers, self.num_egos)
 
     @property
+    def town(self) -> Town:
+        """The first of the towns, which is the only one unless several were asked for."""
+        return self.towns[0]
+
+    @property
     def num_routes(self) -> int:
-        """How many fixed routes the test split has, 0 without any."""
-        return len(self.routes or ())
+        """How many fixed routes the test split has, those of all towns one after another; 0 without any."""
+        return len(self.routes)
 
     # The start of an episode
 
@@ -159,7 +184,7 @@ class DrivingBatch:
         for each in seeds:
             if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
                 raise ValueError(f"seed {each!r}: a seed is a whole number from 0 on, or None")
-        for world in np.flatnonzero(mask):
+        for world in np.flatnonzero(mask).tolist():
             seed = seeds[world]
             if seed is not None:
                 self._seeds[world] = int(seed) & 0xFFFFFFFFFFFFFFFF
@@ -179,7 +204,8 @@ class DrivingBatch:
             raise ValueError(f"options['route']={numbers.tolist()!r} must be a whole number, or {count} of them")
         if not ((numbers >= 0) & (numbers < self.num_routes)).all():
             raise ValueError(
-                f"options['route']={numbers.tolist()}: {self.town.name} has routes 0 to {self.num_routes - 1}"
+                f"options['route']={numbers.tolist()}: {' + '.join(town.name for town in self.towns)} has routes 0 to "
+                f"{self.num_routes - 1}"
             )
         return np.broadcast_to(numbers, count)
 
@@ -195,7 +221,9 @@ class DrivingBatch:
             lot = draw(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
             if number and float(lot) * 2.0**-53 < self.soft_reset:
                 kept = self._free_starts(world, key)
-            starts = self._draw_starts(key) if kept is None else kept
+            # Neighbours in a batch are seeded one after another, so they drive in different towns.
+            town = (int(self._seeds[world]) + number) % len(self.towns)
+            starts = self._draw_starts(town, key) if kept is None else kept
             routes = [self._draw_route(self._ego_key(key, ego), start) for ego, start in enumerate(starts)]
         self._episodes[world] += 1
         self._keys[world] = key
@@ -210,11 +238,17 @@ class DrivingBatch:
                 self._world.move_ego(world, ego, poses[ego], weather)
             # Nothing of the last episode's task may be drawn for this one.
             self._memory.stop_sign[world] = -1
+        self._change_weather(world, world + 1)
         for ego, route in enumerate(routes):
             rules.begin(tables, state, self._episode, world * egos + ego, route, endless=self.split == "train")
         restart = np.zeros(self.num_worlds, np.uint8)
         restart[world] = kept is None
         view.remember(state, self._episode, self._memory, world, world + 1, restart)
+
+    def _change_weather(self, first: int, last: int) -> None:
+        if self._weather_speed:
+            state = self._world.state
+            tasks.change_weather(self._keys, state.tick, self._weather_speed, first, last, state.weather)
 
     @staticmethod
     def _ego_key(key: np.uint64, ego: int) -> np.uint64:
@@ -228,10 +262,9 @@ class DrivingBatch:
         place = self._tables.waypoint_pose[:, :2]
         return all(np.hypot(*(place[waypoint] - place[other])) >= EGO_DISTANCE for other in others)
 
-    def _draw_starts(self, key: np.uint64) -> list[int]:
+    def _draw_starts(self, town: int, key: np.uint64) -> list[int]:
         """A random spawn point for each ego, at a distance from the others'."""
         tables = self._tables
-        town = int(draw(key, tasks.STREAM_TOWN, 0, 0) % np.uint64(len(self._traffic)))
         every = tasks.spawn_waypoints(tables, town)
         starts: list[int] = []
         for ego in range(self.num_egos):
@@ -263,7 +296,6 @@ class DrivingBatch:
 
     def _next_routes(self, number: int, chosen: Iterable[int] | None) -> list[np.ndarray]:
         """The test routes of episode `number`: those `chosen`, or the next that start apart in one town."""
-        assert self.routes is not None
         following = ((number * self.num_egos + k) % self.num_routes for k in range(self.num_routes))
         picked: list[np.ndarray] = []
         for k in following if chosen is None else chosen:
@@ -314,7 +346,8 @@ class DrivingBatch:
         settle(self._tables, state, episode, first, last, *ends)
 
     def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
-        """Lengthen routes, and see what there is to see."""
+        """Change the weather, lengthen routes, and see what there is to see."""
+        self._change_weather(first, last)
         episode, rows = self._episode, slice(first * self.num_egos, last * self.num_egos)
         if self.split == "train":
             wanting = rules.needs_extension(episode, rows) & (episode.active[rows] == 1)
@@ -415,14 +448,14 @@ class DrivingBatch:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Everything that the batch's future depends on, by name, not copied."""
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "task": np.array([SPLITS.index(self.split), self._ends], np.uint8),
             "seeds": self._seeds,
             "seeded": self._seeded,
             "episodes": self._episodes,
             "keys": self._keys,
         }
-        records = {"episode": self._episode, "memory": self._memory, **self._world.records()}
+        records: dict[str, Any] = {"episode": self._episode, "memory": self._memory, **self._world.records()}
         for name, record in records.items():
             arrays |= {f"{name}.{field}": array for field, array in record._asdict().items()}
         return arrays

@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from mentorgym.envs.driving.energy import add_energy
 from mentorgym.envs.driving.geometry import (
     SMALLEST_HALF_SIZE,
     WALKER_SCALE,
@@ -489,6 +490,7 @@ def update(tables, world, episode, first_row, last_row, ticked):
         count_collisions(world, episode, first_row, last_row)
         find_pixel_collisions(world, episode, first_row, last_row)
         _add_up(world, episode, first_row, last_row)
+        add_energy(world, episode, first_row, last_row)
 
 
 def _measure(tables: TownTables, episode: EpisodeState, row: int, first_index: int) -> None:

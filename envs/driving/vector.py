@@ -10,7 +10,11 @@ from gymnasium.vector.utils import batch_space
 
 from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.score import episode_score
-from mentorgym.envs.driving.tasks import nearest_name
+from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
+from mentorgym.envs.driving.window import Window
+
+WINDOW_SCALE = 3
+"""Screen pixels along a pixel of the picture."""
 
 
 class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
@@ -22,13 +26,18 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
     Args:
         num_envs: worlds in the batch. World i under seed s is the single environment under seed s + i, bit for bit.
         autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
-        town: one of ours ("Suburb" to train in, "Village" never trained in), a name under `MENTORGYM_MAPS` or
-            `CARLA_ROOT`, or the path of an `.xodr` file.
+        town: one of ours ("Suburb", the default, to train in; "Village" never trained in), a name under
+            `MENTORGYM_MAPS` or `CARLA_ROOT`, or the path of an `.xodr` file. Of several, each in a world of its own,
+            training drives in number (seed of the world + number of its episode) mod their count, and soft resets stay
+            where they are; the test routes of all are numbered one town after another.
         routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or leaderboard XML),
             by path or by name under `MENTORGYM_ROUTES`. Training never draws their pairs of start and goal lanes.
-        traffic: "empty", "regular", "dense", "busy", or a pair (vehicles, walkers), the same in every episode; or
-            "train", which draws both anew for each episode (Found-RL: 0 to 150 vehicles and 0 to 200 walkers).
-        weather: a preset's or a group's name (`tasks.WEATHERS`, `tasks.WEATHER_GROUPS`); a label in the embedded world.
+        traffic: "empty", "regular" (the default), "dense", "busy", or a pair (vehicles, walkers), the same in every
+            episode; or "train", which draws both anew for each episode (Found-RL: 0 to 150 vehicles and 0 to 200
+            walkers).
+        weather: a preset's or a group's name (`tasks.WEATHERS`, `tasks.WEATHER_GROUPS`), drawn for each episode; or
+            "dynamic" and "dynamic_k", which changes during the episode (`tasks.change_weather`) at k times the speed.
+            A label in the embedded world.
         split: "train" drives endless random routes; "test" the fixed routes, episode n of a world the n-th of them.
         ends: "found-rl" ends at the first infraction, "leaderboard" drives on (`termination.check`).
         observation: "masks", or "state" for the state vector alone, with nothing drawn.
@@ -36,7 +45,8 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         soft_reset: probability that a training episode keeps the last one's traffic and moves only the ego (Found-RL).
         threads: how many threads share the worlds of a step; the results are the same, bit for bit.
         carla: reserved.
-        render_mode: None or "rgb_array".
+        render_mode: None, "rgb_array", or "human": a window shows the first world after every reset and step, in real
+            time (the extra `human`).
 
     `reset` takes `options={"route": k}` (an int or one per world) in the test split.
 
@@ -51,7 +61,12 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         ValueError, TypeError: an argument is unknown, or does not fit the town; the message names what would.
     """
 
-    metadata: dict[str, Any] = DrivingBatch.metadata | {"autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = DrivingBatch.metadata | {
+        "render_modes": ["rgb_array", "human"],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+    single_observation_space: gym.spaces.Dict
+    single_action_space: gym.spaces.Box
 
     def __init__(self, num_envs: int = 1, *, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP, **arguments: Any):
         if not isinstance(num_envs, int | np.integer) or num_envs < 1:
@@ -63,6 +78,8 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        human = self.render_mode == "human"
+        self._window = Window("mentorgym", self.metadata["render_fps"], WINDOW_SCALE) if human else None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -86,9 +103,11 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds: give one per world, or a single one")
         self._seed_worlds(seeds, mask, self.np_random)
-        for world in np.flatnonzero(mask):
+        for world in np.flatnonzero(mask).tolist():
             self._start_world(world, None if routes is None else routes[world : world + 1])
-        return self._observe(mask), {}
+        observation = self._observe(mask)
+        self._show()
+        return observation, {}
 
     def step(
         self, actions: np.ndarray
@@ -114,7 +133,7 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         infos: dict[str, Any] = {}
         for name, values in told.items():
             infos |= {name: values, f"_{name}": every}
-        for world in np.flatnonzero(terminated | truncated):
+        for world in np.flatnonzero(terminated | truncated).tolist():
             own: dict[str, Any] = {"score": episode_score(self._episode, world)}
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 last = {name: array[world].copy() for name, array in observation.items()}
@@ -123,7 +142,12 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
                 self._start_world(world)
                 self._draw(observation, world, world + 1)
             infos = self._add_info(infos, own, world)
+        self._show()
         return observation, reward, terminated, truncated, infos
+
+    def _show(self) -> None:
+        if self._window is not None:
+            self._window.show(self.picture(0))
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The picture of each world with render_mode="rgb_array", else None."""
@@ -141,5 +165,26 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         return self._restore(state)
 
     def close_extras(self, **_: Any) -> None:
-        """Stop the threads; called by `close`."""
+        """Stop the threads and close the window; called by `close`."""
         self._stop_threads()
+        if self._window is not None:
+            self._window.close()
+
+
+class LeaderboardVectorEnv(DrivingVectorEnv):
+    """Leaderboard driving, `CarlaLeaderboard-BEV-v0`: as `DrivingVectorEnv`, but for these arguments.
+
+    Args:
+        town: by default "Suburb", "City", "Ring" and "Avenue" to train in, a batch's worlds in turn (Found-RL: four
+            environments, one in each of the towns that ours stand for); all six for tests.
+        routes: the test routes are by default `leaderboard_<town>.xml`, 10 + 6 + 20 + 20 + 10 + 10 = 76 in the towns'
+            order Suburb, Village, City, Ring, Grid, Avenue; as long as the public Leaderboard 1.0 routes that stand
+            behind Found-RL's suite.
+        traffic: "train" by default in training, drawn for every episode that begins with new traffic from Found-RL's
+            ranges (Town01: 80 to 160 vehicles, 80 to 160 walkers, and so on); "busy" in tests, as in its tables.
+            Both are scaled to our towns' kilometres of lanes.
+        ends: "found-rl" by default, in tests too: Found-RL tests under the rules that it trains under, and adds the
+            route's completion and a time limit. "leaderboard" drives on after infractions, as the CARLA leaderboard.
+    """
+
+    benchmark = LEADERBOARD

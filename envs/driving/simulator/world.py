@@ -8,6 +8,7 @@ from mentorgym.envs.driving.kernel import draw, f32, inner, kernel
 from mentorgym.envs.driving.simulator.contacts import touch
 from mentorgym.envs.driving.simulator.ego_car import HALF_SIZE, REAR, gear, next_speed, slip
 from mentorgym.envs.driving.simulator.junctions import grant
+from mentorgym.envs.driving.simulator.lane_changes import change_lanes
 from mentorgym.envs.driving.simulator.lights import set_lights
 from mentorgym.envs.driving.simulator.records import STREAM_VEHICLE, empty_traffic_state
 from mentorgym.envs.driving.simulator.traffic import drive, driver, list_lanes, put, respawn_stuck
@@ -144,6 +145,7 @@ def advance(tables, world, traffic, controls, running, first, last):
         )
         list_lanes(world, traffic, w, egos)
         grant(tables, world, traffic, w, egos)
+        change_lanes(tables, world, traffic, w, egos)
         drive(tables, world, traffic, w, egos)
         respawn_stuck(tables, world, traffic, w, egos)
         walk(tables, world, traffic, w)
@@ -178,7 +180,7 @@ class EmbeddedWorld:
         self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
 
     def reset(
-        self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int
+        self, row: int, town: int, weather: int, key: int | np.uint64, poses: np.ndarray, vehicles: int, walkers: int
     ) -> None:
         """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
         populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)

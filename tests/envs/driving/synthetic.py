@@ -13,7 +13,7 @@ _OTHERS = {
     **{name: ((1,), "f4") for name in _FLOATS.split()},
     **{name: ((1, 4), "f4") for name in ("waypoint_pose", "stop_line_pose", "light_phase", "stop_sign_pose")},
     **{name: ((1, 2), "f4") for name in ("waypoint_direction", "grid_origin", "raster_origin")},
-    **{name: ((1, 2), "i4") for name in ("grid_size", "raster_size")},
+    **{name: ((1, 2), "i4") for name in ("grid_size", "raster_size", "lane_change")},
     **{name: ((1,), "u1") for name in ("lane_turn", "lane_storage", "path_crosses", "raster")},
     **{name: ((1,), "i8") for name in ("grid_first", "raster_first")},
     "lane_town": ((1,), "i2"),

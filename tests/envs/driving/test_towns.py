@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from mentorgym.envs.driving.opendrive import OpenDrive, drivable_links, read_opendrive
 from mentorgym.envs.driving.towns import write_towns
-from mentorgym.envs.driving.towns.write_towns import SUBURB, VILLAGE, Pose, bend, town_xml, wrap
+from mentorgym.envs.driving.towns.plans import SUBURB, VILLAGE
+from mentorgym.envs.driving.towns.plans import TOWNS as PLANS
+from mentorgym.envs.driving.towns.writer import Piece, Pose, bend, town_xml, wrap
 
 FOLDER = Path(write_towns.__file__).parent
 TOWNS = ("Suburb", "Village")
@@ -71,11 +73,11 @@ def test_check_names_a_file_that_is_missing_or_differs_and_writes_nothing(tmp_pa
     assert write_towns.main(["--check"]) == 1
     assert list(tmp_path.iterdir()) == []
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(";")[0] for line in lines] == [f"{name}.xodr differs" for name in TOWNS]
+    assert [line.split(";")[0] for line in lines] == [f"{plan.name}.xodr differs" for plan in PLANS]
 
     assert write_towns.main([]) == 0
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
-        f"{name}.xodr": (FOLDER / f"{name}.xodr").read_bytes() for name in TOWNS
+        f"{plan.name}.xodr": (FOLDER / f"{plan.name}.xodr").read_bytes() for plan in PLANS
     }
     (tmp_path / "Village.xodr").write_bytes(b"<OpenDRIVE/>")
     assert write_towns.main(["--check"]) == 1
@@ -123,7 +125,7 @@ def test_a_clothoid_follows_the_fresnel_integrals():
     length, curvature = 30.0, 1 / 20
     scale = math.sqrt(math.pi * length / curvature)
     sine, cosine = scipy_special.fresnel(length / scale)
-    end = write_towns.Piece(length, 0.0, curvature).follow(Pose(0.0, 0.0, 0.0))
+    end = Piece(length, 0.0, curvature).follow(Pose(0.0, 0.0, 0.0))
     assert end == pytest.approx((scale * cosine, scale * sine, curvature * length / 2), abs=1e-10)
 
 
