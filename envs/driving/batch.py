@@ -76,7 +76,7 @@ class DrivingBatch:
     ):
         if unknown:
             known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
-            valid = [name for name in known if name not in ("worlds", "egos", "unknown", "arguments")]
+            valid = [each for each in known if each not in ("worlds", "egos", "unknown", "arguments")]
             name = next(iter(unknown))
             raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, valid)}")
         if carla is not None:
@@ -490,5 +490,7 @@ class DrivingBatch:
 
 def _spans(mask: np.ndarray, first: int, last: int) -> list[tuple[int, int]]:
     """The runs of true entries of `mask[first:last]`, as pairs (first, last)."""
+    if mask[first:last].all():
+        return [(first, last)]
     edges = np.flatnonzero(np.diff(mask[first:last].astype(bool), prepend=False, append=False))
     return [(first + int(begin), first + int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -416,7 +416,7 @@ def test_episodes_draw_every_weather_of_their_group_and_no_other(weather):
 
 
 def test_the_levels_have_the_published_names():
-    assert list(TRAFFIC) == ["empty", "regular", "dense", "busy", "train"]
+    assert list(TRAFFIC) == ["empty", "regular", "dense", "busy"]
     assert WEATHER_GROUPS["train"] == ("ClearNoon", "WetNoon", "HardRainNoon", "ClearSunset")
     assert WEATHER_GROUPS["new"] == ("SoftRainSunset", "WetSunset")
     assert len(set(WEATHERS)) == 14
