@@ -669,7 +669,7 @@ def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> di
             # Walkers follow the longer axis: a road is wider than its crosswalks are.
             along = np.linalg.svd(outline - middle)[2][0]
             reach = (outline - middle) @ along
-            pair = []
+            pair: list[int] = []
             for end in (middle + reach.min() * along, middle + reach.max() * along):
                 distance = np.linalg.norm(every[:, :2] - end, axis=1)
                 distance[(crosswalk > 0) | np.isin(np.arange(count), pair)] = np.inf
