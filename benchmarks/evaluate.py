@@ -2,9 +2,11 @@
 
     python -m mentorgym.benchmarks.evaluate --driver expert --town Suburb Village --traffic empty regular
     python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd
+    python -m mentorgym.benchmarks.evaluate --driver expert --suite leaderboard
 
-Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`. The
-environment's seed for an episode is 1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
+Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`; or exactly the
+episodes that a suite names (`mentorgym.envs.driving.suites`). The environment's seed for an episode is
+1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
 
 The rows (see `mentorgym.benchmarks.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
 `results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
@@ -15,7 +17,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -33,7 +35,8 @@ from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows, read_rows
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.energy import RATES
 from mentorgym.envs.driving.score import COUNTS, aggregate
-from mentorgym.envs.driving.tasks import nearest_name
+from mentorgym.envs.driving.suites import SuiteError, find_suite, read_suite
+from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
 
 ROWS = Path("results/rows")
 """Where the rows of the leaderboard lie, in the working directory."""
@@ -62,14 +65,19 @@ MORE_SCORES = (
 )
 """Scores for whoever asks; rows of an earlier version lack some."""
 
-TRAINING_TOWNS = ("Suburb", "Town01")
-"""NoCrash trains in these and holds the others out."""
+TRAINING_TOWNS = {
+    "CarlaNoCrash-v0": ("Suburb", "Town01"),
+    "CarlaLeaderboard-BEV-v0": (*LEADERBOARD.train_towns, "Town01", "Town03", "Town04", "Town06"),
+}
+"""The towns that a driver trained on an environment has seen, unless its flags name others."""
 
 
 @dataclass
 class Tasks:
     """The episodes to drive, and with how many at a time."""
 
+    suite: str | None = None
+    """nocrash, leaderboard, or a file like theirs, in place of env, town, traffic, weather, routes and seeds"""
     env: str = "CarlaNoCrash-v0"
     """environment id, with `module:` before it where a module of yours registers it"""
     town: tuple[str, ...] = ("Suburb", "Village")
@@ -144,6 +152,25 @@ def episodes(tasks: Tasks, num_routes: int) -> list[Episode]:
     return [Episode(route, seed) for seed in dict.fromkeys(tasks.seeds) for route in routes]
 
 
+def rounds(tasks: Tasks) -> list[tuple[Tasks, Cell, list[Episode] | None]]:
+    """Every cell of `tasks` with the environment to drive it in, and its episodes where a suite names them."""
+    if tasks.suite is None:
+        return [(tasks, cell, None) for cell in cells(tasks)]
+    names = ("env", "town", "traffic", "weather", "routes", "seeds")
+    if named := [name for name in names if getattr(tasks, name) != getattr(Tasks(), name)]:
+        raise UsageError(f"--suite names every episode: leave out --{named[0]}")
+    try:
+        suite = read_suite(find_suite(tasks.suite), tasks.route_file)
+    except SuiteError as error:
+        raise UsageError(str(error)) from error
+    queues: dict[tuple[str, Cell], list[Episode]] = {}
+    for line in suite:
+        cell = Cell(line.town, line.traffic, line.weather)
+        queues.setdefault((line.env, cell), []).append(Episode(line.route, line.seed))
+    most = {key: min(tasks.num_envs, len(queue)) for key, queue in queues.items()}
+    return [(replace(tasks, env=key[0], num_envs=most[key]), key[1], queue) for key, queue in queues.items()]
+
+
 def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
     """The vector environment of `cell`, in which the caller restarts what has ended."""
     if tasks.num_envs < 1:
@@ -211,11 +238,12 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
         read_rows(output)
     training = driver.training
     keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
-    training_towns = (keywords["town"],) if "town" in keywords else TRAINING_TOWNS
+    named = keywords.get("town")
+    towns = (named,) if isinstance(named, str) else named
+    parts = rounds(tasks)
     common = {
         "schema": SCHEMA,
         "backend": "embedded",
-        "env": tasks.env.split(":")[-1],
         "driver": name or driver.name,
         "run": training and training.folder.resolve().name,
         "training_seed": training and training.seed,
@@ -228,13 +256,16 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
     rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} episodes"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
-        for cell in cells(tasks):
-            envs = make_envs(tasks, cell, driver.observation)
+        for part, cell, listed in parts:
+            env = part.env.split(":")[-1]
+            trained_on = training.args.get("env_id", env).split(":")[-1] if training else env
+            seen = TRAINING_TOWNS.get(trained_on, ()) if towns is None else towns
+            envs = make_envs(part, cell, driver.observation)
             try:
-                queue = episodes(tasks, envs.num_routes)
+                queue = episodes(tasks, envs.num_routes) if listed is None else listed
                 label = f"{common['driver']}: {cell.town}, {cell.traffic} traffic"
                 report = functools.partial(progress.update, progress.add_task(label, total=len(queue)))
-                where = common | asdict(cell) | {"seen": cell.town in training_towns}
+                where = common | {"env": env} | asdict(cell) | {"seen": cell.town in seen}
                 finished = [
                     where | asdict(episode) | {"score": score} for episode, score in drive(driver, envs, queue, report)
                 ]
@@ -321,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows: list[Row] = []
         outputs = []
         for driver in load_drivers(args.driver, args.run, args.device):
-            output = args.output or default_output(driver, args.name, args.env)
+            output = args.output or default_output(driver, args.name, rounds(args)[0][0].env)
             rows += evaluate(driver, args.name, args, command, output)
             outputs.append(str(output))
         summaries = summarise(rows)

@@ -69,7 +69,9 @@ class DrivingRun:
 
 ELSEWHERE = f"""
 import statistics, sys, time
+from typing import Any, cast
 import gymnasium as gym, mentorgym
+from mentorgym.envs.driving import DrivingVectorEnv
 {inspect.getsource(DrivingRun)}
 print(DrivingRun(int(sys.argv[1]), {TRAFFIC}).steps_per_s(float(sys.argv[2])))
 """

@@ -82,7 +82,7 @@ def pack(masks: np.ndarray, packed: np.ndarray) -> None:
         raise ValueError(
             f"masks must be uint8 (N, {', '.join(map(str, MASKS_SHAPE))}), got {masks.dtype} {masks.shape}"
         )
-    words = np.ascontiguousarray(masks).reshape(len(masks), CHANNELS, -1).view(np.uint64)
+    words = np.ascontiguousarray(masks).reshape(len(masks), CHANNELS, HEIGHT * WIDTH).view(np.uint64)
     for i in range(len(masks)):
         channel = pack_words(words[i], packed[i], DECODING, LOW_BITS, GATHER)
         if channel >= 0:
@@ -102,11 +102,16 @@ def unpack(packed: torch.Tensor) -> torch.Tensor:
     """The masks, uint8 [B, 15, 96, 96], of `packed` uint8 [B, 25344], on the same device."""
     if packed.device.type == "cpu":
         masks = torch.empty((len(packed), *MASKS_SHAPE), dtype=torch.uint8)
-        words = masks.numpy().reshape(len(packed), CHANNELS, -1).view(np.uint64)
+        words = masks.numpy().reshape(len(packed), CHANNELS, HEIGHT * WIDTH).view(np.uint64)
         unpack_words(packed.contiguous().numpy(), words, DECODING, SPREAD)
         return masks
+    return unpack_with_torch(packed)
+
+
+def unpack_with_torch(packed: torch.Tensor) -> torch.Tensor:
+    """`unpack` in operations of torch's, for devices that the compiled loop does not run on."""
     bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    planes = (packed[:, :, None] >> bits & 1).view(len(packed), -1, HEIGHT, WIDTH)
+    planes = (packed[:, :, None] >> bits & 1).view(len(packed), PACKED_BYTES // PLANE_BYTES, HEIGHT, WIDTH)
     masks = torch.empty((len(packed), *MASKS_SHAPE), dtype=torch.uint8, device=packed.device)
     plane = 0
     for channel, (high_value, low_value, both_value) in enumerate(DECODING.astype(np.uint8).tolist()):

@@ -490,5 +490,7 @@ class DrivingBatch:
 
 def _spans(mask: np.ndarray, first: int, last: int) -> list[tuple[int, int]]:
     """The runs of true entries of `mask[first:last]`, as pairs (first, last)."""
+    if mask[first:last].all():
+        return [(first, last)]
     edges = np.flatnonzero(np.diff(mask[first:last].astype(bool), prepend=False, append=False))
     return [(first + int(begin), first + int(end)) for begin, end in edges.reshape(-1, 2)]

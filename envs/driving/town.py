@@ -52,6 +52,12 @@ TRAFFIC_LIGHT, YIELD_SIGN, STOP_SIGN = "1000001", "205", "206"
 NARROW = 2.4
 """Metres of lane width under which no car drives on."""
 
+WIDEST_JAYWALK = 16.0
+"""Metres between two pavements across which walkers cross without a crosswalk."""
+
+CROSSWALK_REACH = 4.0
+"""Metres between a crosswalk's end and the pavement that it leads to."""
+
 TURNS = 8
 """Lanes that a compound path may have at most."""
 
@@ -615,7 +621,8 @@ def _spawn_points(lanes: list[_Lane], storage: np.ndarray) -> list[tuple[int, fl
 
 
 def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> dict[str, np.ndarray]:
-    """Pavements as chains of points, joined where ends meet, each with the point across the road if one may cross."""
+    """Pavements as chains of points, joined where ends meet, and the point across the road where walkers cross: by a
+    crosswalk, or where both pavements of a road are near enough and its ends, where junctions are, far."""
     chains = []
     for road in sorted(network.roads.values(), key=lambda road: road.id):
         for section, part in enumerate(road.sections):
@@ -652,14 +659,32 @@ def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> di
                 nearest = gap.argmin(1)
                 # Away from the road's ends, where junctions are.
                 inner = np.arange(len(points))
-                allowed = (gap.min(1) < 30.0) & (np.minimum(inner, len(points) - 1 - inner) * spacing > 8.0)
+                allowed = (gap.min(1) < WIDEST_JAYWALK) & (np.minimum(inner, len(points) - 1 - inner) * spacing > 8.0)
                 opposite[starts[i] : starts[i + 1]] = np.where(allowed, starts[j] + nearest, -1)
+    crosswalk = np.zeros(count, np.uint8)
+    for road in sorted(network.roads.values(), key=lambda road: road.id):
+        for painted in road.crosswalks:
+            outline = painted.outline - shift[:2]
+            middle = outline.mean(0)
+            # Walkers follow the longer axis: a road is wider than its crosswalks are.
+            along = np.linalg.svd(outline - middle)[2][0]
+            reach = (outline - middle) @ along
+            pair = []
+            for end in (middle + reach.min() * along, middle + reach.max() * along):
+                distance = np.linalg.norm(every[:, :2] - end, axis=1)
+                distance[(crosswalk > 0) | np.isin(np.arange(count), pair)] = np.inf
+                if count and distance.min() < CROSSWALK_REACH:
+                    pair.append(int(distance.argmin()))
+            if len(pair) == 2 and abs(every[pair[0], 2] - every[pair[1], 2]) < 4.0:
+                opposite[pair] = pair[::-1]
+                crosswalk[pair] = 1
     return {
         "walkway_first": np.array([0, count], np.int32),
         "walkway_point": _filled(every, np.float32, (3,)),
         "walkway_next": _filled(following, np.int32),
         "walkway_previous": _filled(previous, np.int32),
         "walkway_opposite": _filled(opposite, np.int32),
+        "walkway_crosswalk": _filled(crosswalk, np.uint8),
     }
 
 
