@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -139,6 +139,7 @@ class SmallEncoder(nn.Module):
 
     # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
     STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
 
     def __init__(self):
         super().__init__()
@@ -232,6 +233,8 @@ class Policy(nn.Module):
 
 class Networks(nn.Module):
     """All that is learned: actor, critic and the encoder that serves both; and how often target_kl cut an iteration."""
+
+    early_stops: torch.Tensor
 
     def __init__(self, encoder: str):
         super().__init__()
@@ -374,7 +377,8 @@ class Episodes:
     """The environments and the episodes under way in them."""
 
     def __init__(self, envs: VectorEnv, seed: int):
-        self.envs, self.seed = envs, seed
+        self.envs: Any = envs
+        self.seed = seed
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
         self.observations: dict[str, np.ndarray] = {}
 
@@ -443,7 +447,7 @@ def train(args: Args) -> Path:
             step += args.num_envs
             rollout.rewards[t] = (1 - args.gamma) * rewards
             rollout.ended[t] = terminated | truncated
-            for env in np.flatnonzero(truncated & ~terminated):
+            for env in np.flatnonzero(truncated & ~terminated).tolist():
                 # A truncated episode would have gone on: what its final observation is worth is part of the reward.
                 final = {name: array[None] for name, array in infos["final_obs"][env].items()}
                 rollout.rewards[t, env] += args.gamma * networks.values(final)[0]
@@ -451,7 +455,7 @@ def train(args: Args) -> Path:
             # Record.
             episodes.returns += rewards
             episodes.lengths += 1
-            for env in np.flatnonzero(rollout.ended[t]):
+            for env in np.flatnonzero(rollout.ended[t]).tolist():
                 ended_so_far = episodes.returns[env], episodes.lengths[env]
                 end = run.log_episode(step, *ended_so_far, bool(terminated[env]), infos, env)
                 rollout.suggest(t, env, end, args.exploration_steps)

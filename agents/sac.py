@@ -101,6 +101,7 @@ class SmallEncoder(nn.Module):
 
     # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
     STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
 
     def __init__(self):
         super().__init__()
@@ -246,7 +247,7 @@ class Networks(nn.Module):
     @torch.no_grad()
     def move_targets(self, tau: float) -> None:
         """target <- (1 - tau) target + tau online."""
-        pairs = [(self.target, self.critic)]
+        pairs: list[tuple[nn.Module, nn.Module]] = [(self.target, self.critic)]
         if not self.shares_encoder:
             pairs.append((self.target_encoder, self.encoder))
         for target, online in pairs:
@@ -374,7 +375,7 @@ def train(args: Args) -> Path:
         # Record.
         returns += rewards
         lengths += 1
-        for env in np.flatnonzero(terminated | truncated):
+        for env in np.flatnonzero(terminated | truncated).tolist():
             run.log_episode(step, returns[env], lengths[env], bool(terminated[env]), infos, env)
             recent_returns.append(returns[env])
             returns[env], lengths[env] = 0, 0

@@ -6,7 +6,7 @@ which no row follows, has a place of its own. A stored transition takes about 26
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
@@ -21,13 +21,14 @@ ROWS_PER_FILE = 256
 
 
 class Batch(NamedTuple):
-    """B transitions. An observation is a dict of `packed` uint8 [B, 25344] and `state` float32 [B, 10]."""
+    """B transitions, as arrays or tensors. An observation is a dict of `packed` uint8 [B, 25344] and `state` float32
+    [B, 10]."""
 
-    observations: dict[str, np.ndarray]
-    actions: np.ndarray  # float32 [B, 2]
-    rewards: np.ndarray  # float32 [B]
-    next_observations: dict[str, np.ndarray]
-    terminated: np.ndarray  # float32 [B], 1 where no reward can follow; a truncated transition has 0
+    observations: dict[str, Any]
+    actions: Any  # float32 [B, 2]
+    rewards: Any  # float32 [B]
+    next_observations: dict[str, Any]
+    terminated: Any  # float32 [B], 1 where no reward can follow; a truncated transition has 0
 
 
 class Observations:
@@ -112,7 +113,7 @@ class ReplayBuffer:
         terminated: np.ndarray,
         truncated: np.ndarray,
         observations: dict[str, np.ndarray],
-        final_observations: np.ndarray | None,
+        final_observations: Any,
     ) -> None:
         """Take one step of all N environments.
 

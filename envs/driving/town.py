@@ -10,16 +10,17 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mentorgym.envs.driving.kernel import cache_folder
-from mentorgym.envs.driving.opendrive import OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
+from mentorgym.envs.driving.opendrive import Id, OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.raster import Canvas
 from mentorgym.envs.driving.state import FOLLOW, LEFT, RIGHT, STRAIGHT
-from mentorgym.envs.driving.tables import CELL, TownTables
+from mentorgym.envs.driving.tables import CELL, STOPS, YIELDS, TownTables
 
 STORAGE_LENGTH = 14.0
 """Metres that a lane outside junctions needs for a car to wait on it without blocking what lies behind."""
@@ -46,7 +47,16 @@ LONGEST_RED, MOST_PHASES = 57.0, 8
 """Seconds that a light is red at most, well below the 90 s after which an ego counts as blocked; with more groups of
 lights than phases some groups share one."""
 
-TRAFFIC_LIGHT, STOP_SIGN = "1000001", "206"
+TRAFFIC_LIGHT, YIELD_SIGN, STOP_SIGN = "1000001", "205", "206"
+
+NARROW = 2.4
+"""Metres of lane width under which no car drives on."""
+
+WIDEST_JAYWALK = 16.0
+"""Metres between two pavements across which walkers cross without a crosswalk."""
+
+CROSSWALK_REACH = 4.0
+"""Metres between a crosswalk's end and the pavement that it leads to."""
 
 TURNS = 8
 """Lanes that a compound path may have at most."""
@@ -222,7 +232,7 @@ def _csr(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return _first(lists), _filled([value for entries in lists for value in entries], np.int32)
 
 
-def _filled(values: list, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
+def _filled(values: Sequence | np.ndarray, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
     """An array of `values`, with one unused row where there are none, so that kernels never meet an empty array."""
     return np.array(values, dtype).reshape(-1, *shape) if len(values) else np.zeros((1, *shape), dtype)
 
@@ -270,6 +280,7 @@ def build_town(network: OpenDrive) -> Town:
     spawns = _spawn_points(lanes, storage)
     raster, raster_origin = _paint(lanes, origin)
     grid = _grid(pose, first)
+    beside = [_beside(lanes, index, first, side) for side in (1, -1)]
 
     tables = TownTables(
         waypoint_pose=pose.astype(np.float32),
@@ -277,8 +288,8 @@ def build_town(network: OpenDrive) -> Town:
         waypoint_width=np.concatenate([lane.width for lane in lanes]).astype(np.float32),
         waypoint_speed=np.concatenate([lane.speed for lane in lanes]).astype(np.float32),
         waypoint_lane=np.repeat(np.arange(len(lanes), dtype=np.int32), np.diff(first)),
-        waypoint_left=_beside(lanes, index, first, 1),
-        waypoint_right=_beside(lanes, index, first, -1),
+        waypoint_left=beside[0],
+        waypoint_right=beside[1],
         lane_first=first,
         lane_length=np.array([lane.length for lane in lanes], np.float32),
         lane_step=np.array([lane.length / lane.steps for lane in lanes], np.float32),
@@ -288,9 +299,12 @@ def build_town(network: OpenDrive) -> Town:
         lane_section=np.array([lane.key[1] for lane in lanes], np.int32),
         lane_number=np.array([lane.number for lane in lanes], np.int32),
         lane_town=np.zeros(len(lanes), np.int16),
+        lane_change=_first_changes(beside, first),
         lane_storage=storage.astype(np.uint8),
         lane_stop_line=lights["lane_stop_line"],
         lane_light=lights["lane_light"],
+        lane_to_junction=_to_junction(lanes, junction, successors),
+        lane_ends=_ends(lanes, junction, successors),
         town_lane_first=np.array([0, len(lanes)], np.int32),
         successor_first=successor_first,
         successor=successor,
@@ -306,6 +320,7 @@ def build_town(network: OpenDrive) -> Town:
         path_lane=path_lane,
         path_light=_filled([-1 if lane is None else lights["lane_light"][lane] for lane in entered], np.int32),
         path_crosses=_filled([lane is not None for lane in entered], np.uint8),
+        path_rank=_ranks(network, lanes, paths, junction, lights["lane_light"]),
         **_stop_lines(lights["stop_lines"], lanes, shift),
         light_first=np.array([0, len(lights["phases"])], np.int32),
         light_phase=_filled(lights["phases"], np.float32, (4,)),
@@ -354,6 +369,16 @@ def _beside(lanes: list[_Lane], index: dict, first: np.ndarray, left: int) -> np
     return found
 
 
+def _first_changes(beside: list[np.ndarray], first: np.ndarray) -> np.ndarray:
+    """For each lane the first of its waypoints that has one beside it on either side, -1 for none: int32 [N, 2]."""
+    changes = np.full((len(first) - 1, len(beside)), -1, np.int32)
+    for side, waypoints in enumerate(beside):
+        having = np.flatnonzero(waypoints >= 0)
+        lane = np.searchsorted(first, having, side="right") - 1
+        changes[lane[::-1], side] = having[::-1]
+    return changes
+
+
 def _turn(lane: _Lane) -> int:
     if lane.road.junction < 0:
         return FOLLOW
@@ -363,7 +388,9 @@ def _turn(lane: _Lane) -> int:
 
 def _entries(lane: int, lanes: list[_Lane], predecessors: list[list[int]]) -> list[int]:
     """The lanes outside junctions from which a junction lane is entered."""
-    found, open_lanes, seen = [], [lane], set()
+    found: list[int] = []
+    seen: set[int] = set()
+    open_lanes = [lane]
     while open_lanes:
         for previous in predecessors[open_lanes.pop()]:
             if previous not in seen:
@@ -378,7 +405,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     A light hangs on a connecting road (a reference, as CARLA's own maps have it) or on the incoming road. Either way
     the stop line is the end of the incoming lane, because signals stand anywhere along a connecting road.
     """
-    signals = {}
+    signals: dict[Id, list[int]] = {}
     for road in network.roads.values():
         for signal in road.signals:
             if signal.type == TRAFFIC_LIGHT:
@@ -395,9 +422,10 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     ids = sorted((i for i, controlled in signals.items() if controlled), key=lambda i: (len(str(i)), str(i)))
     lane_light = np.full(len(lanes), -1, np.int32)
     lane_stop_line = np.full(len(lanes), -1, np.int32)
-    stop_lines, junctions = [], []
+    stop_lines: list[tuple[int, int]] = []
+    junctions: list[int] = []
     for light, signal in enumerate(ids):
-        entries = set()
+        entries: set[int] = set()
         for lane in signals[signal]:
             inside = lanes[lane].road.junction >= 0
             entries.update(_entries(lane, lanes, predecessors) if inside else [lane])
@@ -419,7 +447,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
         for controller, sequence in junction.controllers:
             for signal in network.controllers[controller].signals if controller in network.controllers else []:
                 groups[signal] = (sequence if sequence is not None else groups[signal][0], str(controller))
-    phases = [()] * len(ids)
+    phases: list[tuple[float, ...]] = [()] * len(ids)
     for junction in set(junctions):
         members = [light for light in range(len(ids)) if junctions[light] == junction]
         order = sorted({groups.get(ids[light], (0, f"~{ids[light]}")) for light in members})
@@ -450,6 +478,78 @@ def _stop_lines(stop_lines, lanes, shift) -> dict[str, np.ndarray]:
     }
 
 
+def _to_junction(lanes: list[_Lane], junction: np.ndarray, successors: list[list[int]]) -> np.ndarray:
+    """Metres from each lane's end to the next junction, float32 [N], inf where none follows; 0 inside junctions."""
+    beyond = np.full(len(lanes), np.inf)
+    beyond[junction >= 0] = 0.0
+    for i, following in enumerate(successors):
+        if any(junction[j] >= 0 for j in following):
+            beyond[i] = 0.0
+    for _ in lanes:
+        shorter = [min([beyond[i], *(lanes[j].length + beyond[j] for j in successors[i])]) for i in range(len(lanes))]
+        if np.array_equal(shorter, beyond):
+            break
+        beyond = np.array(shorter)
+    return beyond.astype(np.float32)
+
+
+def _ends(lanes: list[_Lane], junction: np.ndarray, successors: list[list[int]]) -> np.ndarray:
+    """Metres from each lane's start after which no lane goes on, float32 [N], inf where one does.
+
+    A lane that ends by growing narrow ends where it gets too narrow for a car.
+    """
+    ends = np.full(len(lanes), np.inf)
+    for i, lane in enumerate(lanes):
+        if not successors[i] and junction[i] < 0:
+            wide = np.flatnonzero(lane.width >= NARROW)
+            ends[i] = (wide[-1] if len(wide) else 0) * lane.length / lane.steps
+    for _ in lanes:
+        before = ends.copy()
+        for i, lane in enumerate(lanes):
+            if successors[i] and all(junction[j] < 0 for j in successors[i]):
+                ends[i] = min(lane.length + max(ends[j] for j in successors[i]), np.inf)
+        if np.array_equal(before, ends):
+            break
+    return ends.astype(np.float32)
+
+
+def _ranks(network, lanes, paths: list[list[list[int]]], junction: np.ndarray, lane_light: np.ndarray) -> np.ndarray:
+    """The rank of every compound path at its first junction: YIELDS or STOPS by the sign at its mouth, on the lanes
+    before the junction or on the first one inside, unless a light rules there; one more for a left turn, but at stops.
+    """
+    kinds = {YIELD_SIGN: YIELDS, STOP_SIGN: STOPS}
+    by_id = {
+        signal.id: kinds[signal.type]
+        for road in network.roads.values()
+        for signal in road.signals
+        if signal.type in kinds
+    }
+    sign = np.zeros(len(lanes), int)
+    for i, lane in enumerate(lanes):
+        part = lane.road.sections[lane.key[1]]
+        for hung in [*lane.road.signals, *lane.road.references]:
+            if hung.id in by_id and part.s - 1e-6 <= hung.s <= part.end + 1e-6 and _holds_for(hung, lane):
+                sign[i] = max(sign[i], by_id[hung.id])
+    ranks = []
+    for start, own in enumerate(paths):
+        for path in own:
+            inside = next((k for k, lane in enumerate(path) if junction[lane] >= 0), None)
+            rank = 0
+            if inside is not None:
+                if lane_light[path[inside]] < 0:
+                    rank = max(sign[lane] for lane in [start, *path[: inside + 1]])
+                rank += rank < STOPS and _turn(lanes[path[inside]]) == LEFT
+            ranks.append(rank)
+    return _filled(ranks, np.uint8)
+
+
+def _holds_for(hung, lane: _Lane) -> bool:
+    """Whether a signal on the lane's road, or a reference to one, holds for the lane."""
+    if hung.validities:
+        return any(min(pair) <= lane.number <= max(pair) for pair in hung.validities)
+    return (lane.number < 0) == (hung.orientation == "+")
+
+
 def _stop_signs(network, lanes, shift) -> dict[str, np.ndarray]:
     """Stop signs on the lanes they hold for; their trigger box is as wide as the lane and squared up, as in Roach."""
     poses, sizes = [], []
@@ -458,8 +558,7 @@ def _stop_signs(network, lanes, shift) -> dict[str, np.ndarray]:
         for signal in lane.road.signals:
             if signal.type != STOP_SIGN or not part.s <= signal.s <= part.end:
                 continue
-            named = any(min(pair) <= lane.number <= max(pair) for pair in signal.validities)
-            if named or (not signal.validities and (lane.number < 0) == (signal.orientation == "+")):
+            if _holds_for(signal, lane):
                 at = int(np.argmin(np.abs(lane.s - signal.s)))
                 poses.append([*(lane.points[at] - shift), lane.yaw[at]])
                 sizes.append(lane.width[at] / 2)
@@ -522,7 +621,8 @@ def _spawn_points(lanes: list[_Lane], storage: np.ndarray) -> list[tuple[int, fl
 
 
 def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> dict[str, np.ndarray]:
-    """Pavements as chains of points, joined where ends meet, each with the point across the road if one may cross."""
+    """Pavements as chains of points, joined where ends meet, and the point across the road where walkers cross: by a
+    crosswalk, or where both pavements of a road are near enough and its ends, where junctions are, far."""
     chains = []
     for road in sorted(network.roads.values(), key=lambda road: road.id):
         for section, part in enumerate(road.sections):
@@ -559,14 +659,32 @@ def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> di
                 nearest = gap.argmin(1)
                 # Away from the road's ends, where junctions are.
                 inner = np.arange(len(points))
-                allowed = (gap.min(1) < 30.0) & (np.minimum(inner, len(points) - 1 - inner) * spacing > 8.0)
+                allowed = (gap.min(1) < WIDEST_JAYWALK) & (np.minimum(inner, len(points) - 1 - inner) * spacing > 8.0)
                 opposite[starts[i] : starts[i + 1]] = np.where(allowed, starts[j] + nearest, -1)
+    crosswalk = np.zeros(count, np.uint8)
+    for road in sorted(network.roads.values(), key=lambda road: road.id):
+        for painted in road.crosswalks:
+            outline = painted.outline - shift[:2]
+            middle = outline.mean(0)
+            # Walkers follow the longer axis: a road is wider than its crosswalks are.
+            along = np.linalg.svd(outline - middle)[2][0]
+            reach = (outline - middle) @ along
+            pair = []
+            for end in (middle + reach.min() * along, middle + reach.max() * along):
+                distance = np.linalg.norm(every[:, :2] - end, axis=1)
+                distance[(crosswalk > 0) | np.isin(np.arange(count), pair)] = np.inf
+                if count and distance.min() < CROSSWALK_REACH:
+                    pair.append(int(distance.argmin()))
+            if len(pair) == 2 and abs(every[pair[0], 2] - every[pair[1], 2]) < 4.0:
+                opposite[pair] = pair[::-1]
+                crosswalk[pair] = 1
     return {
         "walkway_first": np.array([0, count], np.int32),
         "walkway_point": _filled(every, np.float32, (3,)),
         "walkway_next": _filled(following, np.int32),
         "walkway_previous": _filled(previous, np.int32),
         "walkway_opposite": _filled(opposite, np.int32),
+        "walkway_crosswalk": _filled(crosswalk, np.uint8),
     }
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 STREAM_VEHICLE, STREAM_PATH, STREAM_RESPAWN, STREAM_WALKER, STREAM_WALKER_TURN, STREAM_LIGHT = range(1, 7)
+STREAM_DETOUR = 7
 """Streams of random numbers."""
 
 WALKING, WAITING, CROSSING = 0, 1, 2
@@ -30,12 +31,22 @@ class TrafficState(NamedTuple):
     granted: np.ndarray  # uint8 [B, V] the path may be driven
     holding: np.ndarray  # int32 [B, V] path whose junction lanes are reserved for the car, -1 for none
     asked: np.ndarray  # int32 [B, V] tick of the first request for the path, -1 before it
+    refused: np.ndarray  # float32 [B, V] seconds for which requests have been refused although the lights allowed them
     standing: np.ndarray  # float32 [B, V] seconds without motion
+    wants: np.ndarray  # int8 [B, V] the lane that the drawn path begins on: 1 the one to the left, -1 to the right, 0
+    other_lane: np.ndarray  # int32 [B, V] the lane that a changing car has not cleared yet, -1 for none
+    other_s: np.ndarray  # float32 [B, V] m, its place there
+    change_from: np.ndarray  # float32 [B, V] m to the left of the lane's centre line at which a change began
+    change_done: np.ndarray  # float32 [B, V] m driven since
+    change_length: np.ndarray  # float32 [B, V] m that the change takes, 0 before the first one
+    changed: np.ndarray  # int32 [B, V] tick of the last change
+    lets_in: np.ndarray  # int16 [B, V] slot of the car for which this one keeps a gap, -1 for none, of this tick
     reserved: np.ndarray  # int16 [B, N] cars that hold each junction lane
     expected: np.ndarray  # int16 [B, N] cars granted into each exit lane that have not reached it
     waiting: np.ndarray  # int16 [B, N] cars on each lane, of this tick
-    lane_head: np.ndarray  # int16 [B, N] first car on each lane, -1 for none, of this tick
-    lane_next: np.ndarray  # int16 [B, V] next car on the same lane
+    # A changing car is listed on two lanes: entry i is car i on its lane, entry V + i the same car on `other_lane`.
+    lane_head: np.ndarray  # int16 [B, N] first entry on each lane, -1 for none, of this tick
+    lane_next: np.ndarray  # int16 [B, 2 V] next entry on the same lane
     walker_from: np.ndarray  # int32 [B, W] walkway points
     walker_to: np.ndarray  # int32 [B, W]
     walker_along: np.ndarray  # float32 [B, W] m walked from walker_from
@@ -53,11 +64,16 @@ def empty_traffic_state(worlds: int, vehicles: int, walkers: int, lanes: int, eg
         "next_id": ((), "i4"),
         "respawns": ((), "i4"),
         "ego_speed": ((egos,), "f4"),
-        **dict.fromkeys(("lane", "path", "path_step", "holding", "asked"), ((vehicles,), "i4")),
-        **dict.fromkeys(("s", "speed", "temper", "standing"), ((vehicles,), "f4")),
+        **dict.fromkeys(
+            ("lane", "path", "path_step", "holding", "asked", "other_lane", "changed"), ((vehicles,), "i4")
+        ),
+        **dict.fromkeys(("s", "speed", "temper", "refused", "standing", "other_s"), ((vehicles,), "f4")),
+        **dict.fromkeys(("change_from", "change_done", "change_length"), ((vehicles,), "f4")),
         "granted": ((vehicles,), "u1"),
+        "wants": ((vehicles,), "i1"),
+        "lets_in": ((vehicles,), "i2"),
         **dict.fromkeys(("reserved", "expected", "waiting", "lane_head"), ((lanes,), "i2")),
-        "lane_next": ((vehicles,), "i2"),
+        "lane_next": ((2 * vehicles,), "i2"),
         **dict.fromkeys(("walker_from", "walker_to"), ((w,), "i4")),
         **dict.fromkeys(("walker_along", "walker_speed", "walker_patience"), ((w,), "f4")),
         "walker_mode": ((w,), "u1"),

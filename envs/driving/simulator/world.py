@@ -8,12 +8,13 @@ from mentorgym.envs.driving.kernel import draw, f32, inner, kernel
 from mentorgym.envs.driving.simulator.contacts import touch
 from mentorgym.envs.driving.simulator.ego_car import HALF_SIZE, REAR, gear, next_speed, slip
 from mentorgym.envs.driving.simulator.junctions import grant
+from mentorgym.envs.driving.simulator.lane_changes import change_lanes
 from mentorgym.envs.driving.simulator.lights import set_lights
 from mentorgym.envs.driving.simulator.records import STREAM_VEHICLE, empty_traffic_state
 from mentorgym.envs.driving.simulator.traffic import drive, driver, list_lanes, put, respawn_stuck
 from mentorgym.envs.driving.simulator.walkers import place_walker, walk
-from mentorgym.envs.driving.state import CAR, TICK, WALKER, empty_world_state
-from mentorgym.envs.driving.tables import TownTables, nearest_waypoint
+from mentorgym.envs.driving.state import CAR, EMPTY, TICK, WALKER, empty_world_state
+from mentorgym.envs.driving.tables import TownTables, nearest_waypoint, same_level
 
 VEHICLE_SIZES = np.array(
     [[1.85, 0.86, 0.75], [2.10, 0.92, 0.75], [2.30, 0.95, 0.80], [2.45, 1.06, 0.76], [2.60, 1.00, 1.00]], np.float32
@@ -22,6 +23,10 @@ VEHICLE_SIZES = np.array(
 
 SPAWN_DISTANCE = 10.0
 """Metres between an ego and the vehicles that appear with it (Found-RL's released settings)."""
+
+
+NOWHERE = np.array([1e6, 1e6, -1e4, 0.0], np.float32)
+"""Where the car of an ego that has left is kept."""
 
 
 @kernel
@@ -73,7 +78,8 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
         near = False
         for e in range(egos):
             dx, dy = tables.waypoint_pose[p, 0] - poses[e, 0], tables.waypoint_pose[p, 1] - poses[e, 1]
-            near |= dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
+            level = same_level(tables.waypoint_pose[p, 2] - poses[e, 2])
+            near |= level and dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
         if near:
             continue
         size = np.int64(draw(key, STREAM_VEHICLE, i, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
@@ -140,6 +146,7 @@ def advance(tables, world, traffic, controls, running, first, last):
         )
         list_lanes(world, traffic, w, egos)
         grant(tables, world, traffic, w, egos)
+        change_lanes(tables, world, traffic, w, egos)
         drive(tables, world, traffic, w, egos)
         respawn_stuck(tables, world, traffic, w, egos)
         walk(tables, world, traffic, w)
@@ -148,15 +155,18 @@ def advance(tables, world, traffic, controls, running, first, last):
 
 
 @kernel
-def _is_free(world, w, ego, x, y):
-    """No vehicle but the ego itself, and no walker, within 12 m (Found-RL: no vehicle 12 m ahead and 8 m behind)."""
+def _is_free(world, w, ego, x, y, z):
+    """No vehicle but the ego itself, and no walker, within 12 m on one level (Found-RL: no vehicle 12 m ahead and 8 m
+    behind)."""
     for i in range(world.vehicle_kind.shape[1]):
         dx, dy = world.vehicle_pose[w, i, 0] - x, world.vehicle_pose[w, i, 1] - y
-        if i != ego and world.vehicle_kind[w, i] == CAR and dx * dx + dy * dy < f32(12.0 * 12.0):
+        level = same_level(world.vehicle_pose[w, i, 2] - z)
+        if i != ego and world.vehicle_kind[w, i] == CAR and level and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
     for j in range(world.walker_kind.shape[1]):
         dx, dy = world.walker_pose[w, j, 0] - x, world.walker_pose[w, j, 1] - y
-        if world.walker_kind[w, j] == WALKER and dx * dx + dy * dy < f32(12.0 * 12.0):
+        level = same_level(world.walker_pose[w, j, 2] - z)
+        if world.walker_kind[w, j] == WALKER and level and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
     return True
 
@@ -174,15 +184,15 @@ class EmbeddedWorld:
         self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
 
     def reset(
-        self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int
+        self, row: int, town: int, weather: int, key: int | np.uint64, poses: np.ndarray, vehicles: int, walkers: int
     ) -> None:
         """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
         populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)
 
-    def tick(self, controls: np.ndarray, running: np.ndarray) -> None:
-        """Advance the running worlds by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake; `running` uint8
-        [B]."""
-        advance(self.tables, self.state, self.traffic, controls, running, 0, len(running))
+    def tick(self, controls: np.ndarray, running: np.ndarray, first: int, last: int) -> None:
+        """Advance those of worlds `first:last` that run by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake;
+        `running` uint8 [B]."""
+        advance(self.tables, self.state, self.traffic, controls, running, first, last)
 
     @property
     def respawns(self) -> np.ndarray:
@@ -194,9 +204,14 @@ class EmbeddedWorld:
         _set_ego(self.state, self.traffic, row, ego, *(f32(value) for value in pose))
         self.state.weather[row] = weather
 
+    def remove_ego(self, row: int, ego: int) -> None:
+        """Take an ego's car off the road until the world is reset: an empty slot, out of everything's reach."""
+        self.move_ego(row, ego, NOWHERE, self.state.weather[row])
+        self.state.vehicle_kind[row, ego] = EMPTY
+
     def is_free(self, row: int, ego: int, pose: np.ndarray) -> bool:
         """Whether no other vehicle and no walker is within 12 m of a pose."""
-        return bool(_is_free(self.state, row, ego, *pose[:2]))
+        return bool(_is_free(self.state, row, ego, *pose[:3]))
 
     def records(self) -> dict[str, NamedTuple]:
         """What must be saved to freeze the worlds, by name."""

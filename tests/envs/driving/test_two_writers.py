@@ -33,7 +33,8 @@ class ReplayedEnv(DrivingVectorEnv):
 
     def _make_world(self) -> Replay:
         lights = int(self.town.tables.light_first[-1])
-        return Replay(self.frames, self.num_envs, 1 + self._vehicles, self._walkers, lights)
+        (_, vehicles), (_, walkers) = self._traffic[0]
+        return Replay(self.frames, self.num_worlds, 1 + vehicles, walkers, lights)
 
 
 class Recorder:
