@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.score import COUNTS
 from mentorgym.envs.driving.state import TICK
 
@@ -66,9 +66,9 @@ class Trip:
             self.end = str(infos["score"]["end"][0])
 
 
-def infraction_counts(envs: gym.vector.VectorEnv) -> dict[str, int]:
+def infraction_counts(envs: DrivingVectorEnv) -> dict[str, int]:
     """The infractions so far of the first world, by the names of COUNTS."""
-    state = envs.unwrapped.get_state()
+    state = envs.get_state()
     return {name: int(state[f"episode.{name}"][0]) for name in COUNTS}
 
 

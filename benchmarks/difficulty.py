@@ -116,9 +116,9 @@ def compare() -> list[dict[str, Any]]:
         loaded = load_town(town)
         routes = packaged_routes(loaded, towns[town], LEADERBOARD) or []
         first = 0
-        for (count, _), (source, real) in zip(write_routes.LEADERBOARD[town], _real_lengths(town), strict=True):
+        for (count, _), (source, lengths) in zip(write_routes.LEADERBOARD[town], _real_lengths(town), strict=True):
             metres = [measure(loaded, route.waypoints).metres for route in routes[first : first + count]]
-            add("Leaderboard", town, "metres", quartiles(metres), real, source)
+            add("Leaderboard", town, "metres", quartiles(metres), lengths, source)
             first += count
     return entries
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -32,6 +32,7 @@ from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Driver, load_drivers
 from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows, read_rows
+from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.energy import RATES
 from mentorgym.envs.driving.score import COUNTS, aggregate
 from mentorgym.envs.driving.suites import SuiteError, find_suite, read_suite
@@ -170,13 +171,13 @@ def rounds(tasks: Tasks) -> list[tuple[Tasks, Cell, list[Episode] | None]]:
     return [(replace(tasks, env=key[0], num_envs=most[key]), key[1], queue) for key, queue in queues.items()]
 
 
-def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEnv:
+def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
     """The vector environment of `cell`, in which the caller restarts what has ended."""
     if tasks.num_envs < 1:
         raise UsageError(f"--num-envs {tasks.num_envs}: at least 1 episode is driven at a time")
     rows = min(tasks.num_envs, len(tasks.routes) * len(tasks.seeds) or tasks.num_envs)
     try:
-        return gym.make_vec(
+        envs = gym.make_vec(
             tasks.env,
             num_envs=rows,
             autoreset_mode=gym.vector.AutoresetMode.DISABLED,
@@ -185,6 +186,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEn
             observation=observation,
             **asdict(cell),
         )
+        return cast(DrivingVectorEnv, envs.unwrapped)
     except (gym.error.Error, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
 
@@ -199,7 +201,7 @@ def entry(infos: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 def drive(
-    driver: Driver, envs: gym.vector.VectorEnv, queue: Sequence[Episode], report: Callable[..., None]
+    driver: Driver, envs: DrivingVectorEnv, queue: Sequence[Episode], report: Callable[..., None]
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
     """Drive every episode of `queue` and yield each with its score as it ends.
 
@@ -213,15 +215,15 @@ def drive(
         if begins.any():
             # All rows are stepped together, so one that has nothing left to do drives on, unrecorded.
             driven = [episode or queue[0] for episode in current]
-            for row in np.flatnonzero(begins):
-                driver.start(int(row), driven[row].env_seed)
+            for row in np.flatnonzero(begins).tolist():
+                driver.start(row, driven[row].env_seed)
             routes = np.array([episode.route for episode in driven])
             observations, _ = envs.reset(
                 seed=[episode.env_seed for episode in driven], options={"route": routes, "reset_mask": begins}
             )
         observations, _, terminated, truncated, infos = envs.step(driver.act(envs, observations))
         begins = terminated | truncated
-        for row in np.flatnonzero(begins):
+        for row in np.flatnonzero(begins).tolist():
             if episode := current[row]:
                 yield episode, entry(infos["score"], row)
                 current[row] = next(waiting, None)

@@ -292,7 +292,7 @@ def add_agent(args: Args, flags: Sequence[str], command: str) -> None:
     """Train the agent `args.add` with each of the training seeds, and evaluate it into the folder of rows."""
     module = load_agent(args.add)
     require_policy(module)
-    name = Path(module.__file__).stem
+    name = Path(str(module.__file__)).stem
     for seed in dict.fromkeys(args.training_seeds):
         progress_console.print(f"training {name}, seed {seed}")
         folder = Path(module.train(tyro.cli(module.Args, args=[*flags, "--seed", str(seed)], prog=name)))

@@ -17,9 +17,10 @@ import tyro
 
 from mentorgym.benchmarks.cli import UsageError, run_command, show
 from mentorgym.benchmarks.dashboard import Trip
-from mentorgym.benchmarks.drivers import Driver
+from mentorgym.benchmarks.drivers import Driver, Training
 from mentorgym.benchmarks.evaluate import Episode
 from mentorgym.benchmarks.watch import Scene, film, open_scene, place_of
+from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.window import Window
 
 TITLE = "arrows or WASD: drive    space: brake    R: again    N: next route    Esc: end"
@@ -36,7 +37,8 @@ STEER_PER_STEP, STEER_LIMIT = 0.08, 0.7
 class KeyboardDriver:
     """A human: the keys that are held become actions. The wheel turns while a key is held and goes back after it."""
 
-    name, observation, training = "keyboard", "masks", None
+    name, observation = "keyboard", "masks"
+    training: Training | None = None
 
     def __init__(self, held: Set[str]) -> None:
         self._held = held
@@ -45,7 +47,7 @@ class KeyboardDriver:
     def start(self, row: int, seed: int) -> None:
         self._steer = 0.0
 
-    def act(self, envs: gym.vector.VectorEnv, observations: dict[str, np.ndarray]) -> np.ndarray:
+    def act(self, envs: DrivingVectorEnv, observations: dict[str, np.ndarray]) -> np.ndarray:
         def down(*names: str) -> bool:
             return any(name in self._held for name in names)
 
@@ -81,7 +83,7 @@ def play(scene: Scene, window: Window) -> list[dict[str, Any]]:
                 if command or window.closed:
                     break
             if command == "n":
-                episode = Episode((episode.route + 1) % envs.unwrapped.num_routes, episode.seed)
+                episode = Episode((episode.route + 1) % envs.num_routes, episode.seed)
             elif command == "escape":
                 window.close()
     finally:

@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 
 import mentorgym
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.envs.driving import DrivingVectorEnv
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
 
@@ -38,8 +39,9 @@ def keep_to_cores(count: int) -> None:
 class DrivingRun:
     """`CarlaNoCrash-v0` with masks under the expert, whose thinking is not timed; resets at episodes' ends are."""
 
-    def __init__(self, num_envs, traffic, **arguments):
-        self.envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic, **arguments)
+    def __init__(self, num_envs: int, traffic: tuple[int, int], **arguments: Any):
+        envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic, **arguments)
+        self.envs = cast(DrivingVectorEnv, envs.unwrapped)
         self.envs.reset(seed=0)
         for _ in range(50):
             self.envs.step(self.envs.expert_actions())
@@ -67,7 +69,9 @@ class DrivingRun:
 
 ELSEWHERE = f"""
 import statistics, sys, time
+from typing import Any, cast
 import gymnasium as gym, mentorgym
+from mentorgym.envs.driving import DrivingVectorEnv
 {inspect.getsource(DrivingRun)}
 print(DrivingRun(int(sys.argv[1]), {TRAFFIC}).steps_per_s(float(sys.argv[2])))
 """

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 import numpy as np
 import tyro
 from PIL import Image
@@ -24,6 +23,7 @@ from mentorgym.benchmarks.dashboard import Trip, compose, infraction_counts
 from mentorgym.benchmarks.drivers import Driver, load_drivers
 from mentorgym.benchmarks.evaluate import Cell, Episode, Tasks, entry, episodes, make_envs
 from mentorgym.benchmarks.video import load_encoder, write_video
+from mentorgym.envs.driving import DrivingVectorEnv
 
 MOMENTS = 6
 """Moments in an image: two columns of them."""
@@ -75,12 +75,12 @@ class Args(Scene):
     """print one JSON object"""
 
 
-def open_scene(scene: Scene) -> tuple[gym.vector.VectorEnv, Episode]:
+def open_scene(scene: Scene) -> tuple[DrivingVectorEnv, Episode]:
     """The environment of `scene`, one world with masks, and its episode; raises UsageError for what there is not."""
     tasks = Tasks(env=scene.env, routes=(scene.route,), seeds=(scene.seed,), route_file=scene.route_file, num_envs=1)
     envs = make_envs(tasks, Cell(scene.town, scene.traffic, scene.weather), "masks")
     try:
-        (episode,) = episodes(tasks, envs.unwrapped.num_routes)
+        (episode,) = episodes(tasks, envs.num_routes)
     except UsageError:
         envs.close()
         raise
@@ -93,7 +93,7 @@ def place_of(scene: Scene) -> str:
 
 
 def film(
-    driver: Driver, envs: gym.vector.VectorEnv, episode: Episode, trip: Trip
+    driver: Driver, envs: DrivingVectorEnv, episode: Episode, trip: Trip
 ) -> Iterator[tuple[np.ndarray, dict[str, Any] | None]]:
     """Drive `episode` and yield the image after every step, with the score at the episode's end, else None."""
     driver.start(0, episode.env_seed)
@@ -104,8 +104,7 @@ def film(
         observations, rewards, terminated, truncated, infos = envs.step(actions)
         ended = bool(terminated[0] or truncated[0])
         trip.advance(actions[0], float(rewards[0]), infos, infraction_counts(envs), ended)
-        world = envs.unwrapped
-        image = compose(world.picture(0), observations["bev"][0], world.prompt_context(0), trip)
+        image = compose(envs.picture(0), observations["bev"][0], envs.prompt_context(0), trip)
         yield image, entry(infos["score"], 0) if ended else None
 
 

@@ -76,9 +76,9 @@ class DrivingBatch:
     ):
         if unknown:
             known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
-            names = [name for name in known if name not in ("worlds", "egos", "unknown", "arguments")]
+            valid = [each for each in known if each not in ("worlds", "egos", "unknown", "arguments")]
             name = next(iter(unknown))
-            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, names)}")
+            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, valid)}")
         if carla is not None:
             raise ValueError(
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
@@ -153,9 +153,10 @@ class DrivingBatch:
         if observation == "masks":
             spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
         self.single_observation_space = gym.spaces.Dict(spaces)
-        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.single_action_space: gym.spaces.Box = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._buffers = [
-            {name: np.zeros((rows, *space.shape), space.dtype) for name, space in spaces.items()} for _ in range(2)
+            {name: np.zeros((rows, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
+            for _ in range(2)
         ]
         self._kept = np.zeros(self.num_worlds, np.uint8)
         self._rewards = np.zeros(rows, np.float64)
@@ -183,7 +184,7 @@ class DrivingBatch:
         for each in seeds:
             if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
                 raise ValueError(f"seed {each!r}: a seed is a whole number from 0 on, or None")
-        for world in np.flatnonzero(mask):
+        for world in np.flatnonzero(mask).tolist():
             seed = seeds[world]
             if seed is not None:
                 self._seeds[world] = int(seed) & 0xFFFFFFFFFFFFFFFF
@@ -447,14 +448,14 @@ class DrivingBatch:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Everything that the batch's future depends on, by name, not copied."""
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "task": np.array([SPLITS.index(self.split), self._ends], np.uint8),
             "seeds": self._seeds,
             "seeded": self._seeded,
             "episodes": self._episodes,
             "keys": self._keys,
         }
-        records = {"episode": self._episode, "memory": self._memory, **self._world.records()}
+        records: dict[str, Any] = {"episode": self._episode, "memory": self._memory, **self._world.records()}
         for name, record in records.items():
             arrays |= {f"{name}.{field}": array for field, array in record._asdict().items()}
         return arrays
@@ -489,5 +490,7 @@ class DrivingBatch:
 
 def _spans(mask: np.ndarray, first: int, last: int) -> list[tuple[int, int]]:
     """The runs of true entries of `mask[first:last]`, as pairs (first, last)."""
+    if mask[first:last].all():
+        return [(first, last)]
     edges = np.flatnonzero(np.diff(mask[first:last].astype(bool), prepend=False, append=False))
     return [(first + int(begin), first + int(end)) for begin, end in edges.reshape(-1, 2)]

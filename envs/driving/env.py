@@ -13,7 +13,7 @@ from mentorgym.envs.driving.vector import DrivingVectorEnv, LeaderboardVectorEnv
 class DrivingEnv(gym.Env):
     """NoCrash driving in one embedded world. Arguments, spaces and infos are those of `DrivingVectorEnv`."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
     vector_class = DrivingVectorEnv
 
     def __init__(self, **arguments: Any):
@@ -50,8 +50,12 @@ class DrivingEnv(gym.Env):
         return self._first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:
-        """The picture, uint8 [192, 192, 3], with render_mode="rgb_array", else None."""
+        """The picture, uint8 [192, 192, 3], with render_mode="rgb_array", else None: a window shows itself."""
         return self.picture() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Stop the threads and close the window."""
+        self.vector.close()
 
     def expert_action(self) -> np.ndarray:
         """What the rule-based driver would do now: float32 [2]."""

@@ -273,7 +273,7 @@ def _csv_poses(text: str, path: Path):
     rows = csv.DictReader(text.splitlines())
     if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
         raise RouteError(f"{path} lacks the columns {', '.join(missing)}: a route file has route, {', '.join(COLUMNS)}")
-    named = []
+    named: list[tuple[str, str, list[list[float]]]] = []
     for row in rows:
         where = f"line {rows.line_num}"
         try:

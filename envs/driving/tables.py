@@ -91,7 +91,8 @@ class TownTables(NamedTuple):
     walkway_point: np.ndarray  # float32 [Q, 3]
     walkway_next: np.ndarray  # int32 [Q] -1 at an end
     walkway_previous: np.ndarray  # int32 [Q] -1 at an end
-    walkway_opposite: np.ndarray  # int32 [Q] the point across the road, -1 where one does not cross
+    walkway_opposite: np.ndarray  # int32 [Q] the point across the road, -1 where nobody crosses
+    walkway_crosswalk: np.ndarray  # uint8 [Q] whether a crosswalk leads there
     # Grid of waypoints for "which lane is here"
     grid_first: np.ndarray  # int64 [T] the town's first cell
     grid_size: np.ndarray  # int32 [T, 2] rows, columns

@@ -116,7 +116,7 @@ LEADERBOARD = Benchmark(
 """Found-RL's version of CARLA Leaderboard 1.0, without scripted scenarios. The training counts of Town02 and Town05
 are those of its data collection; it does not train there."""
 
-KEPT_FREE = 8
+KEPT_FREE = 16
 """Spawn points that no vehicle may take because the ego is near: more than lie within 12 m of any place."""
 
 STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT, STREAM_TRAFFIC = range(101, 106)
@@ -128,7 +128,7 @@ ENDLESS_LENGTH = 1000
 """Waypoints, about as many metres, of route that a training episode starts with at least (the same)."""
 
 
-def nearest_name(name: object, valid: Iterable[str]) -> str:
+def nearest_name(name: object, valid: Iterable[str | None]) -> str:
     """A hint for an error message: the nearest valid name, and all of them."""
     valid = list(valid)
     close = difflib.get_close_matches(str(name), [each for each in valid if isinstance(each, str)], n=1, cutoff=0.4)
@@ -151,7 +151,7 @@ def traffic_range(
         if traffic == "train":
             counts = benchmark.train_traffic
         else:
-            counts = {name: tuple((n, n) for n in pair) for name, pair in TRAFFIC[traffic].items()}
+            counts = {name: ((cars, cars), (walkers, walkers)) for name, (cars, walkers) in TRAFFIC[traffic].items()}
         name = STANDS_FOR.get(town.name, town.name)
         scale = 1.0
         if name not in counts:

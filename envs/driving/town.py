@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mentorgym.envs.driving.kernel import cache_folder
-from mentorgym.envs.driving.opendrive import OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
+from mentorgym.envs.driving.opendrive import Id, OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.raster import Canvas
 from mentorgym.envs.driving.state import FOLLOW, LEFT, RIGHT, STRAIGHT
 from mentorgym.envs.driving.tables import CELL, STOPS, YIELDS, TownTables
@@ -50,6 +51,12 @@ TRAFFIC_LIGHT, YIELD_SIGN, STOP_SIGN = "1000001", "205", "206"
 
 NARROW = 2.4
 """Metres of lane width under which no car drives on."""
+
+WIDEST_JAYWALK = 16.0
+"""Metres between two pavements across which walkers cross without a crosswalk."""
+
+CROSSWALK_REACH = 4.0
+"""Metres between a crosswalk's end and the pavement that it leads to."""
 
 TURNS = 8
 """Lanes that a compound path may have at most."""
@@ -225,7 +232,7 @@ def _csr(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return _first(lists), _filled([value for entries in lists for value in entries], np.int32)
 
 
-def _filled(values: list, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
+def _filled(values: Sequence | np.ndarray, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
     """An array of `values`, with one unused row where there are none, so that kernels never meet an empty array."""
     return np.array(values, dtype).reshape(-1, *shape) if len(values) else np.zeros((1, *shape), dtype)
 
@@ -381,7 +388,9 @@ def _turn(lane: _Lane) -> int:
 
 def _entries(lane: int, lanes: list[_Lane], predecessors: list[list[int]]) -> list[int]:
     """The lanes outside junctions from which a junction lane is entered."""
-    found, open_lanes, seen = [], [lane], set()
+    found: list[int] = []
+    seen: set[int] = set()
+    open_lanes = [lane]
     while open_lanes:
         for previous in predecessors[open_lanes.pop()]:
             if previous not in seen:
@@ -396,7 +405,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     A light hangs on a connecting road (a reference, as CARLA's own maps have it) or on the incoming road. Either way
     the stop line is the end of the incoming lane, because signals stand anywhere along a connecting road.
     """
-    signals = {}
+    signals: dict[Id, list[int]] = {}
     for road in network.roads.values():
         for signal in road.signals:
             if signal.type == TRAFFIC_LIGHT:
@@ -413,9 +422,10 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     ids = sorted((i for i, controlled in signals.items() if controlled), key=lambda i: (len(str(i)), str(i)))
     lane_light = np.full(len(lanes), -1, np.int32)
     lane_stop_line = np.full(len(lanes), -1, np.int32)
-    stop_lines, junctions = [], []
+    stop_lines: list[tuple[int, int]] = []
+    junctions: list[int] = []
     for light, signal in enumerate(ids):
-        entries = set()
+        entries: set[int] = set()
         for lane in signals[signal]:
             inside = lanes[lane].road.junction >= 0
             entries.update(_entries(lane, lanes, predecessors) if inside else [lane])
@@ -437,7 +447,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
         for controller, sequence in junction.controllers:
             for signal in network.controllers[controller].signals if controller in network.controllers else []:
                 groups[signal] = (sequence if sequence is not None else groups[signal][0], str(controller))
-    phases = [()] * len(ids)
+    phases: list[tuple[float, ...]] = [()] * len(ids)
     for junction in set(junctions):
         members = [light for light in range(len(ids)) if junctions[light] == junction]
         order = sorted({groups.get(ids[light], (0, f"~{ids[light]}")) for light in members})
@@ -611,7 +621,8 @@ def _spawn_points(lanes: list[_Lane], storage: np.ndarray) -> list[tuple[int, fl
 
 
 def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> dict[str, np.ndarray]:
-    """Pavements as chains of points, joined where ends meet, each with the point across the road if one may cross."""
+    """Pavements as chains of points, joined where ends meet, and the point across the road where walkers cross: by a
+    crosswalk, or where both pavements of a road are near enough and its ends, where junctions are, far."""
     chains = []
     for road in sorted(network.roads.values(), key=lambda road: road.id):
         for section, part in enumerate(road.sections):
@@ -648,14 +659,32 @@ def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> di
                 nearest = gap.argmin(1)
                 # Away from the road's ends, where junctions are.
                 inner = np.arange(len(points))
-                allowed = (gap.min(1) < 30.0) & (np.minimum(inner, len(points) - 1 - inner) * spacing > 8.0)
+                allowed = (gap.min(1) < WIDEST_JAYWALK) & (np.minimum(inner, len(points) - 1 - inner) * spacing > 8.0)
                 opposite[starts[i] : starts[i + 1]] = np.where(allowed, starts[j] + nearest, -1)
+    crosswalk = np.zeros(count, np.uint8)
+    for road in sorted(network.roads.values(), key=lambda road: road.id):
+        for painted in road.crosswalks:
+            outline = painted.outline - shift[:2]
+            middle = outline.mean(0)
+            # Walkers follow the longer axis: a road is wider than its crosswalks are.
+            along = np.linalg.svd(outline - middle)[2][0]
+            reach = (outline - middle) @ along
+            pair: list[int] = []
+            for end in (middle + reach.min() * along, middle + reach.max() * along):
+                distance = np.linalg.norm(every[:, :2] - end, axis=1)
+                distance[(crosswalk > 0) | np.isin(np.arange(count), pair)] = np.inf
+                if count and distance.min() < CROSSWALK_REACH:
+                    pair.append(int(distance.argmin()))
+            if len(pair) == 2 and abs(every[pair[0], 2] - every[pair[1], 2]) < 4.0:
+                opposite[pair] = pair[::-1]
+                crosswalk[pair] = 1
     return {
         "walkway_first": np.array([0, count], np.int32),
         "walkway_point": _filled(every, np.float32, (3,)),
         "walkway_next": _filled(following, np.int32),
         "walkway_previous": _filled(previous, np.int32),
         "walkway_opposite": _filled(opposite, np.int32),
+        "walkway_crosswalk": _filled(crosswalk, np.uint8),
     }
 
 

@@ -11,6 +11,10 @@ from gymnasium.vector.utils import batch_space
 from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.score import episode_score
 from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
+from mentorgym.envs.driving.window import Window
+
+WINDOW_SCALE = 3
+"""Screen pixels along a pixel of the picture."""
 
 
 class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
@@ -41,7 +45,8 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         soft_reset: probability that a training episode keeps the last one's traffic and moves only the ego (Found-RL).
         threads: how many threads share the worlds of a step; the results are the same, bit for bit.
         carla: reserved.
-        render_mode: None or "rgb_array".
+        render_mode: None, "rgb_array", or "human": a window shows the first world after every reset and step, in real
+            time (the extra `human`).
 
     `reset` takes `options={"route": k}` (an int or one per world) in the test split.
 
@@ -56,7 +61,12 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         ValueError, TypeError: an argument is unknown, or does not fit the town; the message names what would.
     """
 
-    metadata: dict[str, Any] = DrivingBatch.metadata | {"autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = DrivingBatch.metadata | {
+        "render_modes": ["rgb_array", "human"],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+    single_observation_space: gym.spaces.Dict
+    single_action_space: gym.spaces.Box
 
     def __init__(self, num_envs: int = 1, *, autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP, **arguments: Any):
         if not isinstance(num_envs, int | np.integer) or num_envs < 1:
@@ -68,6 +78,8 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        human = self.render_mode == "human"
+        self._window = Window("mentorgym", self.metadata["render_fps"], WINDOW_SCALE) if human else None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -91,9 +103,11 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds: give one per world, or a single one")
         self._seed_worlds(seeds, mask, self.np_random)
-        for world in np.flatnonzero(mask):
+        for world in np.flatnonzero(mask).tolist():
             self._start_world(world, None if routes is None else routes[world : world + 1])
-        return self._observe(mask), {}
+        observation = self._observe(mask)
+        self._show()
+        return observation, {}
 
     def step(
         self, actions: np.ndarray
@@ -119,7 +133,7 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         infos: dict[str, Any] = {}
         for name, values in told.items():
             infos |= {name: values, f"_{name}": every}
-        for world in np.flatnonzero(terminated | truncated):
+        for world in np.flatnonzero(terminated | truncated).tolist():
             own: dict[str, Any] = {"score": episode_score(self._episode, world)}
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 last = {name: array[world].copy() for name, array in observation.items()}
@@ -128,7 +142,12 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
                 self._start_world(world)
                 self._draw(observation, world, world + 1)
             infos = self._add_info(infos, own, world)
+        self._show()
         return observation, reward, terminated, truncated, infos
+
+    def _show(self) -> None:
+        if self._window is not None:
+            self._window.show(self.picture(0))
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The picture of each world with render_mode="rgb_array", else None."""
@@ -146,8 +165,10 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
         return self._restore(state)
 
     def close_extras(self, **_: Any) -> None:
-        """Stop the threads; called by `close`."""
+        """Stop the threads and close the window; called by `close`."""
         self._stop_threads()
+        if self._window is not None:
+            self._window.close()
 
 
 class LeaderboardVectorEnv(DrivingVectorEnv):

@@ -3,6 +3,7 @@
 import os
 import time
 from types import ModuleType
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -40,7 +41,7 @@ class Window:
         """Names of the keys that went down during the last `show`."""
         self.closed = False
         self._pygame = load_pygame()
-        self._screen = None
+        self._screen: Any = None
         self._period, self._next = 1.0 / fps, 0.0
 
     def show(self, frame: np.ndarray) -> None:

@@ -39,6 +39,11 @@ def test_every_number_of_worlds_and_threads_has_its_figure(monkeypatch, capsys, 
     assert {line.count("|") for line in table} == {4}
 
 
+def test_another_installation_is_timed_beside_this_one(monkeypatch, capsys):
+    told = figures(monkeypatch, capsys, "--num-envs", "2", "--threads", "1", "--against", sys.executable)
+    assert 0.1 < told["gain"]["2"] < 10
+
+
 def test_an_interpreter_without_mentorgym_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="speed: --against /no/python: no mentorgym could be timed there"):
         figures(monkeypatch, capsys, "--num-envs", "2", "--threads", "1", "--against", "/no/python")

@@ -471,11 +471,11 @@ def put(tables, world, traffic, w, i, lane, s, tick):
 
 
 @inner
-def _distance_to_vehicles(world, w, first, last, x, y):
-    """Metres from a point to the nearest vehicle of the slots `first:last`."""
+def _distance_to_vehicles(world, w, first, last, x, y, z):
+    """Metres from a point to the nearest vehicle on its level of the slots `first:last`."""
     nearest = f32(np.inf)
     for j in range(first, last):
-        if world.vehicle_kind[w, j] == CAR:
+        if world.vehicle_kind[w, j] == CAR and same_level(world.vehicle_pose[w, j, 2] - z):
             dx, dy = world.vehicle_pose[w, j, 0] - x, world.vehicle_pose[w, j, 1] - y
             nearest = min(nearest, dx * dx + dy * dy)
     return np.sqrt(nearest)
@@ -504,17 +504,17 @@ def respawn_stuck(tables, world, traffic, w, egos):
         red = line >= 0 and world.light_state[w, tables.stop_line_light[line] - first_light] != LIGHT_GREEN
         if red and standing <= f32(STUCK_AT_LIGHT):
             continue
-        x, y = world.vehicle_pose[w, i, 0], world.vehicle_pose[w, i, 1]
-        if _distance_to_vehicles(world, w, 0, egos, x, y) < f32(FAR_FROM_EGOS):
+        x, y, z, _ = world.vehicle_pose[w, i]
+        if _distance_to_vehicles(world, w, 0, egos, x, y, z) < f32(FAR_FROM_EGOS):
             continue
         k = first + np.int32(draw(traffic.key[w], STREAM_RESPAWN, i, tick) % np.uint64(points))
         lane = tables.spawn_lane[k]
         p = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
-        x, y = tables.waypoint_pose[p, 0], tables.waypoint_pose[p, 1]
-        if _distance_to_vehicles(world, w, 0, egos, x, y) < f32(FAR_FROM_EGOS):
+        x, y, z, _ = tables.waypoint_pose[p]
+        if _distance_to_vehicles(world, w, 0, egos, x, y, z) < f32(FAR_FROM_EGOS):
             continue
         # Where the drawn point is taken the next tick draws again.
-        if _distance_to_vehicles(world, w, egos, world.vehicle_kind.shape[1], x, y) > f32(10.0):
+        if _distance_to_vehicles(world, w, egos, world.vehicle_kind.shape[1], x, y, z) > f32(10.0):
             holding = traffic.holding[w, i]
             if holding != NOTHING:
                 hold(tables.path_lane_first, tables.path_lane, tables.lane_junction, traffic.reserved[w], holding, -1)

@@ -1,4 +1,5 @@
-"""Walkers: along pavements, and now and then across the road, where and when every car can still stop for them."""
+"""Walkers: along pavements, and now and then across the road, on crosswalks and elsewhere, when every car can still
+stop for them."""
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from mentorgym.envs.driving.tables import same_level
 HALF_SIZE = np.array([0.19, 0.19, 0.93], np.float32)
 """Half extents of CARLA's adult walkers, m."""
 
-CROSSING_SHARE = 0.02
-"""Probability of wanting to cross at a walkway point (they are 2 m apart)."""
+CROSSWALK_SHARE, JAYWALK_SHARE = 0.25, 0.02
+"""Probability of wanting to cross at a walkway point (they are 2 m apart) with a crosswalk, and at others."""
 
 PATIENCE = 15.0
 """Seconds that a walker waits at the kerb before walking on."""
@@ -59,7 +60,8 @@ def place_walker(tables, world, traffic, w, j, egos):
         for e in range(egos):
             dx = tables.walkway_point[at, 0] - world.vehicle_pose[w, e, 0]
             dy = tables.walkway_point[at, 1] - world.vehicle_pose[w, e, 1]
-            near |= dx * dx + dy * dy < f32(100.0)
+            dz = tables.walkway_point[at, 2] - world.vehicle_pose[w, e, 2]
+            near |= dx * dx + dy * dy < f32(100.0) and same_level(dz)
         if not near:
             break
     traffic.walker_from[w, j] = at
@@ -96,8 +98,13 @@ def _write(tables, world, traffic, w, j, speed):
 
 
 @inner
-def _may_cross(tables, world, w, start, stop):
-    """Whether every vehicle that comes near the line of crossing could still stop, a standing one after a start."""
+def _may_cross(tables, world, traffic, w, start, stop):
+    """Whether every vehicle that comes near the line of crossing could still stop, a standing one after a start.
+
+    On a crosswalk nobody waits for a background car that waits at the line itself: it sees the walker before it starts.
+    """
+    egos = world.ego_gear.shape[1]
+    crosswalk = tables.walkway_crosswalk[start] > 0
     ax, ay, az = tables.walkway_point[start, 0], tables.walkway_point[start, 1], tables.walkway_point[start, 2]
     bx, by = tables.walkway_point[stop, 0], tables.walkway_point[stop, 1]
     length2 = max((bx - ax) ** 2 + (by - ay) ** 2, f32(1e-3))
@@ -108,6 +115,9 @@ def _may_cross(tables, world, w, start, stop):
         if abs(x - ax) > f32(80.0) or abs(y - ay) > f32(80.0):
             continue
         speed = np.hypot(world.vehicle_velocity[w, i, 0], world.vehicle_velocity[w, i, 1])
+        waits = traffic.path_step[w, i] == 0 and not traffic.granted[w, i]
+        if crosswalk and i >= egos and waits and speed < f32(0.1):
+            continue
         # A standing car may be about to go.
         speed = max(speed, f32(2.0))
         share = min(max(((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length2, f32(0.0)), f32(1.0))
@@ -154,7 +164,7 @@ def walk(tables, world, traffic, w):
             start = traffic.walker_from[w, j]
             stop = tables.walkway_opposite[start]
             traffic.walker_patience[w, j] -= f32(TICK)
-            if _may_cross(tables, world, w, start, stop):
+            if _may_cross(tables, world, traffic, w, start, stop):
                 traffic.walker_mode[w, j] = CROSSING
                 traffic.walker_to[w, j] = stop
             elif traffic.walker_patience[w, j] <= f32(0.0):
@@ -174,7 +184,8 @@ def walk(tables, world, traffic, w):
             previous, swap = NOTHING if crossed else came, crossed and choice & np.uint64(1) != 0
             traffic.walker_to[w, j] = _turn(tables, previous, at, swap)
             traffic.walker_mode[w, j] = WALKING
-            wants = uniform(key, STREAM_WALKER_TURN, j, 2 * tick + 1) < f32(CROSSING_SHARE)
+            share = f32(CROSSWALK_SHARE) if tables.walkway_crosswalk[at] else f32(JAYWALK_SHARE)
+            wants = uniform(key, STREAM_WALKER_TURN, j, 2 * tick + 1) < share
             if wants and not crossed and tables.walkway_opposite[at] >= 0:
                 traffic.walker_mode[w, j] = WAITING
                 traffic.walker_patience[w, j] = f32(PATIENCE)

@@ -14,7 +14,7 @@ from mentorgym.envs.driving.simulator.records import STREAM_VEHICLE, empty_traff
 from mentorgym.envs.driving.simulator.traffic import drive, driver, list_lanes, put, respawn_stuck
 from mentorgym.envs.driving.simulator.walkers import place_walker, walk
 from mentorgym.envs.driving.state import CAR, EMPTY, TICK, WALKER, empty_world_state
-from mentorgym.envs.driving.tables import TownTables, nearest_waypoint
+from mentorgym.envs.driving.tables import TownTables, nearest_waypoint, same_level
 
 VEHICLE_SIZES = np.array(
     [[1.85, 0.86, 0.75], [2.10, 0.92, 0.75], [2.30, 0.95, 0.80], [2.45, 1.06, 0.76], [2.60, 1.00, 1.00]], np.float32
@@ -78,7 +78,8 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
         near = False
         for e in range(egos):
             dx, dy = tables.waypoint_pose[p, 0] - poses[e, 0], tables.waypoint_pose[p, 1] - poses[e, 1]
-            near |= dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
+            level = same_level(tables.waypoint_pose[p, 2] - poses[e, 2])
+            near |= level and dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
         if near:
             continue
         size = np.int64(draw(key, STREAM_VEHICLE, i, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
@@ -154,15 +155,18 @@ def advance(tables, world, traffic, controls, running, first, last):
 
 
 @kernel
-def _is_free(world, w, ego, x, y):
-    """No vehicle but the ego itself, and no walker, within 12 m (Found-RL: no vehicle 12 m ahead and 8 m behind)."""
+def _is_free(world, w, ego, x, y, z):
+    """No vehicle but the ego itself, and no walker, within 12 m on one level (Found-RL: no vehicle 12 m ahead and 8 m
+    behind)."""
     for i in range(world.vehicle_kind.shape[1]):
         dx, dy = world.vehicle_pose[w, i, 0] - x, world.vehicle_pose[w, i, 1] - y
-        if i != ego and world.vehicle_kind[w, i] == CAR and dx * dx + dy * dy < f32(12.0 * 12.0):
+        level = same_level(world.vehicle_pose[w, i, 2] - z)
+        if i != ego and world.vehicle_kind[w, i] == CAR and level and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
     for j in range(world.walker_kind.shape[1]):
         dx, dy = world.walker_pose[w, j, 0] - x, world.walker_pose[w, j, 1] - y
-        if world.walker_kind[w, j] == WALKER and dx * dx + dy * dy < f32(12.0 * 12.0):
+        level = same_level(world.walker_pose[w, j, 2] - z)
+        if world.walker_kind[w, j] == WALKER and level and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
     return True
 
@@ -180,7 +184,7 @@ class EmbeddedWorld:
         self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
 
     def reset(
-        self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int
+        self, row: int, town: int, weather: int, key: int | np.uint64, poses: np.ndarray, vehicles: int, walkers: int
     ) -> None:
         """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
         populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)
@@ -207,7 +211,7 @@ class EmbeddedWorld:
 
     def is_free(self, row: int, ego: int, pose: np.ndarray) -> bool:
         """Whether no other vehicle and no walker is within 12 m of a pose."""
-        return bool(_is_free(self.state, row, ego, *pose[:2]))
+        return bool(_is_free(self.state, row, ego, *pose[:3]))
 
     def records(self) -> dict[str, NamedTuple]:
         """What must be saved to freeze the worlds, by name."""

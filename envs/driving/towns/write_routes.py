@@ -107,7 +107,7 @@ def nocrash_csv(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pose(town: Town, waypoint: int) -> tuple[float, float, float]:
+def _pose(town: Town, waypoint: int) -> tuple[np.ndarray, ...]:
     x, y, _, yaw = town.tables.waypoint_pose[waypoint].astype(np.float64)
     return to_carla(x + town.origin[0], y + town.origin[1], yaw)
 

@@ -40,6 +40,7 @@ TAPER = 13.0  # m over which it opens: too short for a car to wait there
 CROSSWALK = (0.8, 3.8)  # m beyond the mouth at which a crosswalk begins and ends
 STRAIGHT_ANGLE, U_TURN_ANGLE = math.radians(40), math.radians(130)
 TIGHTEST_TURN = 5.0  # m, radius of a lane's left edge in a junction
+QUADRATURE = np.polynomial.legendre.leggauss(20)
 GEOREFERENCE = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 
 
@@ -132,7 +133,7 @@ class Piece(NamedTuple):
 
     def follow(self, pose: Pose) -> Pose:
         """The pose at the end of the piece that begins at `pose`."""
-        nodes, weights = np.polynomial.legendre.leggauss(20)
+        nodes, weights = QUADRATURE
         s = self.length * (nodes + 1) / 2
         heading = pose.heading + self.start * s + (self.end - self.start) * s**2 / (2 * self.length)
         return Pose(
@@ -298,9 +299,13 @@ def lane_marks(start: float, end: float, length: float) -> list[tuple[float, str
     """Marks between lanes of one direction in the section from `start` to `end` of a street `length` metres long."""
     if length < 3 * KEEP_LANE:
         return [(0.0, "solid", "white", "none")]
-    changes = [(0.0, "solid", "none"), (KEEP_LANE, "broken", "both"), (length - KEEP_LANE, "solid", "none")]
+    changes: list[tuple[float, str, str]] = [
+        (0.0, "solid", "none"),
+        (KEEP_LANE, "broken", "both"),
+        (length - KEEP_LANE, "solid", "none"),
+    ]
     marks = []
-    for (s, kind, change), (after, *_) in pairwise([*changes, (length,)]):
+    for (s, kind, change), (after, *_) in pairwise([*changes, (length, "", "")]):
         if after > start and s < end:
             marks.append((max(s - start, 0.0), kind, "white", change))
     return marks
@@ -512,9 +517,9 @@ def add_mark(lane: ET.Element, s: float, kind: str, color: str, change: str) -> 
 def add_sections(road: ET.Element, sections: list[Section], joined: dict[str, tuple[int, int]] | None = None) -> None:
     """The lanes of a road. `joined` holds, by strip name, the lanes before and after those of a connecting road."""
     lanes = element(road, "lanes")
-    for before, section in pairwise([None, *sections]):
+    for previous, section in zip([None, *sections], sections, strict=False):
         # A constant offset goes on from the section before.
-        if any(section.offset) or (before and before.offset[1]):
+        if any(section.offset) or (previous and previous.offset[1]):
             element(lanes, "laneOffset", s=section.start, **cubic(section.offset, section.end - section.start))
 
     def ids(section: Section) -> dict[str, int]:
@@ -579,22 +584,28 @@ def add_signal(signals: ET.Element, signal: int, kind: str, arm: Arm, lanes: lis
         height=1.0,
         width=0.4,
     )
-    element(light, "validity", fromLane=lanes[0].lane, toLane=lanes[-1].lane)
+    # carla.Map counts upwards from the first to the last.
+    first, last = sorted((lanes[0].lane, lanes[-1].lane))
+    element(light, "validity", fromLane=first, toLane=last)
 
 
-def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
-    """A crosswalk from kerb to kerb across an arm with two sidewalks, just beyond its mouth."""
-    outward = -1 if arm.contact == "end" else 1  # of s, away from the junction
-    u = [-outward * distance for distance in CROSSWALK]
-    edges = [lanes[-1].edge for lanes in (arm.arriving, arm.leaving)]
-    v = [arm.side_in * edges[0], -arm.side_in * edges[1]]
+def add_crosswalk(road: ET.Element, crosswalk: int, arm: Arm, edge: float, arriving: bool) -> None:
+    """A crosswalk from kerb to kerb across an arm with two sidewalks, just beyond its mouth.
+
+    It is an object of a connecting road, `road`, that begins there (`arriving`) or ends there, and whose reference line
+    lies `edge` metres to the right of the arm's: carla.Map counts an object's t from lane 0, OpenDRIVE from the
+    reference line, and on connecting roads the two are the same.
+    """
+    ahead, right, left = (1, arm.arriving, arm.leaving) if arriving else (-1, arm.leaving, arm.arriving)
+    v = [edge - right[-1].edge, edge + left[-1].edge]
+    objects = road.find("objects")
     node = element(
-        objects,
+        element(road, "objects") if objects is None else objects,
         "object",
         type="crosswalk",
         name=f"Crosswalk {crosswalk}",
         id=crosswalk,
-        s=arm.length if arm.contact == "end" else 0,
+        s=0 if arriving else road.get("length", ""),
         t=0,
         zOffset=0,
         orientation="none",
@@ -602,9 +613,10 @@ def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
         pitch=0,
         roll=0,
         length=CROSSWALK[1] - CROSSWALK[0],
-        width=sum(edges),
+        width=v[1] - v[0],
     )
     outline = element(node, "outline")
+    u = [ahead * distance for distance in CROSSWALK]
     for along, across in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]), (u[0], v[0])):
         element(outline, "cornerLocal", u=along, v=across, z=0, height=0)
 
@@ -612,7 +624,7 @@ def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
 def town_xml(town: Town) -> bytes:
     """The OpenDRIVE file of a town. Raises ValueError where a street or a turn does not fit."""
     root = ET.Element("OpenDRIVE")
-    corners = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
+    corners: list[Node | Bend] = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
     header = element(
         root,
         "header",
@@ -629,7 +641,7 @@ def town_xml(town: Town) -> bytes:
 
     junctions = {node: JUNCTION_ID + index for index, node in enumerate(town.nodes)}
     arms: dict[str, list[Arm]] = {node: [] for node in town.nodes}
-    objects, signals = [], []
+    signals = []
     for road_id, street in enumerate(town.streets):
         pose, pieces = street_pieces(town, street)
         heights = town.nodes[street.start].z, town.nodes[street.end].z
@@ -639,7 +651,7 @@ def town_xml(town: Town) -> bytes:
         length = sum(piece.length for piece in pieces)
         sections = street_sections(town, street, length)
         add_sections(road, sections)
-        objects.append(element(road, "objects"))
+        element(road, "objects")
         signals.append(element(road, "signals"))
         for node, contact, section in ((street.start, "start", sections[0]), (street.end, "end", sections[-1])):
             if contact == "end":
@@ -649,11 +661,11 @@ def town_xml(town: Town) -> bytes:
             sides = (ports(section, contact, arriving) for arriving in (True, False))
             arms[node].append(Arm(road_id, contact, street, length, pose, *sides))
 
-    builder = _Junctions(town, root, objects, signals)
+    builder = _Junctions(town, root, signals)
     junction_nodes = [builder.build(name, junctions[name], arms[name]) for name in town.nodes]
     for controller, sequence, signal in builder.controllers:
-        node = element(root, "controller", name=f"Controller {controller}", id=controller, sequence=sequence)
-        element(node, "control", signalId=signal, type="0")
+        listed = element(root, "controller", name=f"Controller {controller}", id=controller, sequence=sequence)
+        element(listed, "control", signalId=signal, type="0")
     root.extend(junction_nodes)
     ET.indent(root)
     return ET.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
@@ -662,8 +674,8 @@ def town_xml(town: Town) -> bytes:
 class _Junctions:
     """Writes junctions one after the other, and counts the ids that they use up."""
 
-    def __init__(self, town: Town, root: ET.Element, objects: list[ET.Element], signals: list[ET.Element]):
-        self.town, self.root, self.objects, self.signals = town, root, objects, signals
+    def __init__(self, town: Town, root: ET.Element, signals: list[ET.Element]):
+        self.town, self.root, self.signals = town, root, signals
         self.road, self.signal, self.crosswalk = CONNECTING_ROAD_ID, SIGNAL_ID, CROSSWALK_ID
         self.controllers: list[tuple[int, int, int]] = []
 
@@ -674,6 +686,7 @@ class _Junctions:
         around = sorted(arms, key=lambda arm: wrap(arm.mouth.heading + 1.0))
         junction = ET.Element("junction", id=str(junction_id), name=name)
         lanes = movements(around)
+        beside: dict[int, tuple[ET.Element, float, bool]] = {}  # by arm, a connecting road that begins or ends there
         for index, origin in enumerate(around):
             for turn in range(1, len(around)):
                 other = (index + turn) % len(around)
@@ -683,7 +696,10 @@ class _Junctions:
                     strips = [(origin.entries[entry], target.exits[leave])]
                     if entry == len(origin.entries) - 1 and leave == len(target.exits) - 1:
                         strips, kerb = strips + kerb, []
-                    self._connect(junction, name, origin, target, strips)
+                    road = self._connect(junction, name, origin, target, strips)
+                    if index not in beside or not beside[index][2]:
+                        beside[index] = road, strips[0][0].edge, True
+                    beside.setdefault(other, (road, strips[0][1].edge, False))
                 if kerb:
                     self._connect(junction, name, origin, target, kerb)
         if node.lights:
@@ -695,9 +711,10 @@ class _Junctions:
                 self._sign("1000001", arm, arm.entries)
         self._signs(node, around, lanes)
         if node.crosswalks:
-            for arm in around:
+            for index, arm in enumerate(around):
                 if all(arm.street.sidewalks):
-                    add_crosswalk(self.objects[arm.road], self.crosswalk, arm)
+                    road, edge, arriving = beside[index]
+                    add_crosswalk(road, self.crosswalk, arm, edge, arriving)
                     self.crosswalk += 1
         return junction
 
@@ -722,7 +739,7 @@ class _Junctions:
 
     def _connect(
         self, junction: ET.Element, name: str, origin: Arm, target: Arm, strips: list[tuple[Port, Port]]
-    ) -> None:
+    ) -> ET.Element:
         """A connecting road whose lanes -1, -2, ... join each pair of `strips`."""
         node = self.town.nodes[name]
         edges = strips[0][0].edge, strips[0][1].edge
@@ -765,6 +782,7 @@ class _Junctions:
         for lane, (start, _) in enumerate(strips, 1):
             element(connection, "laneLink", **{"from": start.lane, "to": -lane})
         self.road += 1
+        return road
 
 
 def kerb_between(origin: Arm, target: Arm) -> list[tuple[Port, Port]]:

@@ -1,7 +1,8 @@
-"""Check the package's types with mypy, as somebody who installed it would see it: `python .ci/types.py`.
+"""Check the package's types with mypy, as somebody who installed it would see it: `python .ci/check_types.py`.
 
 The folders of the repository become packages only when they are installed, and mypy does not follow setuptools'
-mapping; so the sources are laid out in a folder as a wheel holds them.
+mapping; so the sources are laid out in a folder as a wheel holds them. What only an extra brings is not followed (see
+`pyproject.toml`), so that the result is that of a plain install.
 """
 
 import shutil
@@ -15,15 +16,13 @@ FLOORS = ("mentors", "envs", "wrappers", "agents", "benchmarks")
 
 
 def lay_out(folder: Path) -> None:
-    """Copy the package's sources into `folder`."""
-    for path in (ROOT / "src" / "mentorgym").glob("*"):
-        if path.is_file():
-            folder.mkdir(exist_ok=True)
-            shutil.copy(path, folder)
-    for floor in FLOORS:
-        for path in (ROOT / floor).rglob("*.py"):
-            copy = folder / path.relative_to(ROOT)
+    """Copy the package's sources into `folder`, which is made."""
+    sources = [(ROOT / "src" / "mentorgym", folder), *((ROOT / floor, folder / floor) for floor in FLOORS)]
+    for source, target in sources:
+        for path in [*source.rglob("*.py"), *source.rglob("py.typed")]:
+            copy = target / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
+            # With its time, by which mypy knows what it has seen before.
             shutil.copy2(path, copy)
 
 
