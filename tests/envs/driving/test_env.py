@@ -511,7 +511,7 @@ def test_training_draws_no_leg_that_a_test_route_connects(name):
     town = load_town(name)
     routes = tasks.packaged_routes(town, find_map(town.name))
     lane = town.tables.waypoint_lane
-    pairs = tasks.lane_pairs(routes, town)
+    pairs = tasks.lane_pairs(routes, town.tables)
     assert pairs.tolist() == [[lane[route.waypoints[0]], lane[route.waypoints[-1]]] for route in routes]
     forbidden = {tuple(pair) for pair in pairs.tolist()}
     starts = [int(route.waypoints[0]) for route in routes]
