@@ -1,11 +1,14 @@
 """The learners that the speed table calls the same compute the same, and its figures are of the right kind."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from mentorgym.agents.toolbox import ReplayBuffer, to_tensors
-from mentorgym.benchmarks import speed_learner
+from mentorgym.benchmarks import speed, speed_learner
 
 torch.set_num_threads(1)
 
@@ -77,3 +80,20 @@ def test_the_figures_and_their_table(buffer, monkeypatch):
     lines = speed_learner.table(figures)
     names = [*figures["same_algorithm"], *figures["other_algorithms"]]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines if line.endswith("|") and "." in line] == names
+
+
+def test_the_command_writes_its_table_and_prints_one_object(buffer, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(speed_learner, "BATCH_SIZE", 4)
+    monkeypatch.setattr(speed_learner, "fill_replay", lambda transitions: buffer)
+    written = tmp_path / "learner.md"
+    flags = ["--repeats", "1", "--seconds", "0", "--table", str(written), "--json"]
+    monkeypatch.setattr(sys, "argv", ["speed", "learner", *flags])
+    try:
+        speed.main()
+    finally:
+        speed.keep_to_cores(len(speed.CORES))
+    (line,) = capsys.readouterr().out.splitlines()
+    figures = json.loads(line)
+    text = written.read_text("utf-8")
+    assert "speed learner --repeats 1" in text
+    assert all(f"| {name} |" in text for name in figures["same_algorithm"])
