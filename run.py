@@ -24,18 +24,19 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 LINT = ("-m", "ruff", "check", ".")
+TYPES = (".ci/check_types.py",)
 # verb: the extra of pyproject.toml it needs, and Python's arguments for each step; the user's join the last step
 VERBS = {
     "demo": ("video", [("-m", "mentorgym.benchmarks.demo")]),
-    "test": ("test", [LINT, ("-m", "pytest", "-m", "not slow")]),
+    "test": ("test", [TYPES, LINT, ("-m", "pytest", "-m", "not slow")]),
     "slow": ("test", [("-m", "pytest", "-m", "slow")]),
-    "lint": ("test", [LINT]),
+    "lint": ("test", [TYPES, LINT]),
 }
 VERB_HELP = """\
 demo  train, evaluate and rank on a small driving task
-test  lint, then the quick tests
+test  types and lint, then the quick tests
 slow  the tests that take minutes
-lint  lint alone
+lint  types and lint alone
 """
 EPILOG = """\
 Further arguments go to the job: `run.py test -k house`, `run.py demo --help`.

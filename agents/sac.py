@@ -28,7 +28,17 @@ import tyro
 from safetensors.torch import load_file
 from torch import nn
 
-from mentorgym.agents.toolbox import Batch, ReplayBuffer, Run, make_envs, start_torch, to_tensors
+from mentorgym.agents.toolbox import (
+    Batch,
+    PatchConvolution,
+    ReplayBuffer,
+    Run,
+    make_envs,
+    pack_observations,
+    start_torch,
+    to_tensors,
+    unpack,
+)
 
 CHANNELS, STATE_SIZE, ACTION_SIZE, FEATURES = 15, 10, 2, 256
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -84,18 +94,19 @@ class Args:
 
 
 class SmallEncoder(nn.Module):
-    """Masks uint8 [B, 15, 96, 96] and state float32 [B, 10] to features [B, 256].
+    """Masks `packed` uint8 [B, 25344] and `state` float32 [B, 10] to features [B, 256].
 
-    The first convolution takes patches of 4 x 4 pixels (1.6 m): on a CPU, a third of the cost of 3 x 3 with stride 2.
+    The first convolution takes patches of 4 x 4 pixels (1.6 m), and the packed masks as they are.
     """
 
     # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
     STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
 
     def __init__(self):
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(CHANNELS, 16, 4, stride=4),
+            PatchConvolution(16),
             nn.ReLU(),
             nn.Conv2d(16, 32, 3, stride=2, padding=1),
             nn.ReLU(),
@@ -108,12 +119,12 @@ class SmallEncoder(nn.Module):
         self.register_buffer("state_scale", torch.tensor(self.STATE_SCALE), persistent=False)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        masks = self.masks(self.convolutions(observations["bev"].float().div_(255)))
+        masks = self.masks(self.convolutions(observations["packed"]))
         return torch.cat([masks, self.state(observations["state"] * self.state_scale)], dim=1)
 
 
 class FoundRLEncoder(nn.Module):
-    """Found-RL's extractor (its code's `Lite`): masks uint8 [B, 15, 96, 96] and state [B, 10] to features [B, 256]."""
+    """Found-RL's extractor (its code's `Lite`): `packed` uint8 [B, 25344] and `state` [B, 10] to features [B, 256]."""
 
     def __init__(self):
         super().__init__()
@@ -130,7 +141,7 @@ class FoundRLEncoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        masks = self.masks(observations["bev"].float().div_(255))
+        masks = self.masks(unpack(observations["packed"]).float().div_(255))
         return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
 
 
@@ -169,6 +180,10 @@ class Actor(nn.Module):
         log_slope = 2 * (np.log(2) - unsquashed - F.softplus(-2 * unsquashed))
         return torch.tanh(unsquashed), (normal.log_prob(unsquashed) - log_slope).sum(1)
 
+    def act(self, features: torch.Tensor, explore: bool) -> torch.Tensor:
+        """Actions [B, 2] in (-1, 1): sampled, or the mean, squashed."""
+        return self.sample(features)[0] if explore else torch.tanh(self(features)[0])
+
 
 class Policy(nn.Module):
     """An encoder and the actor behind it: all that is needed to drive."""
@@ -179,10 +194,9 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
-        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the mean."""
-        features = self.encoder(to_tensors(observations, self.actor.mean.weight.device))
-        actions = self.actor.sample(features)[0] if explore else torch.tanh(self.actor(features)[0])
-        return actions.cpu().numpy()
+        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
+        features = self.encoder(to_tensors(pack_observations(observations), next(self.parameters()).device))
+        return self.actor.act(features, explore).cpu().numpy()
 
 
 class Critic(nn.Module):
@@ -233,7 +247,7 @@ class Networks(nn.Module):
     @torch.no_grad()
     def move_targets(self, tau: float) -> None:
         """target <- (1 - tau) target + tau online."""
-        pairs = [(self.target, self.critic)]
+        pairs: list[tuple[nn.Module, nn.Module]] = [(self.target, self.critic)]
         if not self.shares_encoder:
             pairs.append((self.target_encoder, self.encoder))
         for target, online in pairs:
@@ -332,7 +346,7 @@ def train(args: Args) -> Path:
     networks = Networks(args.encoder, args.initial_temperature).to(args.device)
     optimizers = make_optimizers(networks, args.learning_rate)
     buffer = ReplayBuffer(args.buffer_size, args.num_envs, args.seed)
-    step = run.load(networks, optimizers, buffer)
+    step = run.load(networks, optimizers, {"replay": buffer})
     policy = networks.policy()
 
     returns, lengths = np.zeros(args.num_envs), np.zeros(args.num_envs, int)
@@ -361,7 +375,7 @@ def train(args: Args) -> Path:
         # Record.
         returns += rewards
         lengths += 1
-        for env in np.flatnonzero(terminated | truncated):
+        for env in np.flatnonzero(terminated | truncated).tolist():
             run.log_episode(step, returns[env], lengths[env], bool(terminated[env]), infos, env)
             recent_returns.append(returns[env])
             returns[env], lengths[env] = 0, 0
@@ -374,7 +388,7 @@ def train(args: Args) -> Path:
             losses, logged_step, logged_time = [], step, time.monotonic()
         if passed(step, args.checkpoint_every, args.num_envs):
             run.save_policy(policy)
-            run.save(step, networks, optimizers, buffer)
+            run.save(step, networks, optimizers, {"replay": buffer})
 
     envs.close()
     run.save_policy(policy)
@@ -383,7 +397,7 @@ def train(args: Args) -> Path:
 
 
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """The policy that a run's folder holds: from batched observations to the mean actions, as in `Policy.act`."""
+    """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
     policy = Policy(ENCODERS[config["args"]["encoder"]](), Actor())
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))

@@ -12,8 +12,8 @@ progress_console = Console(stderr=True)
 """Progress goes to standard error, so that standard output holds results alone."""
 
 
-WIDTH_OF_FILES = 160
-"""Columns of what is printed into a file or a pipe."""
+WIDTH_OF_FILES = 1000
+"""Columns that there are in a file or a pipe: enough for any table, so that nothing is cut."""
 
 
 class UsageError(Exception):

@@ -25,11 +25,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-import gymnasium as gym
 import numpy as np
 
 import mentorgym.agents
 from mentorgym.benchmarks.cli import UsageError
+from mentorgym.envs.driving import DrivingVectorEnv
 
 AGENTS = Path(mentorgym.agents.__file__).parent
 
@@ -58,14 +58,15 @@ class Driver(Protocol):
     def start(self, row: int, seed: int) -> None:
         """An episode with this seed begins in `row`."""
 
-    def act(self, envs: gym.vector.VectorEnv, observations: Observations) -> np.ndarray:
+    def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         """Actions float32 [N, 2] for the N rows of `envs`."""
 
 
 class RandomDriver:
     """Uniform actions, drawn for each episode from its seed, so that they do not depend on the episodes beside it."""
 
-    name, observation, training = "random", "state", None
+    name, observation = "random", "state"
+    training: Training | None = None
 
     def __init__(self) -> None:
         self._generators: dict[int, np.random.Generator] = {}
@@ -73,7 +74,7 @@ class RandomDriver:
     def start(self, row: int, seed: int) -> None:
         self._generators[row] = np.random.default_rng(seed)
 
-    def act(self, envs: gym.vector.VectorEnv, observations: Observations) -> np.ndarray:
+    def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         space = envs.single_action_space
         return np.stack(
             [self._generators[row].uniform(space.low, space.high) for row in range(envs.num_envs)], dtype=np.float32
@@ -83,12 +84,13 @@ class RandomDriver:
 class ExpertDriver:
     """The environment's own rule-based driver, which sees its state."""
 
-    name, observation, training = "expert", "state", None
+    name, observation = "expert", "state"
+    training: Training | None = None
 
     def start(self, row: int, seed: int) -> None:
         pass
 
-    def act(self, envs: gym.vector.VectorEnv, observations: Observations) -> np.ndarray:
+    def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         return envs.expert_actions()
 
 
@@ -98,12 +100,13 @@ class AgentDriver:
     observation = "masks"
 
     def __init__(self, name: str, policy: Callable[[Observations], np.ndarray], training: Training) -> None:
-        self.name, self.training, self._policy = name, training, policy
+        self.name, self._policy = name, policy
+        self.training: Training | None = training
 
     def start(self, row: int, seed: int) -> None:
         pass
 
-    def act(self, envs: gym.vector.VectorEnv, observations: Observations) -> np.ndarray:
+    def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         return self._policy(observations)
 
 
@@ -140,6 +143,7 @@ def load_agent(agent: str | Path) -> ModuleType:
         raise UsageError(f"{path} has the name of the driver {path.stem}: rename the file, rows go by its name")
     name = f"mentorgym_agent_{path.stem}"
     specification = importlib.util.spec_from_file_location(name, path.resolve())
+    assert specification and specification.loader, "a .py file always has them"
     module = importlib.util.module_from_spec(specification)
     # Dataclasses and tyro look the module of a class up by its name.
     sys.modules[name] = module
@@ -211,5 +215,5 @@ def load_drivers(driver: str, runs: Sequence[Path], device: str) -> list[Driver]
         training = read_training(folder)
         module = load_agent(driver or agent_of(folder))
         require_policy(module)
-        drivers.append(AgentDriver(Path(module.__file__).stem, module.load_policy(folder, device), training))
+        drivers.append(AgentDriver(Path(str(module.__file__)).stem, module.load_policy(folder, device), training))
     return drivers

@@ -2,9 +2,11 @@
 
     python -m mentorgym.benchmarks.evaluate --driver expert --town Suburb Village --traffic empty regular
     python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd
+    python -m mentorgym.benchmarks.evaluate --driver expert --suite leaderboard
 
-Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`. The
-environment's seed for an episode is 1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
+Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`; or exactly the
+episodes that a suite names (`mentorgym.envs.driving.suites`). The environment's seed for an episode is
+1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
 
 The rows (see `mentorgym.benchmarks.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
 `results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
@@ -15,9 +17,9 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -30,19 +32,52 @@ from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Driver, load_drivers
 from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows, read_rows
+from mentorgym.envs.driving import DrivingVectorEnv
+from mentorgym.envs.driving.energy import RATES
 from mentorgym.envs.driving.score import COUNTS, aggregate
+from mentorgym.envs.driving.suites import SuiteError, find_suite, read_suite
+from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
 
 ROWS = Path("results/rows")
 """Where the rows of the leaderboard lie, in the working directory."""
 
-TRAINING_TOWNS = ("Suburb", "Town01")
-"""NoCrash trains in these and holds the others out."""
+GROUP = ("driver", "training_seed", "town", "traffic")
+"""What a line of the table stands for."""
+
+SCORES = ("driving_score", "success", "strict_success", "route_completion", "infractions_per_km")
+"""The scores that tables show by default; `infractions_per_km` counts every kind, other collisions too."""
+
+MORE_SCORES = (
+    "success_found_rl",
+    "driving_score_2_1",
+    "infraction_penalty",
+    "infraction_penalty_2_1",
+    "return",
+    "mean_speed",
+    *RATES,
+    *(f"{name}_per_km" for name in COUNTS),
+    "outside_km",
+    "wrong_lane_km",
+    "completed_km",
+    "seconds",
+    "reward_per_step",
+    "metres_per_step",
+)
+"""Scores for whoever asks; rows of an earlier version lack some."""
+
+TRAINING_TOWNS = {
+    "CarlaNoCrash-v0": ("Suburb", "Town01"),
+    "CarlaLeaderboard-BEV-v0": (*LEADERBOARD.train_towns, "Town01", "Town03", "Town04", "Town06"),
+}
+"""The towns that a driver trained on an environment has seen, unless its flags name others."""
 
 
 @dataclass
 class Tasks:
     """The episodes to drive, and with how many at a time."""
 
+    suite: str | None = None
+    """nocrash, leaderboard, or a file like theirs, in place of env, town, traffic, weather, routes and seeds"""
     env: str = "CarlaNoCrash-v0"
     """environment id, with `module:` before it where a module of yours registers it"""
     town: tuple[str, ...] = ("Suburb", "Village")
@@ -75,6 +110,8 @@ class Args(Tasks):
     """torch device of the policy"""
     output: Path | None = None
     """file for the rows"""
+    columns: tuple[str, ...] = SCORES
+    """scores that the table shows, by name; `all` shows every one"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """print one JSON object instead of the table"""
 
@@ -115,13 +152,32 @@ def episodes(tasks: Tasks, num_routes: int) -> list[Episode]:
     return [Episode(route, seed) for seed in dict.fromkeys(tasks.seeds) for route in routes]
 
 
-def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEnv:
+def rounds(tasks: Tasks) -> list[tuple[Tasks, Cell, list[Episode] | None]]:
+    """Every cell of `tasks` with the environment to drive it in, and its episodes where a suite names them."""
+    if tasks.suite is None:
+        return [(tasks, cell, None) for cell in cells(tasks)]
+    names = ("env", "town", "traffic", "weather", "routes", "seeds")
+    if named := [name for name in names if getattr(tasks, name) != getattr(Tasks(), name)]:
+        raise UsageError(f"--suite names every episode: leave out --{named[0]}")
+    try:
+        suite = read_suite(find_suite(tasks.suite), tasks.route_file)
+    except SuiteError as error:
+        raise UsageError(str(error)) from error
+    queues: dict[tuple[str, Cell], list[Episode]] = {}
+    for line in suite:
+        cell = Cell(line.town, line.traffic, line.weather)
+        queues.setdefault((line.env, cell), []).append(Episode(line.route, line.seed))
+    most = {key: min(tasks.num_envs, len(queue)) for key, queue in queues.items()}
+    return [(replace(tasks, env=key[0], num_envs=most[key]), key[1], queue) for key, queue in queues.items()]
+
+
+def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
     """The vector environment of `cell`, in which the caller restarts what has ended."""
     if tasks.num_envs < 1:
         raise UsageError(f"--num-envs {tasks.num_envs}: at least 1 episode is driven at a time")
     rows = min(tasks.num_envs, len(tasks.routes) * len(tasks.seeds) or tasks.num_envs)
     try:
-        return gym.make_vec(
+        envs = gym.make_vec(
             tasks.env,
             num_envs=rows,
             autoreset_mode=gym.vector.AutoresetMode.DISABLED,
@@ -130,6 +186,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> gym.vector.VectorEn
             observation=observation,
             **asdict(cell),
         )
+        return cast(DrivingVectorEnv, envs.unwrapped)
     except (gym.error.Error, ValueError, OSError) as error:
         raise UsageError(str(error)) from error
 
@@ -144,7 +201,7 @@ def entry(infos: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 def drive(
-    driver: Driver, envs: gym.vector.VectorEnv, queue: Sequence[Episode], report: Callable[..., None]
+    driver: Driver, envs: DrivingVectorEnv, queue: Sequence[Episode], report: Callable[..., None]
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
     """Drive every episode of `queue` and yield each with its score as it ends.
 
@@ -158,15 +215,15 @@ def drive(
         if begins.any():
             # All rows are stepped together, so one that has nothing left to do drives on, unrecorded.
             driven = [episode or queue[0] for episode in current]
-            for row in np.flatnonzero(begins):
-                driver.start(int(row), driven[row].env_seed)
+            for row in np.flatnonzero(begins).tolist():
+                driver.start(row, driven[row].env_seed)
             routes = np.array([episode.route for episode in driven])
             observations, _ = envs.reset(
                 seed=[episode.env_seed for episode in driven], options={"route": routes, "reset_mask": begins}
             )
         observations, _, terminated, truncated, infos = envs.step(driver.act(envs, observations))
         begins = terminated | truncated
-        for row in np.flatnonzero(begins):
+        for row in np.flatnonzero(begins).tolist():
             if episode := current[row]:
                 yield episode, entry(infos["score"], row)
                 current[row] = next(waiting, None)
@@ -181,11 +238,12 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
         read_rows(output)
     training = driver.training
     keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
-    training_towns = (keywords["town"],) if "town" in keywords else TRAINING_TOWNS
+    named = keywords.get("town")
+    towns = (named,) if isinstance(named, str) else named
+    parts = rounds(tasks)
     common = {
         "schema": SCHEMA,
         "backend": "embedded",
-        "env": tasks.env.split(":")[-1],
         "driver": name or driver.name,
         "run": training and training.folder.resolve().name,
         "training_seed": training and training.seed,
@@ -198,13 +256,16 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
     rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} episodes"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
-        for cell in cells(tasks):
-            envs = make_envs(tasks, cell, driver.observation)
+        for part, cell, listed in parts:
+            env = part.env.split(":")[-1]
+            trained_on = training.args.get("env_id", env).split(":")[-1] if training else env
+            seen = TRAINING_TOWNS.get(trained_on, ()) if towns is None else towns
+            envs = make_envs(part, cell, driver.observation)
             try:
-                queue = episodes(tasks, envs.num_routes)
+                queue = episodes(tasks, envs.num_routes) if listed is None else listed
                 label = f"{common['driver']}: {cell.town}, {cell.traffic} traffic"
                 report = functools.partial(progress.update, progress.add_task(label, total=len(queue)))
-                where = common | asdict(cell) | {"seen": cell.town in training_towns}
+                where = common | {"env": env} | asdict(cell) | {"seen": cell.town in seen}
                 finished = [
                     where | asdict(episode) | {"score": score} for episode, score in drive(driver, envs, queue, report)
                 ]
@@ -218,36 +279,49 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The scores of each driver, training seed, town and traffic in `rows`, in the order in which they first appear.
 
-    Means over episodes; `infractions_per_km` counts those of every kind, other collisions too, over all kilometres
-    driven.
+    What `score.aggregate` makes of the episodes, and `infractions_per_km`: those of every kind, other collisions too,
+    over all kilometres driven.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("driver", "training_seed", "town", "traffic"))
-        groups.setdefault(key, []).append(row["score"])
+        groups.setdefault(tuple(row[name] for name in GROUP), []).append(row["score"])
     summaries = []
     for key, scores in groups.items():
         means = aggregate(scores)
-        summary = dict(zip(("driver", "training_seed", "town", "traffic"), key, strict=True))
-        for name in ("episodes", "success", "strict_success", "driving_score", "route_completion"):
-            summary[name] = means[name]
-        summary["infractions_per_km"] = sum(means[f"{name}_per_km"] for name in COUNTS)
-        summaries.append(summary)
+        infractions = sum(means[f"{name}_per_km"] for name in COUNTS)
+        summaries.append(dict(zip(GROUP, key, strict=True)) | means | {"infractions_per_km": infractions})
     return summaries
 
 
-def summary_table(summaries: Sequence[dict[str, Any]]) -> Table:
-    """`summaries` for the terminal."""
+def choose_columns(columns: Sequence[str]) -> list[str]:
+    """`columns` without repetitions, every score for "all"; raises UsageError for a name that is no score."""
+    scores = [*SCORES, *MORE_SCORES]
+    if wrong := [name for name in columns if name not in ("all", *scores)]:
+        raise UsageError(f"no score {wrong[0]!r}: {nearest_name(wrong[0], ['all', *scores])}")
+    return scores if "all" in columns else list(dict.fromkeys(columns))
+
+
+def heading(name: str) -> str:
+    """The score called `name` in words."""
+    return name.replace("_2_1", " 2.1").replace("_found_rl", " Found-RL").replace("_", " ")
+
+
+def in_digits(name: str, value: float | None) -> str:
+    """The score called `name` as a table shows it: shares of episodes in percent, "-" where there is none."""
+    if value is None:
+        return "-"
+    if "success" in name:
+        return f"{value:.1%}"
+    if name.startswith(("cell_current", "fuel_rate")):
+        return f"{value:.3g}"
+    return f"{value:.1f}" if name in ("return", "steps", "seconds") else f"{value:.3f}"
+
+
+def summary_table(summaries: Sequence[dict[str, Any]], columns: Sequence[str] = SCORES) -> Table:
+    """`summaries` for the terminal, with these scores."""
     table = Table("driver", "town", "traffic", box=SIMPLE_HEAD)
-    for heading in (
-        "episodes",
-        "success",
-        "strict\nsuccess",
-        "driving\nscore",
-        "route\ncompletion",
-        "infractions\nper km",
-    ):
-        table.add_column(heading, justify="right")
+    for name in ("episodes", *columns):
+        table.add_column(heading(name).replace(" ", "\n"), justify="right")
     for summary in summaries:
         seed = summary["training_seed"]
         table.add_row(
@@ -255,11 +329,7 @@ def summary_table(summaries: Sequence[dict[str, Any]]) -> Table:
             summary["town"],
             summary["traffic"],
             str(summary["episodes"]),
-            f"{summary['success']:.0%}",
-            f"{summary['strict_success']:.0%}",
-            f"{summary['driving_score']:.3f}",
-            f"{summary['route_completion']:.3f}",
-            f"{summary['infractions_per_km']:.2f}",
+            *(in_digits(name, summary.get(name)) for name in columns),
         )
     return table
 
@@ -278,14 +348,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join(["python", "-m", "mentorgym.benchmarks.evaluate", *arguments])
 
     def job() -> dict[str, Any]:
+        columns = choose_columns(args.columns)
         rows: list[Row] = []
         outputs = []
         for driver in load_drivers(args.driver, args.run, args.device):
-            output = args.output or default_output(driver, args.name, args.env)
+            output = args.output or default_output(driver, args.name, rounds(args)[0][0].env)
             rows += evaluate(driver, args.name, args, command, output)
             outputs.append(str(output))
         summaries = summarise(rows)
-        show(summary_table(summaries), f"rows: {', '.join(dict.fromkeys(outputs))}")
+        show(summary_table(summaries, columns), f"rows: {', '.join(dict.fromkeys(outputs))}")
         return {"cells": summaries, "outputs": list(dict.fromkeys(outputs))}
 
     run_command("evaluate", job, args.as_json)

@@ -4,8 +4,9 @@
     python -m mentorgym.benchmarks.leaderboard --add my_agent.py --training-seeds 1 2 3 -- --total-steps 100000
 
 The first command reads the rows in `results/rows/` and writes `results/leaderboard.md` and `results/leaderboard.csv`;
-the same rows give the same bytes. The second also trains an agent, unless its runs are done, and evaluates it; flags
-after `--` are the agent's own.
+the same rows give the same bytes. The page ends with the figures of `results/published.csv`, which are cited and not
+ranked; `--published` shows them in the terminal too. The second command also trains an agent, unless its runs are done,
+and evaluates it; flags after `--` are the agent's own.
 
 A score is the mean over a training seed's episodes, then over the seeds. From three seeds on, the driving score also
 comes as interquartile mean over the seeds with its 95 % bootstrap interval; with fewer, as the seeds' values.
@@ -27,15 +28,24 @@ from rich.table import Table
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import AgentDriver, load_agent, read_training, require_policy
-from mentorgym.benchmarks.evaluate import ROWS, Tasks, evaluate, summarise
+from mentorgym.benchmarks.evaluate import (
+    MORE_SCORES,
+    ROWS,
+    SCORES,
+    Tasks,
+    choose_columns,
+    evaluate,
+    heading,
+    in_digits,
+    summarise,
+)
+from mentorgym.benchmarks.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
 from mentorgym.benchmarks.rows import Row, merge, read_rows
 from mentorgym.benchmarks.statistics import bootstrap_interval, interquartile_mean
 
 TRAFFIC_ORDER = ("empty", "regular", "dense", "busy")
 
 SEEDS_FOR_INTERVAL = 3
-
-SCORES = ("driving_score", "success", "strict_success", "route_completion", "infractions_per_km")
 
 CSV_COLUMNS = (
     "env",
@@ -50,6 +60,7 @@ CSV_COLUMNS = (
     "driving_score_low",
     "driving_score_high",
     "driving_score_by_seed",
+    *MORE_SCORES,
     "training_seeds",
     "training_steps",
     "commit",
@@ -61,6 +72,15 @@ LEGEND = """
 - driving score: route completion times infraction penalty, the mean over episodes, then over training seeds
 - IQM or seeds: the interquartile mean over training seeds and its 95 % bootstrap interval, or each seed's driving score
 - success: at least 99 % of the route's length and within 10 m of its end; strict: that, with no infraction
+
+Every other score, that of leaderboard 2.1 among them, is in `leaderboard.csv`.
+"""
+
+PUBLISHED = """
+## Published, in another simulator
+
+Cited from the papers, not ranked: measured in CARLA, in its towns, on other episodes. The line by line figures with
+their notes are in `published.csv`.
 """
 
 
@@ -76,6 +96,10 @@ class Args(Tasks):
     """an agent's name or the path of its file, to be trained and evaluated"""
     training_seeds: tuple[int, ...] = (0,)
     """seeds to train the added agent with"""
+    columns: tuple[str, ...] = ()
+    """scores that the terminal's table shows, by name; `all` shows every one"""
+    published: bool = False
+    """show the published figures too, which are not ranked"""
     device: str = "cpu"
     """torch device of the added agent's policy"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -123,8 +147,9 @@ def make_entry(rows: Sequence[Row]) -> Entry:
     trained = rows[0]["training_seed"] is not None
     values = [seed["driving_score"] for seed in seeds]
     entry: Entry = {name: rows[0][name] for name in ("env", "town", "seen", "traffic", "driver")}
-    for name in SCORES:
-        entry[name] = sum(seed[name] for seed in seeds) / len(seeds)
+    for name in (*SCORES, *MORE_SCORES):
+        given = [seed[name] for seed in seeds if name in seed]
+        entry[name] = sum(given) / len(seeds) if len(given) == len(seeds) else None
     interval: tuple[float | None, ...] = (None, None, None)
     if trained and len(values) >= SEEDS_FOR_INTERVAL:
         column = [[value] for value in values]
@@ -162,16 +187,20 @@ def make_entries(rows: Sequence[Row]) -> list[Entry]:
     return sorted((make_entry(group) for group in groups.values()), key=place)
 
 
-def in_words(entry: Entry) -> dict[str, str]:
-    """The columns that a reader of the table sees."""
+def in_words(entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
+    """The columns that a reader of the table sees; the scores `columns` where any are given."""
+    place = {
+        "town": f"{entry['town']} ({'seen' if entry['seen'] else 'unseen'})",
+        "traffic": entry["traffic"],
+        "driver": entry["driver"],
+    }
+    if columns:
+        return place | {heading(name): in_digits(name, entry[name]) for name in columns}
     spread = " ".join(f"{value:.3f}" for value in entry["driving_score_by_seed"])
     if entry["driving_score_iqm"] is not None:
         low, high = entry["driving_score_low"], entry["driving_score_high"]
         spread = f"{entry['driving_score_iqm']:.3f} [{low:.3f}, {high:.3f}]"
-    return {
-        "town": f"{entry['town']} ({'seen' if entry['seen'] else 'unseen'})",
-        "traffic": entry["traffic"],
-        "driver": entry["driver"],
+    return place | {
         "driving score": f"{entry['driving_score']:.3f}",
         "IQM or seeds": spread or "-",
         "success": f"{entry['success']:.1%}",
@@ -184,12 +213,12 @@ def in_words(entry: Entry) -> dict[str, str]:
     }
 
 
-def terminal_table(entries: Sequence[Entry]) -> Table:
-    """The table for the terminal."""
+def terminal_table(entries: Sequence[Entry], columns: Sequence[str] = ()) -> Table:
+    """The table for the terminal, with the scores `columns` where any are given."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in in_words(entries[0]):
+    for words in in_words(entries[0], columns):
         table.add_column(
-            heading.replace(" ", "\n"), justify="left" if heading in ("town", "traffic", "driver") else "right"
+            words.replace(" ", "\n"), justify="left" if words in ("town", "traffic", "driver") else "right"
         )
     previous = None
     for entry in entries:
@@ -197,28 +226,51 @@ def terminal_table(entries: Sequence[Entry]) -> Table:
         if previous not in (None, cell):
             table.add_section()
         previous = cell
-        table.add_row(*in_words(entry).values())
+        table.add_row(*in_words(entry, columns).values())
     return table
 
 
-def markdown(entries: Sequence[Entry]) -> str:
-    """The table as a page, with the commands that made each line."""
+def published_table(table: PublishedTable) -> Table:
+    """A table of cited figures for the terminal."""
+    shown = Table(title=table.title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for words in table.header:
+        shown.add_column(words.replace(" ", "\n"), justify="left" if words == "method" else "right")
+    for row in table.rows:
+        shown.add_row(*(cell.replace(" ± ", "±") for cell in row))
+    return shown
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; bars inside the cells are escaped."""
+    lines = [header, ["---"] * len(header), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def markdown(entries: Sequence[Entry], published: Sequence[PublishedTable] = ()) -> str:
+    """The page: the table with the commands that made each line, Found-RL's measures of the same, cited figures."""
     text = "# Leaderboard\n\nWritten by `python -m mentorgym.benchmarks.leaderboard` from `results/rows/`.\n"
     commands: dict[str, int] = {}
-    env = None
-    for entry in entries:
-        made = commands.setdefault(entry["command"], len(commands) + 1)
-        columns = in_words(entry) | {"commit": entry["commit"] or "-", "date": entry["date"], "command": str(made)}
-        if entry["env"] != env:
-            env = entry["env"]
-            text += f"\n## {env}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-        text += f"| {' | '.join(value.replace('|', chr(92) + '|') for value in columns.values())} |\n"
-    return (
-        text
-        + LEGEND
-        + "\n## Commands\n\n"
-        + "".join(f"{number}. `{command}`\n" for command, number in commands.items())
-    )
+    for env in dict.fromkeys(entry["env"] for entry in entries):
+        own = [entry for entry in entries if entry["env"] == env]
+        lines = []
+        for entry in own:
+            made = commands.setdefault(entry["command"], len(commands) + 1)
+            lines.append(
+                in_words(entry) | {"commit": entry["commit"] or "-", "date": entry["date"], "command": str(made)}
+            )
+        text += f"\n## {env}\n\n" + markdown_table([*lines[0]], [[*line.values()] for line in lines])
+        if measured := [entry for entry in own if all(entry[name] is not None for name in FOUND_RL_METRICS)]:
+            header = ["town", "traffic", "driver", *FOUND_RL_METRICS.values()]
+            rows = [[*in_words(entry, [*FOUND_RL_METRICS]).values()] for entry in measured]
+            text += f"\n### {env} in the measures of Found-RL's tables\n\n" + markdown_table(header, rows)
+    text += LEGEND + "\n## Commands\n\n"
+    text += "".join(f"{number}. `{command}`\n" for command, number in commands.items())
+    if published:
+        text += PUBLISHED
+    for table in published:
+        text += f"\n### {table.title}\n\n{markdown_table(table.header, table.rows)}"
+        text += "".join(f"\n- {note}" for note in table.notes) + "\n" * bool(table.notes)
+    return text
 
 
 def csv_text(entries: Sequence[Entry]) -> str:
@@ -240,7 +292,7 @@ def add_agent(args: Args, flags: Sequence[str], command: str) -> None:
     """Train the agent `args.add` with each of the training seeds, and evaluate it into the folder of rows."""
     module = load_agent(args.add)
     require_policy(module)
-    name = Path(module.__file__).stem
+    name = Path(str(module.__file__)).stem
     for seed in dict.fromkeys(args.training_seeds):
         progress_console.print(f"training {name}, seed {seed}")
         folder = Path(module.train(tyro.cli(module.Args, args=[*flags, "--seed", str(seed)], prog=name)))
@@ -256,16 +308,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = arguments[split + 1 :]
 
     def job() -> dict[str, Any]:
+        columns = choose_columns(args.columns)
         if args.add:
             add_agent(args, flags, shlex.join(["python", "-m", "mentorgym.benchmarks.leaderboard", *arguments]))
         elif flags:
             raise UsageError("flags after -- are those of an agent to train: name it with --add")
         entries = make_entries(read_folder(args.rows))
+        cited = args.output / "published.csv"
+        if args.published and not cited.is_file():
+            raise UsageError(f"no file {cited}: it comes with the repository, beside the leaderboard")
+        published = arrange(read_published(cited)) if cited.is_file() else []
         args.output.mkdir(parents=True, exist_ok=True)
         written = [args.output / "leaderboard.md", args.output / "leaderboard.csv"]
-        write_atomically(written[0], markdown(entries))
+        write_atomically(written[0], markdown(entries, published))
         write_atomically(written[1], csv_text(entries))
-        show(terminal_table(entries), f"written: {', '.join(map(str, written))}")
+        shown = [published_table(each) for each in published] if args.published else []
+        show(terminal_table(entries, columns), f"written: {', '.join(map(str, written))}", *shown)
         return {"entries": entries, "outputs": [str(path) for path in written]}
 
     run_command("leaderboard", job, args.as_json)

@@ -52,7 +52,7 @@ KEY = ("env", "driver", "run", "town", "traffic", "weather", "route", "seed")
 """What tells episodes apart: of two rows with the same key the later one counts."""
 
 SCORES = ("driving_score", "route_completion", "success", "strict_success", "completed_km")
-"""Scores that every row has; the environment decides on the rest."""
+"""Scores that every row has; the environment decides on the rest, and rows of an earlier version have fewer."""
 
 Row = dict[str, Any]
 

@@ -20,6 +20,7 @@ The exit code is 1 when a bar is missed.
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -270,7 +271,7 @@ def soak(
     watches = [Watch(town, vehicles, walkers) for _ in seeds]
     controls, running = np.zeros((len(seeds), 1, 3), np.float32), np.ones(len(seeds), np.uint8)
     for tick in range(1, round(minutes * 60 / TICK) + 1):
-        world.tick(controls, running)
+        world.tick(controls, running, 0, len(seeds))
         for row, watch in enumerate(watches):
             watch.look(tick, world.state, row)
         if tick % round(1 / TICK) == 0:
@@ -348,7 +349,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 arguments.minutes,
                 arguments.seeds,
                 leaderboard_traffic(town),
-                lambda job=job: progress.advance(job),
+                functools.partial(progress.advance, job),
             )
             for seed, watch in zip(arguments.seeds, watches, strict=True):
                 results.append(_result(town, seed, arguments.minutes, watch))

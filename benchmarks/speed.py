@@ -1,42 +1,52 @@
 """How fast the environments step: `python -m mentorgym.benchmarks.speed driving`.
 
-Times shared machines badly: runs alternate with the peer's, each on one core, and what counts is the ratio.
+Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
 
 import argparse
+import inspect
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 
 import mentorgym
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.envs.driving import DrivingVectorEnv
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
 
+TRAFFIC = (50, 50)
 
-def pin_to_one_core() -> None:
-    """Stay on one core, where the system lets a process choose."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def keep_to_cores(count: int) -> None:
+    """Let this thread, and those that it starts, use `count` cores, where the system lets a process choose."""
+    if CORES:
+        os.sched_setaffinity(0, CORES[:count])
 
 
 class DrivingRun:
-    """`CarlaNoCrash-v0` with masks under the expert, whose thinking is not timed; its resets are."""
+    """`CarlaNoCrash-v0` with masks under the expert, whose thinking is not timed; resets at episodes' ends are."""
 
-    def __init__(self, num_envs: int, traffic: tuple[int, int]):
-        self.envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic)
+    def __init__(self, num_envs: int, traffic: tuple[int, int], **arguments: Any):
+        envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic, **arguments)
+        self.envs = cast(DrivingVectorEnv, envs.unwrapped)
         self.envs.reset(seed=0)
         for _ in range(50):
             self.envs.step(self.envs.expert_actions())
 
-    def steps_per_s(self, seconds: float) -> float:
+    def steps_per_s(self, seconds):
         """Environment steps per second of stepping, over at least `seconds` of it."""
         steps, busy = 0, 0.0
         while busy < seconds:
@@ -47,7 +57,7 @@ class DrivingRun:
             steps += self.envs.num_envs
         return steps / busy
 
-    def reset_ms(self, repeats: int = 5) -> float:
+    def reset_ms(self, repeats=5):
         """Milliseconds per world of resetting the whole batch, the median."""
         times = []
         for _ in range(repeats):
@@ -55,6 +65,27 @@ class DrivingRun:
             self.envs.reset()
             times.append((time.perf_counter() - start) / self.envs.num_envs * 1e3)
         return statistics.median(times)
+
+
+ELSEWHERE = f"""
+import statistics, sys, time
+from typing import Any, cast
+import gymnasium as gym, mentorgym
+from mentorgym.envs.driving import DrivingVectorEnv
+{inspect.getsource(DrivingRun)}
+print(DrivingRun(int(sys.argv[1]), {TRAFFIC}).steps_per_s(float(sys.argv[2])))
+"""
+"""The same run as a program, for the interpreter of another installation."""
+
+
+def steps_per_s_of(python: str, num_envs: int, seconds: float) -> float:
+    """Steps per second of the mentorgym that the interpreter `python` imports."""
+    command = [python, "-W", "ignore", "-c", ELSEWHERE, str(num_envs), str(seconds)]
+    try:
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UsageError(f"--against {python}: no mentorgym could be timed there ({error})") from error
+    return float(done.stdout.split()[-1])
 
 
 class HighwayRun:
@@ -111,62 +142,132 @@ def start_seconds(cache: str | None) -> float:
     return time.perf_counter() - start
 
 
+def median_ratio(ones: Iterable[float], others: Iterable[float]) -> float:
+    """The median over runs of one figure over another."""
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
 def driving(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a line per figure, and return them."""
+    say, repeats, sizes, threads = progress_console.print, arguments.repeats, arguments.num_envs, arguments.threads
+    if len(CORES) and max(threads) > len(CORES):
+        raise UsageError(f"--threads {max(threads)}: this process may use {len(CORES)} cores")
     figures: dict[str, Any] = {
         "version": mentorgym.__version__,
-        "num_envs": arguments.num_envs,
-        "repeats": arguments.repeats,
+        "num_envs": sizes,
+        "threads": threads,
+        "repeats": repeats,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
-    say = progress_console.print
     if arguments.start:
         say("starting fresh processes ...")
         with tempfile.TemporaryDirectory() as cache:
             figures["cold_start_s"] = start_seconds(cache)
         start_seconds(None)
         figures["warm_start_s"] = start_seconds(None)
-    pin_to_one_core()
     say("making the environments ...")
-    run, dense = DrivingRun(arguments.num_envs, (50, 50)), DrivingRun(arguments.num_envs, (100, 250))
+    runs: dict[tuple[int, int], DrivingRun] = {}
+    for count in threads:
+        keep_to_cores(count)
+        for size in sizes:
+            runs[size, count] = DrivingRun(size, TRAFFIC, threads=count)
+    keep_to_cores(1)
+    usual = 64 if 64 in sizes else sizes[0]
+    dense = DrivingRun(usual, (100, 250))
     peer = HighwayRun() if arguments.peer else None
-    ours, theirs, crowded = [], [], []
-    for k in range(arguments.repeats):
-        say(f"run {k + 1} of {arguments.repeats}")
-        ours.append(run.steps_per_s(arguments.seconds))
+    rates: dict[Any, list[float]] = {key: [] for key in (*runs, "peer", "dense", *(("old", n) for n in sizes))}
+    rates |= {("new", n): [] for n in sizes}
+    for k in range(repeats):
+        say(f"run {k + 1} of {repeats}")
+        for (size, count), run in runs.items():
+            keep_to_cores(count)
+            rates[size, count].append(run.steps_per_s(arguments.seconds))
+        keep_to_cores(1)
+        rates["dense"].append(dense.steps_per_s(arguments.seconds))
         if peer:
-            theirs.append(peer.steps_per_s(arguments.seconds))
-        crowded.append(dense.steps_per_s(arguments.seconds))
-    figures["steps_per_s"] = statistics.median(ours)
-    figures["runs"] = ours
+            rates["peer"].append(peer.steps_per_s(arguments.seconds))
+        if arguments.against:
+            for size in sizes:
+                rates["old", size].append(steps_per_s_of(arguments.against, size, arguments.seconds))
+                rates["new", size].append(steps_per_s_of(sys.executable, size, arguments.seconds))
+    figures["steps_per_s"] = {
+        f"{count} threads": {str(size): statistics.median(rates[size, count]) for size in sizes} for count in threads
+    }
+    usual_rates = rates[usual, threads[0]]
+    figures["cost"] = {str(size): median_ratio(usual_rates, rates[size, threads[0]]) for size in sizes}
+    figures["speedup"] = {
+        f"{count} threads": {str(size): median_ratio(rates[size, count], rates[size, threads[0]]) for size in sizes}
+        for count in threads[1:]
+    }
     if peer:
         figures["peer"] = f"highway-env {peer.version}"
-        figures["peer_steps_per_s"] = statistics.median(theirs)
-        figures["peer_runs"] = theirs
-        figures["ratio"] = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    figures["dense_cost"] = statistics.median(a / b for a, b in zip(ours, crowded, strict=True))
-    figures["reset_ms"] = run.reset_ms()
-    show(f"{figures['steps_per_s']:,.0f} steps/s on one core: {arguments.num_envs} worlds, 50 vehicles, 50 walkers")
-    if peer:
-        show(
-            f"{figures['peer_steps_per_s']:,.1f} steps/s of {figures['peer']}, 50 vehicles, 96 x 96 x 4 gray, same core"
-        )
-        show(f"{figures['ratio']:.0f} times as fast (median of {arguments.repeats} alternating runs)")
-    show(f"a step with 100 vehicles and 250 walkers costs {figures['dense_cost']:.2f} times as much")
-    show(f"a reset takes {figures['reset_ms']:.2f} ms a world")
-    if arguments.start:
-        show(f"a first start takes {figures['cold_start_s']:.1f} s, every later one {figures['warm_start_s']:.1f} s")
+        figures["peer_steps_per_s"] = statistics.median(rates["peer"])
+        figures["ratio"] = median_ratio(usual_rates, rates["peer"])
+    figures["dense_cost"] = median_ratio(usual_rates, rates["dense"])
+    figures["reset_ms"] = runs[usual, threads[0]].reset_ms()
+    if arguments.against:
+        figures["gain"] = {str(size): median_ratio(rates["new", size], rates["old", size]) for size in sizes}
+    lines = table(figures, usual)
+    show(*lines)
+    if arguments.table:
+        command = f"python -m mentorgym.benchmarks.speed {shlex.join(sys.argv[1:])}"
+        text = "\n".join(["# Speed", "", f"Written by `{command}`.", "", *lines, ""])
+        arguments.table.write_text(text, encoding="utf-8")
     return figures
+
+
+def table(figures: dict[str, Any], usual: int) -> list[str]:
+    """The figures as lines of Markdown."""
+    sizes = [str(size) for size in figures["num_envs"]]
+
+    def row(name: str, values: Iterable[str]) -> str:
+        return f"| {name} | {' | '.join(values)} |"
+
+    lines = [
+        f"`CarlaNoCrash-v0` in Suburb with {TRAFFIC[0]} vehicles and {TRAFFIC[1]} walkers, masks drawn, stepped by the "
+        f"expert; medians of {figures['repeats']} alternating runs"
+        + (f"; {figures['load']:.1f} processes were running when they began" if figures["load"] is not None else "")
+        + ".",
+        "",
+        row("worlds", sizes),
+        row("---", ["---"] * len(sizes)),
+    ]
+    for name, rates in figures["steps_per_s"].items():
+        lines.append(row(f"steps/s, {name}", [f"{rates[size]:,.0f}" for size in sizes]))
+    lines.append(row(f"cost of a step, relative to {usual} worlds", [f"{figures['cost'][size]:.2f}" for size in sizes]))
+    for name, gains in figures["speedup"].items():
+        lines.append(row(f"{name} over {figures['threads'][0]}", [f"{gains[size]:.2f}" for size in sizes]))
+    if "gain" in figures:
+        lines.append(row("over the version of `--against`", [f"{figures['gain'][size]:.2f}" for size in sizes]))
+    lines.append("")
+    if "peer" in figures:
+        lines.append(
+            f"- {figures['peer']} with 50 vehicles and 96 x 96 x 4 gray images: {figures['peer_steps_per_s']:,.1f} "
+            f"steps/s on the same core; {usual} worlds are {figures['ratio']:.0f} times as fast"
+        )
+    lines.append(f"- 100 vehicles and 250 walkers: {figures['dense_cost']:.2f} times the cost of a step")
+    lines.append(f"- a reset: {figures['reset_ms']:.2f} ms a world")
+    if "cold_start_s" in figures:
+        lines.append(
+            f"- `gym.make` and the first reset: {figures['warm_start_s']:.1f} s; {figures['cold_start_s']:.1f} s the "
+            "very first time, which compiles"
+        )
+    return lines
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.speed", description=__doc__)
     parser.add_argument("what", choices=["driving"], help="which family to time")
-    parser.add_argument("--num-envs", type=int, default=64, help="worlds in the batch")
+    parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 512], help="worlds in the batch")
+    cores = [1, 2][: os.cpu_count()]
+    parser.add_argument("--threads", type=int, nargs="+", default=cores, help="threads that share the worlds")
     parser.add_argument("--repeats", type=int, default=5, help="alternating runs; medians are reported")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of stepping in each run")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env out")
+    parser.add_argument("--against", metavar="PYTHON", help="interpreter that has another version, to be timed too")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
     )

@@ -106,6 +106,29 @@ def test_import_is_light():
     assert loaded.split() == []
 
 
+def test_every_module_is_imported_without_the_extras():
+    # Modules whose very subject is an extra's are left out.
+    subjects = {"mentorgym.envs.driving.parallel"}
+    names = {
+        ".".join(("mentorgym", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        for floor in FLOORS
+        for path in (ROOT / floor).rglob("*.py")
+    }
+    extras = ("carla", "highway_env", "imageio", "imageio_ffmpeg", "pettingzoo", "pygame", "scipy", "hypothesis")
+    code = (
+        f"import importlib, sys\nsys.modules.update(dict.fromkeys({extras}))\n"
+        f"for name in {sorted(names - subjects)}: importlib.import_module(name)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
+
+
+def test_types_are_checked_on_what_the_wheel_holds(tmp_path: Path):
+    runpy.run_path(str(ROOT / ".ci" / "check_types.py"))["lay_out"](tmp_path / "mentorgym")
+    laid_out = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    sources = {name for name in shipped_files() if name.endswith(".py")}
+    assert laid_out == sources | {"mentorgym/__init__.py", "mentorgym/py.typed"}
+
+
 def test_registration_leaves_ids_that_are_there_alone(recwarn: pytest.WarningsRecorder):
     spec = gymnasium.spec("CarlaNoCrash-v0")
     mentorgym.register_envs()
@@ -113,7 +136,7 @@ def test_registration_leaves_ids_that_are_there_alone(recwarn: pytest.WarningsRe
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("name", ["CarlaNoCrash-v0"])
+@pytest.mark.parametrize("name", ["CarlaNoCrash-v0", "CarlaLeaderboard-BEV-v0"])
 def test_ids_name_modules_of_this_package(name: str):
     spec = gymnasium.spec(name)
     for entry_point in (spec.entry_point, spec.vector_entry_point):

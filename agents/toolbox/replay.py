@@ -1,107 +1,34 @@
 """A replay buffer for bird's-eye masks and a state vector, with the masks packed to bits.
 
-The 15 masks of `CarlaNoCrash-v0` hold few values (Found-RL's `chauffeurnet.py`): 0, 120, 255 in channels 0 to 2, 0, 255
-in 3 to 10, 0, 80, 170, 255 in 11 to 14. Bits 7 and 6 of the byte tell the values of one channel apart, and bit 7 alone
-those of the two-valued ones: 22 bit planes of 1 152 bytes, 25 344 bytes an observation instead of 138 240.
-
 A transition's next observation is the row that follows it in the same environment; only an episode's final observation,
 which no row follows, has a place of its own. A stored transition takes about 26 kB, or 51 kB if each ends an episode.
 """
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-MASKS_SHAPE = (15, 96, 96)
+from mentorgym.agents.toolbox.masks import PACKED_BYTES, pack
+
 STATE_SIZE = 10
 ACTION_SIZE = 2
-
-# A channel's value is high * bit7 + low * bit6 + both * (bit7 and bit6); one with low = 0 needs bit 7 alone.
-DECODING = np.array([(255, 120, -120)] * 3 + [(255, 0, 0)] * 8 + [(170, 80, 5)] * 4).astype(np.uint64)
-CHANNEL_VALUES = ((0, 120, 255),) * 3 + ((0, 255),) * 8 + ((0, 80, 170, 255),) * 4
-PLANE_BYTES = MASKS_SHAPE[1] * MASKS_SHAPE[2] // 8
-PACKED_BYTES = (len(DECODING) + int((DECODING[:, 1] > 0).sum())) * PLANE_BYTES
-
-LOW_BITS = np.uint64(0x0101010101010101)
-GATHER = np.uint64(0x0102040810204080)
-# Byte k of SPREAD[b] is bit k of b: eight pixels from eight bits.
-SPREAD = np.array([sum((b >> k & 1) << 8 * k for k in range(8)) for b in range(256)], np.uint64)
 
 ROWS_PER_FILE = 256
 
 
 class Batch(NamedTuple):
-    """B transitions. An observation is a dict of `bev` uint8 [B, 15, 96, 96] and `state` float32 [B, 10]."""
+    """B transitions, as arrays or tensors. An observation is a dict of `packed` uint8 [B, 25344] and `state` float32
+    [B, 10]."""
 
-    observations: dict[str, np.ndarray]
-    actions: np.ndarray  # float32 [B, 2]
-    rewards: np.ndarray  # float32 [B]
-    next_observations: dict[str, np.ndarray]
-    terminated: np.ndarray  # float32 [B], 1 where no reward can follow; a truncated transition has 0
-
-
-@numba.njit(cache=True, nogil=True)
-def pack_words(words, packed, decoding, low_bits, gather):
-    """Pack `words` uint64 [15, P] of eight pixels into `packed` uint8 [22 * P]; the channel that does not fit or -1."""
-    plane = 0
-    pixels = words.shape[1]
-    for channel in range(words.shape[0]):
-        high_value, low_value, both_value = decoding[channel]
-        two_planes = low_value > 0
-        difference = np.uint64(0)
-        for i in range(pixels):
-            word = words[channel, i]
-            high = (word >> np.uint64(7)) & low_bits
-            low = (word >> np.uint64(6)) & low_bits
-            difference |= word ^ (high * high_value + low * low_value + (high & low) * both_value)
-            packed[plane + i] = (high * gather) >> np.uint64(56)
-            if two_planes:
-                packed[plane + pixels + i] = (low * gather) >> np.uint64(56)
-        if difference != 0:
-            return channel
-        plane += 2 * pixels if two_planes else pixels
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def unpack_words(packed, slots, words, decoding, spread):
-    """Unpack rows `slots` int64 [B] of `packed` uint8 [rows, 22 * P] into `words` uint64 [B, 15, P]."""
-    pixels = words.shape[2]
-    for b in range(len(slots)):
-        row = packed[slots[b]]
-        plane = 0
-        for channel in range(words.shape[1]):
-            high_value, low_value, both_value = decoding[channel]
-            if low_value > 0:
-                for i in range(pixels):
-                    high = spread[row[plane + i]]
-                    low = spread[row[plane + pixels + i]]
-                    words[b, channel, i] = high * high_value + low * low_value + (high & low) * both_value
-                plane += 2 * pixels
-            else:
-                for i in range(pixels):
-                    words[b, channel, i] = spread[row[plane + i]] * high_value
-                plane += pixels
-
-
-def pack(masks: np.ndarray, packed: np.ndarray) -> None:
-    """Pack `masks` uint8 [15, 96, 96] into `packed` uint8 [25344].
-
-    Raises ValueError, naming channel and value, for a value that the channel cannot hold.
-    """
-    if masks.shape != MASKS_SHAPE or masks.dtype != np.uint8:
-        raise ValueError(f"masks must be uint8 {MASKS_SHAPE}, got {masks.dtype} {masks.shape}")
-    words = np.ascontiguousarray(masks).reshape(len(DECODING), -1).view(np.uint64)
-    channel = pack_words(words, packed, DECODING, LOW_BITS, GATHER)
-    if channel >= 0:
-        known = CHANNEL_VALUES[channel]
-        value = np.setdiff1d(masks[channel], known)[0]
-        raise ValueError(f"mask channel {channel} holds {value}; the replay buffer can store {known} there")
+    observations: dict[str, Any]
+    actions: Any  # float32 [B, 2]
+    rewards: Any  # float32 [B]
+    next_observations: dict[str, Any]
+    terminated: Any  # float32 [B], 1 where no reward can follow; a truncated transition has 0
 
 
 class Observations:
@@ -111,19 +38,19 @@ class Observations:
         self.masks = np.zeros((slots, PACKED_BYTES), np.uint8)
         self.states = np.zeros((slots, STATE_SIZE), np.float32)
 
-    def put(self, slot: int, masks: np.ndarray, state: np.ndarray) -> None:
-        pack(masks, self.masks[slot])
-        self.states[slot] = state
+    def put(self, first: int, observations: dict[str, np.ndarray]) -> None:
+        """Write `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10] to the slots from `first` on."""
+        last = first + len(observations["state"])
+        pack(observations["bev"], self.masks[first:last])
+        self.states[first:last] = observations["state"]
 
     def copy(self, slot: int, source: "Observations", source_slot: int) -> None:
         self.masks[slot] = source.masks[source_slot]
         self.states[slot] = source.states[source_slot]
 
-    def take(self, slots: np.ndarray, out: np.ndarray) -> dict[str, np.ndarray]:
-        """Those of `slots` int64 [B], the masks written to `out` uint8 [B, 15, 96, 96]."""
-        words = out.reshape(len(slots), len(DECODING), -1).view(np.uint64)
-        unpack_words(self.masks, slots, words, DECODING, SPREAD)
-        return {"bev": out, "state": self.states[slots]}
+    def take(self, slots: np.ndarray) -> dict[str, np.ndarray]:
+        """A copy of those of `slots` int64 [B]: `packed` uint8 [B, 25344] and `state` float32 [B, 10]."""
+        return {"packed": self.masks[slots], "state": self.states[slots]}
 
     @property
     def nbytes(self) -> int:
@@ -134,7 +61,7 @@ class ReplayBuffer:
     """The last `capacity` transitions of `num_envs` environments that step together (same-step autoreset).
 
     `start` takes the first observations; then `add` takes what each step returned. An array of indices, 0 the oldest
-    transition, gives a `Batch`: `buffer[indices]`. Its masks stay valid until the next one is taken.
+    transition, gives a `Batch`: `buffer[indices]`.
     """
 
     def __init__(self, capacity: int, num_envs: int, seed: int = 0):
@@ -154,7 +81,6 @@ class ReplayBuffer:
         self.final_slot = np.full((self.rows, num_envs), -1, np.int32)
         self.finals = Observations(0)
         self.free_finals: list[int] = []
-        self._scratch = np.zeros((2, 0, *MASKS_SHAPE), np.uint8)
 
     def __len__(self) -> int:
         return self.length * self.num_envs
@@ -187,7 +113,7 @@ class ReplayBuffer:
         terminated: np.ndarray,
         truncated: np.ndarray,
         observations: dict[str, np.ndarray],
-        final_observations: np.ndarray | None,
+        final_observations: Any,
     ) -> None:
         """Take one step of all N environments.
 
@@ -206,7 +132,7 @@ class ReplayBuffer:
         self.final_slot[row] = -1
         for env in np.flatnonzero(ended):
             slot = self._free_final()
-            self.finals.put(slot, final_observations[env]["bev"], final_observations[env]["state"])
+            self.finals.put(slot, {name: array[None] for name, array in final_observations[env].items()})
             self.final_slot[row, env] = slot
         self.head = (row + 1) % self.rows
         if self.length == self.rows - 1:
@@ -224,17 +150,14 @@ class ReplayBuffer:
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"transitions are numbered 0 to {len(self) - 1}")
-        if self._scratch.shape[1] != len(indices):
-            self._scratch = np.empty((2, len(indices), *MASKS_SHAPE), np.uint8)
         env = indices % self.num_envs
         row = (self.head - self.length + indices // self.num_envs) % self.rows
-        observations = self.rows_of_observations.take(row * self.num_envs + env, self._scratch[0])
-        next_slots = (row + 1) % self.rows * self.num_envs + env
-        next_observations = self.rows_of_observations.take(next_slots, self._scratch[1])
+        observations = self.rows_of_observations.take(row * self.num_envs + env)
+        next_observations = self.rows_of_observations.take((row + 1) % self.rows * self.num_envs + env)
         final_slots = self.final_slot[row, env]
-        for i in np.flatnonzero(final_slots >= 0):
-            final = self.finals.take(final_slots[i : i + 1], next_observations["bev"][i : i + 1])
-            next_observations["state"][i] = final["state"][0]
+        ended = final_slots >= 0
+        for name, array in self.finals.take(final_slots[ended]).items():
+            next_observations[name][ended] = array
         return Batch(
             observations, self.actions[row, env], self.rewards[row, env], next_observations, self.terminated[row, env]
         )
@@ -270,9 +193,7 @@ class ReplayBuffer:
         self.free_finals = sorted(set(range(len(self.finals.states))) - set(used.ravel().tolist()), reverse=True)
 
     def _put_row(self, observations: dict[str, np.ndarray]) -> None:
-        for env in range(self.num_envs):
-            slot = self.head * self.num_envs + env
-            self.rows_of_observations.put(slot, observations["bev"][env], observations["state"][env])
+        self.rows_of_observations.put(self.head * self.num_envs, observations)
 
     def _free_final(self) -> int:
         if not self.free_finals:

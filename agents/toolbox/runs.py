@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +32,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mentorgym
-from mentorgym.agents.toolbox.replay import ACTION_SIZE, MASKS_SHAPE, STATE_SIZE, Batch, ReplayBuffer
+from mentorgym.agents.toolbox.masks import MASKS_SHAPE
+from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
 
 METRICS = {
     "step": "environment steps taken, all environments together",
@@ -43,10 +44,15 @@ METRICS = {
     "episode/end": "why it ended, or 'truncated' or 'terminated' where the environment does not say",
     "episode/completed_km": "kilometres driven along the route",
     "episode/mean_speed": "mean speed of the episode, m/s",
-    "loss/critic": "mean squared temporal-difference error, summed over the critics",
+    "loss/critic": "mean squared temporal-difference error, summed over the critics; for PPO, of the returns",
     "loss/actor": "the actor's loss",
+    "loss/policy": "PPO's clipped surrogate, negated",
+    "loss/exploration": "mean KL divergence from the policy to the priors that failures suggest",
     "loss/temperature": "the temperature's loss",
     "value/q": "the critics' mean over the batch",
+    "value/v": "the critic's mean over the batch, in rewards a step",
+    "value/kl": "KL divergence from the policy that acted, estimated",
+    "value/clipped": "share of samples whose probability ratio is clipped",
     "value/entropy": "minus the mean log-density of the policy's actions",
     "value/temperature": "weight of the entropy",
     "speed/steps_per_s": "environment steps a second since the last such row",
@@ -138,6 +144,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+class Stored(Protocol):
+    """What writes itself into a new folder of a checkpoint, and reads it back."""
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
 class Run:
     """The folder of one training run, opened where an earlier start of the same command left it."""
 
@@ -184,11 +198,14 @@ class Run:
 
     def log_episode(
         self, step: int, episode_return: float, length: int, terminated: bool, infos: Mapping[str, Any], env: int
-    ) -> None:
-        """Append the line of the episode that ended in environment `env`, with its score where `infos` has one."""
+    ) -> str:
+        """Append the line of the episode that ended in environment `env`, with its score where `infos` has one.
+
+        Returns why it ended, as the line says.
+        """
         final_info = infos.get("final_info", {})
         score = final_info.get("score", {}) if final_info.get("_score", np.zeros(env + 1, bool))[env] else {}
-        row = {
+        row: dict[str, Any] = {
             "episode/return": round(float(episode_return), 4),
             "episode/length": int(length),
             "episode/end": str(score["end"][env]) if "end" in score else "terminated" if terminated else "truncated",
@@ -197,15 +214,16 @@ class Run:
             if name in score:
                 row[f"episode/{name}"] = round(float(score[name][env]), 4)
         self.log(step, row)
+        return row["episode/end"]
 
     def save(
         self,
         step: int,
         networks: nn.Module,
         optimizers: Mapping[str, torch.optim.Optimizer],
-        buffer: ReplayBuffer,
+        stored: Mapping[str, Stored],
     ) -> None:
-        """Write a checkpoint, whole or not at all, and drop the one before."""
+        """Write a checkpoint, whole or not at all, and drop the one before; `stored` by the name of its folder."""
         checkpoints = self.folder / "checkpoints"
         temporary = checkpoints / "unfinished"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -214,7 +232,8 @@ class Run:
         for name, optimizer in optimizers.items():
             save_file(flatten_optimizer(optimizer), temporary / f"optimizer_{name}.safetensors")
         save_file({"torch": torch.get_rng_state()}, temporary / "random.safetensors")
-        buffer.save(temporary / "replay")
+        for name, part in stored.items():
+            part.save(temporary / name)
         state = {"step": step, "seconds": self.seconds, "resumes": self.resumes}
         (temporary / "state.json").write_text(json.dumps(state) + "\n")
         older = self._checkpoints()
@@ -222,7 +241,9 @@ class Run:
         for folder in older:
             shutil.rmtree(folder)
 
-    def load(self, networks: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], buffer: ReplayBuffer) -> int:
+    def load(
+        self, networks: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], stored: Mapping[str, Stored]
+    ) -> int:
         """Restore the newest checkpoint, if there is one, and return its step, 0 for none."""
         checkpoints = self._checkpoints()
         if not checkpoints:
@@ -232,7 +253,8 @@ class Run:
         for name, optimizer in optimizers.items():
             restore_optimizer(optimizer, load_file(folder / f"optimizer_{name}.safetensors"))
         torch.set_rng_state(load_file(folder / "random.safetensors")["torch"])
-        buffer.load(folder / "replay")
+        for name, part in stored.items():
+            part.load(folder / name)
         state = json.loads((folder / "state.json").read_text())
         self._seconds_before = state["seconds"]
         self.resumes = state["resumes"] + 1

@@ -1,4 +1,4 @@
-"""`CarlaNoCrash-v0` as a Gymnasium environment: the vector environment with one world."""
+"""`CarlaNoCrash-v0` and `CarlaLeaderboard-BEV-v0` as Gymnasium environments: vector environments with one world."""
 
 from typing import Any
 
@@ -6,19 +6,21 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.driving.vector import STEP_INFOS, DrivingVectorEnv
+from mentorgym.envs.driving.batch import STEP_INFOS
+from mentorgym.envs.driving.vector import DrivingVectorEnv, LeaderboardVectorEnv
 
 
 class DrivingEnv(gym.Env):
     """NoCrash driving in one embedded world. Arguments, spaces and infos are those of `DrivingVectorEnv`."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
+    vector_class = DrivingVectorEnv
 
     def __init__(self, **arguments: Any):
         for name in ("num_envs", "autoreset_mode"):
             if name in arguments:
                 raise TypeError(f"{name} belongs to a batch: make one with gym.make_vec, or leave it out")
-        self.vector = DrivingVectorEnv(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
+        self.vector = self.vector_class(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
         self.render_mode = self.vector.render_mode
@@ -48,8 +50,12 @@ class DrivingEnv(gym.Env):
         return self._first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:
-        """The picture, uint8 [192, 192, 3], with render_mode="rgb_array", else None."""
+        """The picture, uint8 [192, 192, 3], with render_mode="rgb_array", else None: a window shows itself."""
         return self.picture() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Stop the threads and close the window."""
+        self.vector.close()
 
     def expert_action(self) -> np.ndarray:
         """What the rule-based driver would do now: float32 [2]."""
@@ -70,3 +76,9 @@ class DrivingEnv(gym.Env):
     def set_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Go back to a state of `get_state`; returns its observation."""
         return self._first(self.vector.set_state(state))
+
+
+class LeaderboardEnv(DrivingEnv):
+    """Leaderboard driving in one embedded world. Arguments, spaces and infos are those of `LeaderboardVectorEnv`."""
+
+    vector_class = LeaderboardVectorEnv

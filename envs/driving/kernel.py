@@ -12,10 +12,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import platformdirs
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 u64 = np.uint64
 f32 = np.float32
@@ -39,20 +42,23 @@ def _source_hash() -> str:
 _KERNEL_FOLDER = cache_folder() / "kernels" / _source_hash()
 
 
-def kernel(function: Callable) -> Callable:
+def kernel(function: Function) -> Function:
     """Compile `function` to machine code, without the interpreter lock, cached across processes."""
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_KERNEL_FOLDER)
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
+        return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function))
     finally:
         numba.config.CACHE_DIR = before
 
 
-def inner(function: Callable) -> Callable:
+def inner(function: Function) -> Function:
     """A kernel that only kernels call: without wrappers that unpack Python's arguments it compiles up to ten times
-    faster."""
-    compiled = kernel(function)
+    faster.
+
+    A literal number among its arguments is a type of its own and compiles it once more: `np.int64(0)` is not.
+    """
+    compiled: Any = kernel(function)
     if not numba.config.DISABLE_JIT:
         compiled.targetoptions.update(no_cpython_wrapper=True, no_cfunc_wrapper=True)
     return compiled

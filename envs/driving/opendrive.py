@@ -34,7 +34,7 @@ class Cubics:
     Before the first start the value is the one there; without records it is zero.
     """
 
-    def __init__(self, records: list[tuple[float, float, float, float, float]]):
+    def __init__(self, records: list[tuple[float, ...]]):
         table = np.array(sorted(records) or [(0.0,) * 5])
         self.starts, self.coefficients = table[:, 0], table[:, 1:]
 
@@ -489,6 +489,7 @@ def _read_geometry(element: _Element) -> Geometry:
     shapes = [child for child in element.xml if child.tag != "userData"]
     kind = shapes[0].tag if shapes else "none"
     shape = _Element(shapes[0], f"{element.where}: {kind}") if shapes else element
+    curve: Curve
     match kind:
         case "line":
             curve = Arc(0.0)
@@ -540,7 +541,7 @@ def _read_sections(road: _Element, length: float) -> list[LaneSection]:
     ends = [element.number("s") for element in elements[1:]] + [length]
     sections = []
     for element, end in zip(elements, ends, strict=True):
-        lanes = {}
+        lanes: dict[int, Lane] = {}
         for side, sign in (("left", 1), ("right", -1)):
             own = sorted((_read_lane(lane) for lane in element.all(f"{side}/lane")), key=lambda lane: abs(lane.id))
             if [lane.id for lane in own] != [sign * (i + 1) for i in range(len(own))]:
@@ -559,8 +560,8 @@ def _read_lane(element: _Element) -> Lane:
     return Lane(
         id=element.integer("id"),
         type=element.text("type", "none"),
-        predecessor=predecessor and predecessor.integer("id"),
-        successor=successor and successor.integer("id"),
+        predecessor=predecessor.integer("id") if predecessor else None,
+        successor=successor.integer("id") if successor else None,
         width=element.cubics("width", "sOffset"),
         marks=_read_marks(element),
         speed=_read_limits([(speed.number("sOffset"), speed) for speed in element.all("speed")]),

@@ -47,7 +47,7 @@ _TINTS = (3, 2, 1, 0)
 """Fifths of the way to white, from the oldest of the four instants to now."""
 
 
-def _layers(planes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, int, int]]]:
+def _layers(planes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
     """Masks, bool [192, 192], and their colours in painter's order."""
     road, route, marking = planes[:3]
     yield road == 255, (46, 52, 54)
@@ -76,7 +76,8 @@ def picture(tables: TownTables, world: WorldState, episode: EpisodeState, memory
     b, ego = divmod(row, world.ego_control.shape[1])
     planes = np.empty((world.ego_control.shape[1], CHANNELS, SIZE, SIZE), np.uint8)
     draw(tables, world, episode, memory, b, b + 1, _PAINT, planes)
-    top, palette = np.zeros((SIZE, SIZE), np.uint8), [(0, 0, 0)]
+    top = np.zeros((SIZE, SIZE), np.uint8)
+    palette: list[tuple[int, ...]] = [(0, 0, 0)]
     for covered, colour in _layers(planes[ego]):
         np.putmask(top, covered, len(palette))
         palette.append(colour)

@@ -5,16 +5,23 @@ import heapq
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
 from mentorgym.envs.driving.frames import from_carla
-from mentorgym.envs.driving.kernel import f32, kernel
-from mentorgym.envs.driving.state import ROUTE_CAPACITY
+from mentorgym.envs.driving.kernel import f32, inner, kernel
+from mentorgym.envs.driving.state import LEFT, RIGHT, ROUTE_CAPACITY
 from mentorgym.envs.driving.town import Town
 
 UNREACHABLE, TOO_LONG = -1, -2
+
+CHANGE_COST = 25.0
+"""Metres of way that one change of lanes is worth avoiding."""
+
+CHANGE_ROOM = 10
+"""Waypoints, about as many metres, that a change keeps from where its lanes begin and from junctions."""
 
 SNAP_DISTANCE = 5.0
 """Metres within which a pose of a file is moved onto its lane."""
@@ -24,12 +31,39 @@ class RouteError(ValueError):
     """A route that does not fit its town, or a file that holds none."""
 
 
+@inner
+def _change(beside, allowed_from, waypoint_lane, lane_first, lane_junction, successor_first, successor, entry, end):
+    """Where to leave a lane entered at waypoint `entry`, and that ends at `end`, for the lane beside it.
+
+    `beside` is `waypoint_left` or `waypoint_right`, whose first entry on the lane is at `allowed_from`. Returns the
+    last waypoint here and the first one there: CHANGE_ROOM after the entry if the paint allows it there, else as early
+    as it does, and CHANGE_ROOM before a junction at the latest; (-1, -1) where one may not change.
+    """
+    early, early_following = np.int32(-1), np.int32(-1)
+    for p in range(max(entry, allowed_from), end):
+        if beside[p] < 0:
+            continue
+        following = beside[p] + np.int32(1)
+        other = waypoint_lane[following]
+        room = lane_first[other + 1] - 1 - following
+        k = successor_first[other]
+        leads_on = successor_first[other + 1] > k and lane_junction[successor[k]] < 0
+        if room <= 0 or (room < CHANGE_ROOM and not leads_on):
+            break
+        if p >= entry + CHANGE_ROOM:
+            return np.int32(p), following
+        if early < 0:
+            early, early_following = np.int32(p), following
+    return early, early_following
+
+
 @kernel
 def plan(tables, start, goal, out, length):
-    """Append the shortest way from waypoint `start` to `goal` to `out` (int32) behind its first `length` entries.
+    """Append the cheapest way from waypoint `start` to `goal` to `out` (int32) behind its first `length` entries.
 
-    Lanes are not changed on the way. Both ends are included, lanes' end points are not. Returns the new length,
-    UNREACHABLE, or TOO_LONG.
+    A way costs its metres and CHANGE_COST for every change to the lane beside, which is a step from a waypoint to one
+    about a metre ahead on the other lane, as in the routes of CARLA's planner. Both ends are included, lanes' end
+    points are not. Returns the new length, UNREACHABLE, or TOO_LONG.
     """
     start_lane, goal_lane = tables.waypoint_lane[start], tables.waypoint_lane[goal]
     if start_lane == goal_lane and start <= goal:
@@ -39,54 +73,84 @@ def plan(tables, start, goal, out, length):
             out[length] = p
             length += 1
         return length
-    # Dijkstra over lanes; an entry is (metres to the lane's start, lane), and ties fall by lane.
+    # Dijkstra. Node 2 l is lane l (of this town) driven from its beginning, 2 l + 1 the lane entered from the one
+    # beside it, and the last node the start lane from `start` on; a node's cost is that of reaching the lane's end.
     low = tables.town_lane_first[tables.lane_town[start_lane]]
     lanes = tables.town_lane_first[tables.lane_town[start_lane] + 1] - low
-    distance = np.full(lanes, np.inf, np.float64)
-    previous = np.full(lanes, -1, np.int32)
-    done = np.zeros(lanes, np.uint8)
-    queue = [(0.0, np.int32(start_lane))]
-    queue.pop()
-    for k in range(tables.successor_first[start_lane], tables.successor_first[start_lane + 1]):
-        lane = tables.successor[k]
-        distance[lane - low] = 0.0
-        heapq.heappush(queue, (0.0, lane))
+    nodes = 2 * lanes + 1
+    cost = np.full(nodes, np.inf, np.float64)
+    previous = np.full(nodes, -1, np.int32)
+    left_at = np.full(nodes, -1, np.int32)  # the waypoint at which the previous lane is left, -1 for its end
+    entry = np.full(nodes, -1, np.int32)
+    done = np.zeros(nodes, np.uint8)
+    root = np.int32(2 * lanes)
+    entry[root] = start
+    cost[root] = np.float64(tables.lane_first[start_lane + 1] - 1 - start) * tables.lane_step[start_lane]
+    queue = [(cost[root], root)]
+    found = np.int32(-1)
     while len(queue) > 0:
-        metres, lane = heapq.heappop(queue)
-        if done[lane - low]:
+        metres, node = heapq.heappop(queue)
+        if done[node]:
             continue
-        done[lane - low] = 1
-        if lane == goal_lane:
+        done[node] = 1
+        lane = start_lane if node == root else low + node // 2
+        if lane == goal_lane and entry[node] <= goal:
+            found = node
             break
-        metres += tables.lane_length[lane]
+        end = tables.lane_first[lane + 1] - 1
         for k in range(tables.successor_first[lane], tables.successor_first[lane + 1]):
             following = tables.successor[k]
-            if metres < distance[following - low]:
-                distance[following - low] = metres
-                previous[following - low] = lane
-                heapq.heappush(queue, (metres, following))
-    if not done[goal_lane - low]:
+            other = np.int32(2 * (following - low))
+            total = metres + tables.lane_length[following]
+            if total < cost[other]:
+                cost[other], previous[other], left_at[other] = total, node, -1
+                entry[other] = tables.lane_first[following]
+                heapq.heappush(queue, (total, other))
+        for side in range(2):
+            allowed_from = tables.lane_change[lane, side]
+            if allowed_from < 0:
+                continue
+            p, q = _change(
+                tables.waypoint_left if side == 0 else tables.waypoint_right,
+                allowed_from,
+                tables.waypoint_lane,
+                tables.lane_first,
+                tables.lane_junction,
+                tables.successor_first,
+                tables.successor,
+                entry[node],
+                end,
+            )
+            if p < 0:
+                continue
+            following = tables.waypoint_lane[q]
+            other = np.int32(2 * (following - low) + 1)
+            saved = np.float64(end - p) * tables.lane_step[lane]
+            rest = np.float64(tables.lane_first[following + 1] - 1 - q) * tables.lane_step[following]
+            total = metres + max(CHANGE_COST + rest - saved, 0.0)
+            if total < cost[other]:
+                cost[other], previous[other], left_at[other], entry[other] = total, node, p, q
+                heapq.heappush(queue, (total, other))
+    if found < 0:
         return UNREACHABLE
-    # Walk back to count the lanes, then write forward.
-    chain = np.empty(lanes, np.int32)
-    count = 0
-    lane = goal_lane
-    while lane >= 0:
-        chain[count] = lane
+    # Walk back for the nodes and the waypoints before which their lanes are left, then write forward.
+    chain = np.empty(nodes, np.int32)
+    stops = np.empty(nodes, np.int32)
+    count, total = 0, length
+    stop = goal + 1
+    while found >= 0:
+        chain[count], stops[count] = found, max(stop, entry[found] + 1)
+        total += stops[count] - entry[found]
         count += 1
-        lane = previous[lane - low]
-    first_end = tables.lane_first[start_lane + 1] - 1
-    total = max(first_end - start, 1) + goal - tables.lane_first[goal_lane] + 1
-    for k in range(1, count):
-        total += tables.lane_first[chain[k] + 1] - 1 - tables.lane_first[chain[k]]
-    if length + total > out.shape[0]:
+        stop = left_at[found] + 1
+        found = previous[found]
+        if found >= 0 and stop == 0:
+            lane = start_lane if found == root else low + found // 2
+            stop = tables.lane_first[lane + 1] - 1
+    if total > out.shape[0]:
         return TOO_LONG
-    for p in range(start, max(first_end, start + 1)):
-        out[length] = p
-        length += 1
     for k in range(count - 1, -1, -1):
-        begin, end = tables.lane_first[chain[k]], tables.lane_first[chain[k] + 1] - 1
-        for p in range(begin, end if k > 0 else goal + 1):
+        for p in range(entry[chain[k]], stops[k]):
             out[length] = p
             length += 1
     return length
@@ -130,6 +194,34 @@ class Route:
 
     name: str
     waypoints: np.ndarray
+
+
+class Measures(NamedTuple):
+    """How hard a route is, as far as the map says."""
+
+    metres: float
+    lights: int
+    """junctions entered under a light"""
+    turns: int
+    """to the left or right, at junctions"""
+    changes: int
+    """of lane"""
+
+
+def measure(town: Town, route: np.ndarray) -> Measures:
+    """The Measures of a route int32 [n] of waypoints."""
+    tables = town.tables
+    metres = np.hypot(*np.diff(tables.waypoint_pose[route, :2].astype(np.float64), axis=0).T).sum()
+    lane = tables.waypoint_lane[route]
+    entered = lane[np.append(True, lane[1:] != lane[:-1])]
+    changes = 0
+    for here, there in zip(entered[:-1], entered[1:], strict=True):
+        changes += there not in tables.successor[tables.successor_first[here] : tables.successor_first[here + 1]]
+    # A light rules over the junction lanes behind its line, of which a short one may follow another.
+    light = tables.lane_light[entered]
+    lights = (light >= 0) & (np.append(-1, light[:-1]) != light)
+    turns = np.isin(tables.lane_turn[entered], (LEFT, RIGHT))
+    return Measures(float(metres), int(lights.sum()), int(turns.sum()), changes)
 
 
 def find_routes(routes: str | os.PathLike) -> Path:
@@ -181,7 +273,7 @@ def _csv_poses(text: str, path: Path):
     rows = csv.DictReader(text.splitlines())
     if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
         raise RouteError(f"{path} lacks the columns {', '.join(missing)}: a route file has route, {', '.join(COLUMNS)}")
-    named = []
+    named: list[tuple[str, str, list[list[float]]]] = []
     for row in rows:
         where = f"line {rows.line_num}"
         try:

@@ -1,6 +1,8 @@
 """The rules of the road and of the task: what an EpisodeState remembers of the WorldStates that pass.
 
-    route planned -> begin -> [ world ticks -> advance -> termination.check -> reward -> reward.accumulate ] ...
+    route planned -> begin -> [ world ticks -> update -> termination.check -> reward -> reward.accumulate ] ...
+
+`step.settle` is the part in brackets after the tick.
 
 Kernels over rows take `first_row:last_row`, a slice of the A egos, and leave rows that are not active alone. `begin`
 runs the lookups too, so that the first observation knows them. Whatever pairs the ego with something else asks
@@ -14,6 +16,7 @@ import math
 
 import numpy as np
 
+from mentorgym.envs.driving.energy import add_energy
 from mentorgym.envs.driving.geometry import (
     SMALLEST_HALF_SIZE,
     WALKER_SCALE,
@@ -471,7 +474,12 @@ def _add_up(world, episode, first_row, last_row):
 
 
 @kernel
-def _update(tables, world, episode, first_row, last_row, ticked):
+def update(tables, world, episode, first_row, last_row, ticked):
+    """Bring active egos up to date: look everything up and, once per tick (`ticked`), count what it brought.
+
+    Counting means infractions (`event_*` say which of them happened now), the step, and the sums; distances driven are
+    planar speed times the tick.
+    """
     follow_route(tables, world, episode, first_row, last_row)
     find_lane(tables, world, episode, first_row, last_row)
     find_light(tables, world, episode, first_row, last_row)
@@ -482,16 +490,7 @@ def _update(tables, world, episode, first_row, last_row, ticked):
         count_collisions(world, episode, first_row, last_row)
         find_pixel_collisions(world, episode, first_row, last_row)
         _add_up(world, episode, first_row, last_row)
-
-
-def advance(tables: TownTables, world: WorldState, episode: EpisodeState, first: int, last: int) -> None:
-    """Bring the active egos of worlds `first:last` up to date after a tick; call it once per tick.
-
-    Looks everything up, counts infractions (`event_*` say which of them happened now), counts the step and adds to
-    the sums; distances driven are planar speed times the tick.
-    """
-    egos = world.ego_control.shape[1]
-    _update(tables, world, episode, first * egos, last * egos, True)
+        add_energy(world, episode, first_row, last_row)
 
 
 def _measure(tables: TownTables, episode: EpisodeState, row: int, first_index: int) -> None:
@@ -524,7 +523,7 @@ def begin(
     world_index, ego = divmod(row, world.ego_control.shape[1])
     episode.steer_previous[row] = world.ego_control[world_index, ego, 1]
     _measure(tables, episode, row, 0)
-    _update(tables, world, episode, row, row + 1, False)
+    update(tables, world, episode, row, row + 1, False)
     episode.lateral_previous[row] = episode.lateral[row]
 
 

@@ -207,6 +207,8 @@ class EpisodeState(NamedTuple):
     """float64 [A]: metres driven on a lane of the opposite direction."""
     speed_sum: np.ndarray
     """float64 [A]: sum over steps of the planar speed, m/s."""
+    energy_sums: np.ndarray
+    """float64 [A, 4]: sums over steps of `energy.RATES`."""
     reward_terms: np.ndarray
     """float32 [A, 5]: speed, position, rotation, action, terminal."""
     episode_return: np.ndarray
@@ -252,6 +254,7 @@ _EPISODE_SHAPES = {
     "collision_tick": ((COLLISION_MEMORY,), "i4"),
     "collision_position": ((COLLISION_MEMORY, 2), "f4"),
     "reward_terms": ((5,), "f4"),
+    "energy_sums": ((4,), "f8"),
 }
 _EPISODE_TYPES = {
     "u1": "active endless outside wrong_lane light_seen stop_entered stop_complied "

@@ -4,6 +4,7 @@ Several towns lie one behind another in the same arrays, so that a batch may mix
 so on have one numbering throughout, and `*_first` arrays [T + 1] say where each town's share begins.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,7 @@ class TownTables(NamedTuple):
     lane_section: np.ndarray  # int32 [N] OpenDRIVE section index
     lane_number: np.ndarray  # int32 [N] OpenDRIVE lane id
     lane_town: np.ndarray  # int16 [N]
+    lane_change: np.ndarray  # int32 [N, 2] the first waypoint that has one to its left, to its right, -1 for none
     lane_storage: np.ndarray  # uint8 [N] 1 where a car may wait: outside junctions and at least 14 m long
     lane_stop_line: np.ndarray  # int32 [N] stop line at the lane's end, -1 for none
     lane_light: np.ndarray  # int32 [N] light (global) that a junction lane obeys, -1 for none
@@ -102,6 +104,81 @@ class TownTables(NamedTuple):
     raster_first: np.ndarray  # int64 [T]
     raster_size: np.ndarray  # int32 [T, 2] rows, columns
     raster_origin: np.ndarray  # float32 [T, 2] x, y of the corner of pixel (0, 0)
+
+
+_POINTS_AT = {
+    "waypoint_lane": "lane",
+    "waypoint_left": "waypoint",
+    "waypoint_right": "waypoint",
+    "lane_first": "waypoint",
+    "lane_change": "waypoint",
+    "lane_town": "town",
+    "lane_stop_line": "stop_line",
+    "lane_light": "light",
+    "town_lane_first": "lane",
+    **{f"{graph}_first": graph for graph in ("successor", "predecessor", "conflict", "sibling", "path", "path_lane")},
+    **dict.fromkeys(("successor", "predecessor", "conflict", "sibling", "path_lane"), "lane"),
+    "path_light": "light",
+    **{f"{thing}_first": thing for thing in ("stop_line", "light", "stop_sign", "spawn", "walkway")},
+    "stop_line_lane": "lane",
+    "stop_line_light": "light",
+    "spawn_lane": "lane",
+    **dict.fromkeys(("walkway_next", "walkway_previous", "walkway_opposite"), "walkway"),
+    "grid_first": "cell",
+    "cell_first": "cell_waypoint",
+    "cell_waypoint": "waypoint",
+    "raster_first": "raster",
+}
+"""Fields that hold indices, and of what; -1 stands for none. Any other field is the same in joined tables."""
+
+
+def _counts(tables: TownTables) -> dict[str, int]:
+    """How many there are of each thing; an array of none has one unused row."""
+    graphs = ("successor", "predecessor", "conflict", "sibling", "path", "path_lane")
+    things = ("stop_line", "light", "stop_sign", "spawn", "walkway")
+    return {
+        "town": len(tables.raster_first),
+        "lane": len(tables.lane_length),
+        "waypoint": len(tables.waypoint_lane),
+        **{name: int(getattr(tables, f"{name}_first")[-1]) for name in (*graphs, *things)},
+        "cell": len(tables.cell_first) - 1,
+        "cell_waypoint": len(tables.cell_waypoint),
+        "raster": len(tables.raster),
+    }
+
+
+def join(towns: Sequence[TownTables]) -> TownTables:
+    """The tables of several towns one behind another: town k of the result is `towns[k]`, of one town each.
+
+    The first waypoint of town k is `lane_first[town_lane_first[k]]`; what the towns' own tables say of a waypoint w
+    the joined ones say of that one plus w. Road, section, lane and junction ids stay the maps' own.
+    """
+    if len(towns) == 1:
+        return towns[0]
+    counts = [_counts(tables) for tables in towns]
+    offsets = [
+        {name: sum(earlier[name] for earlier in counts[:k]) for name in counts[0]} for k in range(len(towns) + 1)
+    ]
+    joined = {}
+    for field in TownTables._fields:
+        closed = field.endswith("_first") and field not in ("grid_first", "raster_first")
+        rows = max((name for name in counts[0] if f"{field}_".startswith(f"{name}_")), key=len, default="")
+        parts = []
+        for k, tables in enumerate(towns):
+            part = getattr(tables, field)
+            if closed:
+                part = part[:-1]
+            elif rows not in ("", "raster"):
+                part = part[: counts[k][rows]]
+            if field in _POINTS_AT:
+                shift = part.dtype.type(offsets[k][_POINTS_AT[field]])
+                part = np.where(part < 0, part, part + shift)
+            parts.append(part)
+        if closed:
+            parts.append(np.array([offsets[-1][_POINTS_AT[field]]], parts[0].dtype))
+        whole = np.concatenate(parts)
+        joined[field] = whole if len(whole) else getattr(towns[0], field)
+    return TownTables(**joined)
 
 
 @kernel

@@ -1,10 +1,6 @@
-"""When an episode ends: Found-RL's strict rules, or those of the CARLA leaderboard, which drive on after infractions.
+"""When an episode ends: Found-RL's strict rules, or the CARLA leaderboard's, which drive on after infractions."""
 
-One vector operation per rule, elementwise, so that a row's end does not depend on the rows beside it.
-"""
-
-import numpy as np
-
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.state import (
     BLOCKED,
     COLLISION,
@@ -17,8 +13,6 @@ from mentorgym.envs.driving.state import (
     STOP_SIGN,
     TICK,
     TIMEOUT,
-    EpisodeState,
-    WorldState,
 )
 
 FOUND_RL, LEADERBOARD = 0, 1
@@ -42,37 +36,68 @@ OFF_ROUTE_LIMIT = 30.0
 OFF_ROUTE_SHARE = 0.3
 
 
-def lateral_limit(lateral: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Found-RL's adaptive limit of the lateral distance (its `valeo_no_det_px`), in m like both arguments.
+@kernel
+def lateral_limit(lateral, previous):
+    """Found-RL's adaptive limit of the lateral distance (its `valeo_no_det_px`), in m, float32 like both arguments.
 
     After a jump of more than 0.8 m since the previous step, which is the route changing lanes, it is 0.5 m beyond the
     distance; else the larger of 3.5 m and the previous distance. 1 cm is added to both.
     """
-    return np.where(lateral - previous > 0.8, lateral + 0.5, np.maximum(previous, 3.5)) + 0.01
+    limit = lateral + f32(0.5) if lateral - previous > f32(0.8) else max(previous, f32(3.5))
+    return limit + f32(0.01)
 
 
-def _reached_goal(episode: EpisodeState, rows: slice) -> np.ndarray:
+@inner
+def _reached_goal(episode, row):
     """At least 99 % of the route's length driven, and within 10 m of its end; never on an endless route."""
-    driven = episode.route_done[rows] >= COMPLETED_SHARE * episode.route_total[rows]
-    return driven & (episode.goal_distance[rows] <= COMPLETED_DISTANCE) & (episode.endless[rows] == 0)
+    driven = episode.route_done[row] >= COMPLETED_SHARE * episode.route_total[row]
+    return driven and episode.goal_distance[row] <= COMPLETED_DISTANCE and not episode.endless[row]
 
 
-def _stood_longer(standing: np.ndarray, limit: float) -> np.ndarray:
+@inner
+def _stood_longer(episode, row, limit):
     # Half a tick of slack: the timer is a sum of float32 ticks.
-    return standing > limit + TICK / 2
+    return episode.standing[row] > f32(limit + TICK / 2)
 
 
-def check(
-    world: WorldState,
-    episode: EpisodeState,
-    first: int,
-    last: int,
-    ends: int,
-    training: bool,
-    terminated: np.ndarray,
-    truncated: np.ndarray,
-) -> None:
-    """Write `episode.end` of the active egos of worlds `first:last`, and what Gymnasium calls it.
+@inner
+def _found_rl_end(episode, row, training):
+    if not training and _reached_goal(episode, row):
+        return COMPLETED
+    if episode.event_collision[row]:
+        return COLLISION
+    if episode.event_red[row]:
+        return RED_LIGHT
+    if episode.event_stop[row]:
+        return STOP_SIGN
+    if training and episode.event_pixel[row]:
+        return PIXEL_COLLISION
+    if episode.lateral[row] > lateral_limit(episode.lateral[row], episode.lateral_previous[row]):
+        return LATERAL_DEVIATION
+    if _stood_longer(episode, row, FOUND_RL_BLOCKED):
+        return BLOCKED
+    if not training and episode.steps[row] * TICK >= FOUND_RL_TIMEOUT:
+        return TIMEOUT
+    return RUNNING
+
+
+@inner
+def _leaderboard_end(episode, row):
+    total = episode.route_total[row]
+    if _reached_goal(episode, row):
+        return COMPLETED
+    if episode.off_route[row] > OFF_ROUTE_LIMIT or episode.off_route_driven[row] > OFF_ROUTE_SHARE * total:
+        return ROUTE_DEVIATION
+    if _stood_longer(episode, row, LEADERBOARD_BLOCKED):
+        return BLOCKED
+    if not episode.endless[row] and episode.steps[row] * TICK >= 0.8 * total + 5.0:
+        return TIMEOUT
+    return RUNNING
+
+
+@inner
+def check(episode, first_row, last_row, ends, training, terminated, truncated):
+    """Write `episode.end` of the active egos `first_row:last_row`, and what Gymnasium calls it.
 
     Where several causes meet in one step the first of the list counts:
 
@@ -89,34 +114,11 @@ def check(
         terminated, truncated: bool [A], written; a timeout is a truncation, everything else a termination. False where
             the episode had ended before.
     """
-    egos = world.ego_control.shape[1]
-    rows = slice(first * egos, last * egos)
-    completed = _reached_goal(episode, rows)
-    seconds = episode.steps[rows] * TICK
-    standing = episode.standing[rows]
-    if ends == FOUND_RL:
-        lateral = episode.lateral[rows]
-        rules = [
-            (COMPLETED, completed & (not training)),
-            (COLLISION, episode.event_collision[rows] == 1),
-            (RED_LIGHT, episode.event_red[rows] == 1),
-            (STOP_SIGN, episode.event_stop[rows] == 1),
-            (PIXEL_COLLISION, (episode.event_pixel[rows] == 1) & training),
-            (LATERAL_DEVIATION, lateral > lateral_limit(lateral, episode.lateral_previous[rows])),
-            (BLOCKED, _stood_longer(standing, FOUND_RL_BLOCKED)),
-            (TIMEOUT, (seconds >= FOUND_RL_TIMEOUT) & (not training)),
-        ]
-    else:
-        total = episode.route_total[rows]
-        strayed = episode.off_route_driven[rows] > OFF_ROUTE_SHARE * total
-        rules = [
-            (COMPLETED, completed),
-            (ROUTE_DEVIATION, (episode.off_route[rows] > OFF_ROUTE_LIMIT) | strayed),
-            (BLOCKED, _stood_longer(standing, LEADERBOARD_BLOCKED)),
-            (TIMEOUT, (seconds >= 0.8 * total + 5.0) & (episode.endless[rows] == 0)),
-        ]
-    active = episode.active[rows] == 1
-    end = np.select([fires for _, fires in rules], [cause for cause, _ in rules], RUNNING)
-    episode.end[rows] = np.where(active, end, episode.end[rows])
-    truncated[rows] = active & (end == TIMEOUT)
-    terminated[rows] = active & (end != RUNNING) & (end != TIMEOUT)
+    for row in range(first_row, last_row):
+        terminated[row] = truncated[row] = False
+        if not episode.active[row]:
+            continue
+        end = _found_rl_end(episode, row, training) if ends == FOUND_RL else _leaderboard_end(episode, row)
+        episode.end[row] = end
+        truncated[row] = end == TIMEOUT
+        terminated[row] = end != RUNNING and end != TIMEOUT

@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mentorgym.envs.driving.kernel import cache_folder
-from mentorgym.envs.driving.opendrive import OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
+from mentorgym.envs.driving.opendrive import Id, OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.raster import Canvas
 from mentorgym.envs.driving.state import FOLLOW, LEFT, RIGHT, STRAIGHT
 from mentorgym.envs.driving.tables import CELL, STOPS, YIELDS, TownTables
@@ -231,7 +232,7 @@ def _csr(lists: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return _first(lists), _filled([value for entries in lists for value in entries], np.int32)
 
 
-def _filled(values: list, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
+def _filled(values: Sequence | np.ndarray, dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
     """An array of `values`, with one unused row where there are none, so that kernels never meet an empty array."""
     return np.array(values, dtype).reshape(-1, *shape) if len(values) else np.zeros((1, *shape), dtype)
 
@@ -279,6 +280,7 @@ def build_town(network: OpenDrive) -> Town:
     spawns = _spawn_points(lanes, storage)
     raster, raster_origin = _paint(lanes, origin)
     grid = _grid(pose, first)
+    beside = [_beside(lanes, index, first, side) for side in (1, -1)]
 
     tables = TownTables(
         waypoint_pose=pose.astype(np.float32),
@@ -286,8 +288,8 @@ def build_town(network: OpenDrive) -> Town:
         waypoint_width=np.concatenate([lane.width for lane in lanes]).astype(np.float32),
         waypoint_speed=np.concatenate([lane.speed for lane in lanes]).astype(np.float32),
         waypoint_lane=np.repeat(np.arange(len(lanes), dtype=np.int32), np.diff(first)),
-        waypoint_left=_beside(lanes, index, first, 1),
-        waypoint_right=_beside(lanes, index, first, -1),
+        waypoint_left=beside[0],
+        waypoint_right=beside[1],
         lane_first=first,
         lane_length=np.array([lane.length for lane in lanes], np.float32),
         lane_step=np.array([lane.length / lane.steps for lane in lanes], np.float32),
@@ -297,6 +299,7 @@ def build_town(network: OpenDrive) -> Town:
         lane_section=np.array([lane.key[1] for lane in lanes], np.int32),
         lane_number=np.array([lane.number for lane in lanes], np.int32),
         lane_town=np.zeros(len(lanes), np.int16),
+        lane_change=_first_changes(beside, first),
         lane_storage=storage.astype(np.uint8),
         lane_stop_line=lights["lane_stop_line"],
         lane_light=lights["lane_light"],
@@ -366,6 +369,16 @@ def _beside(lanes: list[_Lane], index: dict, first: np.ndarray, left: int) -> np
     return found
 
 
+def _first_changes(beside: list[np.ndarray], first: np.ndarray) -> np.ndarray:
+    """For each lane the first of its waypoints that has one beside it on either side, -1 for none: int32 [N, 2]."""
+    changes = np.full((len(first) - 1, len(beside)), -1, np.int32)
+    for side, waypoints in enumerate(beside):
+        having = np.flatnonzero(waypoints >= 0)
+        lane = np.searchsorted(first, having, side="right") - 1
+        changes[lane[::-1], side] = having[::-1]
+    return changes
+
+
 def _turn(lane: _Lane) -> int:
     if lane.road.junction < 0:
         return FOLLOW
@@ -375,7 +388,9 @@ def _turn(lane: _Lane) -> int:
 
 def _entries(lane: int, lanes: list[_Lane], predecessors: list[list[int]]) -> list[int]:
     """The lanes outside junctions from which a junction lane is entered."""
-    found, open_lanes, seen = [], [lane], set()
+    found: list[int] = []
+    seen: set[int] = set()
+    open_lanes = [lane]
     while open_lanes:
         for previous in predecessors[open_lanes.pop()]:
             if previous not in seen:
@@ -390,7 +405,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     A light hangs on a connecting road (a reference, as CARLA's own maps have it) or on the incoming road. Either way
     the stop line is the end of the incoming lane, because signals stand anywhere along a connecting road.
     """
-    signals = {}
+    signals: dict[Id, list[int]] = {}
     for road in network.roads.values():
         for signal in road.signals:
             if signal.type == TRAFFIC_LIGHT:
@@ -407,9 +422,10 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
     ids = sorted((i for i, controlled in signals.items() if controlled), key=lambda i: (len(str(i)), str(i)))
     lane_light = np.full(len(lanes), -1, np.int32)
     lane_stop_line = np.full(len(lanes), -1, np.int32)
-    stop_lines, junctions = [], []
+    stop_lines: list[tuple[int, int]] = []
+    junctions: list[int] = []
     for light, signal in enumerate(ids):
-        entries = set()
+        entries: set[int] = set()
         for lane in signals[signal]:
             inside = lanes[lane].road.junction >= 0
             entries.update(_entries(lane, lanes, predecessors) if inside else [lane])
@@ -431,7 +447,7 @@ def _lights(network, lanes, index, successors, predecessors) -> dict:
         for controller, sequence in junction.controllers:
             for signal in network.controllers[controller].signals if controller in network.controllers else []:
                 groups[signal] = (sequence if sequence is not None else groups[signal][0], str(controller))
-    phases = [()] * len(ids)
+    phases: list[tuple[float, ...]] = [()] * len(ids)
     for junction in set(junctions):
         members = [light for light in range(len(ids)) if junctions[light] == junction]
         order = sorted({groups.get(ids[light], (0, f"~{ids[light]}")) for light in members})
@@ -653,7 +669,7 @@ def _walkways(network: OpenDrive, shift: np.ndarray, spacing: float = 2.0) -> di
             # Walkers follow the longer axis: a road is wider than its crosswalks are.
             along = np.linalg.svd(outline - middle)[2][0]
             reach = (outline - middle) @ along
-            pair = []
+            pair: list[int] = []
             for end in (middle + reach.min() * along, middle + reach.max() * along):
                 distance = np.linalg.norm(every[:, :2] - end, axis=1)
                 distance[(crosswalk > 0) | np.isin(np.arange(count), pair)] = np.inf

@@ -20,12 +20,13 @@ __all__ = ["__version__", "register_envs"]
 
 def register_envs() -> None:
     """Register the environments of this package with Gymnasium; an id that is already there is left as it is."""
-    if "CarlaNoCrash-v0" not in gymnasium.registry:
-        gymnasium.register(
-            id="CarlaNoCrash-v0",
-            entry_point="mentorgym.envs.driving.env:DrivingEnv",
-            vector_entry_point="mentorgym.envs.driving.vector:DrivingVectorEnv",
-        )
+    for name, prefix in {"CarlaNoCrash-v0": "Driving", "CarlaLeaderboard-BEV-v0": "Leaderboard"}.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                id=name,
+                entry_point=f"mentorgym.envs.driving.env:{prefix}Env",
+                vector_entry_point=f"mentorgym.envs.driving.vector:{prefix}VectorEnv",
+            )
 
 
 register_envs()

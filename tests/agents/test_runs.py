@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mentorgym.agents import sac
+from mentorgym.agents import ppo, sac
 from mentorgym.agents.toolbox import METRICS, Run, make_envs
 from mentorgym.agents.toolbox.runs import drop_half_line, flatten_optimizer, parse_keywords, restore_optimizer
 
@@ -29,8 +29,9 @@ def without_clocks(rows: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows]
 
 
-def test_a_finished_folder_is_complete(short_run):
-    folder = sac.train(short_run)
+def test_a_finished_folder_is_complete(agent, short_run):
+    name = agent.__name__.split(".")[-1]
+    folder = agent.train(short_run)
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
         "done",
@@ -38,9 +39,9 @@ def test_a_finished_folder_is_complete(short_run):
         "policy.safetensors",
     ]
     assert folder.parent == Path(short_run.runs) / "ToyRoad-v0"
-    assert folder.name.startswith("sac__seed0__")
+    assert folder.name.startswith(f"{name}__seed0__")
     config = json.loads((folder / "config.json").read_text())
-    assert config["agent"] == "sac"
+    assert config["agent"] == name
     assert config["args"] == json.loads(json.dumps(dataclasses.asdict(short_run)))
     (start,) = config["starts"]
     assert start.keys() == {"time", "commit", "dirty", "versions", "hardware"}
@@ -49,47 +50,51 @@ def test_a_finished_folder_is_complete(short_run):
     assert json.loads((folder / "done").read_text())["step"] == short_run.total_steps
 
 
-def test_metrics_are_published_keys_at_the_asked_steps(short_run):
-    rows = read_metrics(sac.train(short_run))
-    assert set().union(*rows) == set(METRICS)
-    assert [row["step"] for row in rows if "speed/steps_per_s" in row] == [40, 80, 120, 160]
-    episodes = [row for row in rows if "episode/return" in row]
-    assert episodes
-    assert all(1 <= row["episode/length"] <= 20 and row["episode/end"] == "off the road" for row in episodes)
+def test_metrics_are_published_keys_at_the_asked_steps(short_sac, short_ppo):
+    written = set()
+    for rows in (read_metrics(sac.train(short_sac)), read_metrics(ppo.train(short_ppo))):
+        written |= set().union(*rows)
+        assert [row["step"] for row in rows if "speed/steps_per_s" in row] == [40, 80, 120, 160]
+        episodes = [row for row in rows if "episode/return" in row]
+        assert episodes
+        assert all(1 <= row["episode/length"] <= 20 for row in episodes)
+        assert {row["episode/end"] for row in episodes} == {"lateral deviation"}
+    assert written == set(METRICS)
 
 
-def test_an_unknown_metric_is_refused(short_run):
-    run = Run("sac", short_run)
+def test_an_unknown_metric_is_refused(short_sac):
+    run = Run("sac", short_sac)
     with pytest.raises(ValueError, match="losses/critic.*METRICS"):
         run.log(1, {"losses/critic": 0.0})
 
 
-def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(short_run, tmp_path):
+def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(agent, short_run, tmp_path):
     first, again, other = (
-        without_clocks(read_metrics(sac.train(dataclasses.replace(short_run, runs=str(tmp_path / name), seed=seed))))
+        without_clocks(read_metrics(agent.train(dataclasses.replace(short_run, runs=str(tmp_path / name), seed=seed))))
         for name, seed in (("a", 3), ("b", 3), ("c", 4))
     )
     assert first == again
     assert first != other
 
 
-def test_the_folder_follows_the_flags_that_change_the_result(short_run):
-    folder = Run("sac", short_run).folder
-    assert Run("sac", dataclasses.replace(short_run, torch_threads=2)).folder == folder
-    assert Run("sac", dataclasses.replace(short_run, gamma=0.9)).folder != folder
-    assert Run("sac", dataclasses.replace(short_run, seed=1)).folder.name.split("__")[2] == folder.name.split("__")[2]
+def test_the_folder_follows_the_flags_that_change_the_result(short_sac):
+    folder = Run("sac", short_sac).folder
+    assert Run("sac", dataclasses.replace(short_sac, torch_threads=2)).folder == folder
+    assert Run("sac", dataclasses.replace(short_sac, gamma=0.9)).folder != folder
+    assert Run("sac", dataclasses.replace(short_sac, seed=1)).folder.name.split("__")[2] == folder.name.split("__")[2]
 
 
-def test_a_killed_command_resumes_and_loses_no_metric(short_run):
+def test_a_killed_command_resumes_and_loses_no_metric(agent, short_run):
     args = dataclasses.replace(short_run, total_steps=480, checkpoint_every=120)
-    command = [sys.executable, sac.__file__, "--env-args", *args.env_args]
+    command = [sys.executable, agent.__file__, "--env-args", *args.env_args]
     for flag in dataclasses.fields(args):
-        if flag.name not in ("env_args", "resume"):
-            command += [f"--{flag.name.replace('_', '-')}", str(getattr(args, flag.name))]
+        value = getattr(args, flag.name)
+        if flag.name not in ("env_args", "resume") and value != flag.default:
+            command += [f"--{flag.name.replace('_', '-')}", str(value)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    folder = Run("sac", args).folder
+    folder = Run(agent.__name__.split(".")[-1], args).folder
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (list(folder.glob("checkpoints/0*")) and read_complete(folder)[-1]["step"] > 160):
         assert process.poll() is None, "training ended before it could be killed"
         assert time.monotonic() < deadline, "training wrote no checkpoint"
@@ -101,7 +106,7 @@ def test_a_killed_command_resumes_and_loses_no_metric(short_run):
     (checkpoint,) = sorted(folder.glob("checkpoints/0*"))[-1:]
     assert int(checkpoint.name) % 120 == 0
 
-    assert sac.train(args) == folder
+    assert agent.train(args) == folder
     assert (folder / "metrics.jsonl").read_bytes().startswith(whole)
     rows = read_metrics(folder)
     resumed = [row for row in rows if row["resumes"] == 1]
@@ -119,23 +124,23 @@ def read_complete(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines] or [{"step": 0}]
 
 
-def test_a_finished_run_says_so_and_leaves_everything_alone(short_run, capsys):
-    folder = sac.train(short_run)
+def test_a_finished_run_says_so_and_leaves_everything_alone(agent, short_run, capsys):
+    folder = agent.train(short_run)
     content = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert sac.train(short_run) == folder
+    assert agent.train(short_run) == folder
     assert "is done" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == content
 
 
-def test_no_resume_starts_over(short_run):
-    folder = sac.train(short_run)
+def test_no_resume_starts_over(agent, short_run):
+    folder = agent.train(short_run)
     (folder / "eval.jsonl").write_text("{}\n")
-    assert sac.train(dataclasses.replace(short_run, resume=False)) == folder
+    assert agent.train(dataclasses.replace(short_run, resume=False)) == folder
     assert not (folder / "eval.jsonl").exists()
     assert all(row["resumes"] == 0 for row in read_metrics(folder))
 
 
-def test_a_checkpoint_restores_networks_optimizers_buffer_and_randomness(short_run, toy_road):
+def test_a_checkpoint_restores_networks_optimizers_buffer_and_randomness(short_sac, toy_road):
     def parts(seed: int):
         torch.manual_seed(seed)
         networks = sac.Networks("small", 0.1)
@@ -151,31 +156,31 @@ def test_a_checkpoint_restores_networks_optimizers_buffer_and_randomness(short_r
 
     def updates(networks, optimizers, buffer):
         return [
-            sac.update(networks, optimizers, sac.to_tensors(buffer.sample(8), "cpu"), short_run)["loss/critic"].item()
+            sac.update(networks, optimizers, sac.to_tensors(buffer.sample(8), "cpu"), short_sac)["loss/critic"].item()
             for _ in range(3)
         ]
 
     saved, loaded = parts(0), parts(1)
     updates(*saved)
-    run = Run("sac", short_run)
-    run.save(120, *saved)
+    run = Run("sac", short_sac)
+    run.save(120, *saved[:2], {"replay": saved[2]})
     expected = updates(*saved)
-    again = Run("sac", short_run)
-    assert again.load(*loaded) == 120
+    again = Run("sac", short_sac)
+    assert again.load(*loaded[:2], {"replay": loaded[2]}) == 120
     assert again.resumes == 1
     assert updates(*loaded) == expected
 
 
-def test_only_the_newest_checkpoint_stays(short_run):
-    run = Run("sac", short_run)
+def test_only_the_newest_checkpoint_stays(short_sac):
+    run = Run("sac", short_sac)
     networks = sac.Networks("small", 0.1)
     buffer = sac.ReplayBuffer(4, 2)
     for step in (900, 1000, 1100):
-        run.save(step, networks, {}, buffer)
+        run.save(step, networks, {}, {"replay": buffer})
     # What a kill in the middle of writing leaves behind.
     (run.folder / "checkpoints" / "unfinished").mkdir()
     assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == ["000000001100", "unfinished"]
-    assert Run("sac", short_run).load(networks, {}, buffer) == 1100
+    assert Run("sac", short_sac).load(networks, {}, {"replay": buffer}) == 1100
 
 
 def test_half_a_line_is_removed(tmp_path):
@@ -216,9 +221,9 @@ def test_a_malformed_keyword_is_refused(assignment):
         parse_keywords((assignment,))
 
 
-def test_an_unknown_environment_is_one_clear_error(short_run):
+def test_an_unknown_environment_is_one_clear_error(agent, short_run):
     with pytest.raises(gym.error.NameNotFound, match="CarlaNoCrush"):
-        sac.train(dataclasses.replace(short_run, env_id="CarlaNoCrush-v0", env_args=()))
+        agent.train(dataclasses.replace(short_run, env_id="CarlaNoCrush-v0", env_args=()))
     assert not Path(short_run.runs).exists()
 
 

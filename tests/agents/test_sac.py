@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from mentorgym.agents import sac
-from mentorgym.agents.toolbox import Batch, ReplayBuffer, make_envs
+from mentorgym.agents.toolbox import Batch, ReplayBuffer, make_envs, pack_observations
 
 ENCODERS = ["small", "found-rl"]
 
 
 def observations(count: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
     masks = generator.choice(np.array([0, 255], np.uint8), size=(count, 15, 96, 96), p=[0.8, 0.2])
-    return {"bev": masks, "state": generator.normal(size=(count, 10)).astype(np.float32)}
+    return pack_observations({"bev": masks, "state": generator.normal(size=(count, 10)).astype(np.float32)})
 
 
 @pytest.fixture
@@ -138,18 +138,18 @@ def test_critic_loss_against_a_reference_in_double_precision(batch):
 
 
 def test_what_follows_a_termination_does_not_count_and_what_follows_a_truncation_does(batch):
-    def loss(terminated: float, next_brightness: int) -> float:
+    def loss(terminated: float, next_byte: int) -> float:
         networks = make_networks("small")
-        next_observations = {**batch.next_observations, "bev": torch.full_like(batch.next_observations["bev"], 0)}
-        next_observations["bev"] += next_brightness
+        packed = torch.full_like(batch.next_observations["packed"], next_byte)
+        next_observations = {**batch.next_observations, "packed": packed}
         changed = batch._replace(next_observations=next_observations, terminated=torch.full((6,), terminated))
         _, features = networks.encode(changed.observations)
         torch.manual_seed(0)
         optimizer = sac.make_optimizers(networks, 1e-3)["critic"]
         return sac.update_critic(networks, optimizer, changed, features, 0.99)["loss/critic"].item()
 
-    assert loss(terminated=1.0, next_brightness=0) == loss(terminated=1.0, next_brightness=255)
-    assert loss(terminated=0.0, next_brightness=0) != loss(terminated=0.0, next_brightness=255)
+    assert loss(terminated=1.0, next_byte=0) == loss(terminated=1.0, next_byte=255)
+    assert loss(terminated=0.0, next_byte=0) != loss(terminated=0.0, next_byte=255)
 
 
 def test_actor_loss_is_temperature_times_log_density_minus_the_smaller_value(batch):
@@ -195,7 +195,7 @@ def test_warm_up_actions_accelerate_and_steer_little():
     assert np.abs(actions[:, 1]).mean() == pytest.approx(1 / 4, abs=0.02)
 
 
-def test_no_stored_transition_crosses_an_episode_boundary(short_run, monkeypatch):
+def test_no_stored_transition_crosses_an_episode_boundary(short_sac, monkeypatch):
     kept: list[ReplayBuffer] = []
 
     class WatchedBuffer(ReplayBuffer):
@@ -204,7 +204,7 @@ def test_no_stored_transition_crosses_an_episode_boundary(short_run, monkeypatch
             kept.append(self)
 
     monkeypatch.setattr(sac, "ReplayBuffer", WatchedBuffer)
-    sac.train(dataclasses.replace(short_run, env_args=("steps=7",), batch_size=2))
+    sac.train(dataclasses.replace(short_sac, env_args=("steps=7",), batch_size=2))
     (buffer,) = kept
     batch = buffer[np.arange(len(buffer))]
     # The toy road's state begins with environment, episode and step.
@@ -216,11 +216,11 @@ def test_no_stored_transition_crosses_an_episode_boundary(short_run, monkeypatch
     assert len(np.unique(now[:, 1])) > 3
 
 
-def test_load_policy_acts_as_the_trained_actor(short_run, toy_road, monkeypatch):
+def test_load_policy_acts_as_the_trained_actor(short_sac, toy_road, monkeypatch):
     policies: list[sac.Policy] = []
     original = sac.Networks.policy
     monkeypatch.setattr(sac.Networks, "policy", lambda self: policies.append(original(self)) or policies[-1])
-    folder = sac.train(short_run)
+    folder = sac.train(short_sac)
     envs = make_envs(toy_road, 3, ())
     first, _ = envs.reset(seed=1)
     policy = sac.load_policy(folder)
@@ -231,17 +231,17 @@ def test_load_policy_acts_as_the_trained_actor(short_run, toy_road, monkeypatch)
     np.testing.assert_array_equal(actions, policy(first))
 
 
-def test_found_rl_encoder_trains_and_loads(short_run, toy_road):
-    folder = sac.train(dataclasses.replace(short_run, encoder="found-rl", total_steps=60, batch_size=2))
+def test_found_rl_encoder_trains_and_loads(short_sac, toy_road):
+    folder = sac.train(dataclasses.replace(short_sac, encoder="found-rl", total_steps=60, batch_size=2))
     first, _ = make_envs(toy_road, 1, ()).reset(seed=1)
     assert np.isfinite(sac.load_policy(folder)(first)).all()
     assert sum(tensor.numel() for tensor in load_file(folder / "policy.safetensors").values()) == 1_198_336 + 132_612
 
 
-def test_an_unknown_encoder_is_refused(short_run):
+def test_an_unknown_encoder_is_refused(short_sac):
     with pytest.raises(ValueError, match="encoder 'lite' is unknown; choose one of small, found-rl"):
-        sac.train(dataclasses.replace(short_run, encoder="lite"))
-    assert not Path(short_run.runs).exists()
+        sac.train(dataclasses.replace(short_sac, encoder="lite"))
+    assert not Path(short_sac.runs).exists()
 
 
 def test_it_learns_to_stay_on_the_toy_road(toy_road, tmp_path):

@@ -25,13 +25,13 @@ class ToyRoadEnv(gym.vector.VectorEnv):
         self.single_action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
-        self.episode = np.full(num_envs, -1)
+        self.seeds, self.episode = np.zeros(num_envs, np.int64), np.full(num_envs, -1)
         self.clock, self.speed, self.offset = np.zeros(num_envs, int), np.zeros(num_envs), np.zeros(num_envs)
 
     def _begin(self, env: int) -> None:
         self.episode[env] += 1
         self.clock[env], self.speed[env] = 0, 0.0
-        self.offset[env] = self.generators[env].uniform(-1, 1)
+        self.offset[env] = np.random.default_rng([self.seeds[env], self.episode[env]]).uniform(-1, 1)
 
     def _observe(self) -> dict[str, np.ndarray]:
         state = np.zeros((self.num_envs, 10), np.float32)
@@ -44,8 +44,7 @@ class ToyRoadEnv(gym.vector.VectorEnv):
         return {"bev": masks, "state": state}
 
     def reset(self, *, seed=None, options=None):
-        seeds = seed if isinstance(seed, list) else [seed] * self.num_envs
-        self.generators = [np.random.default_rng(s) for s in seeds]
+        self.seeds[:] = seed
         for env in range(self.num_envs):
             self._begin(env)
         return self._observe(), {}
@@ -62,11 +61,19 @@ class ToyRoadEnv(gym.vector.VectorEnv):
         if (ended := terminated | truncated).any():
             final = self._observe()
             for env in np.flatnonzero(ended):
-                score = {"completed_km": 0.1, "mean_speed": self.speed[env], "end": "off the road"}
+                score = {"completed_km": 0.1, "mean_speed": self.speed[env], "end": "lateral deviation"}
                 info = {"final_obs": {name: final[name][env].copy() for name in final}, "final_info": {"score": score}}
                 infos = self._add_info(infos, info, env)
                 self._begin(env)
         return self._observe(), rewards, terminated, truncated, infos
+
+    def get_state(self):
+        return {name: getattr(self, name).copy() for name in ("seeds", "episode", "clock", "speed", "offset")}
+
+    def set_state(self, state):
+        for name, array in state.items():
+            getattr(self, name)[:] = array
+        return self._observe()
 
 
 gym.register("ToyRoad-v0", vector_entry_point=ToyRoadEnv)

@@ -80,6 +80,7 @@ class FakeDrive(gym.vector.VectorEnv):
             "success": completion == 1,
             "strict_success": completion == 1 and reds == 0,
             "return": float(self.returns[row]),
+            "seconds": float(self.steps[row] / 10),
             "end": "completed" if completion == 1 else "timeout",
         }
 
@@ -102,7 +103,9 @@ class FakeDrive(gym.vector.VectorEnv):
         self.returns += rewards
         terminated = self._completion() == 1
         truncated = (self.steps >= TIME_LIMIT) & ~terminated
-        infos = {"route_completion": self._completion(), "_route_completion": np.ones(self.num_envs, bool)}
+        every = np.ones(self.num_envs, bool)
+        infos = {"route_completion": self._completion(), "_route_completion": every}
+        infos |= {"reward_terms": np.outer(rewards, np.float32([1, 0, 0, 0, 0])), "_reward_terms": every}
         for row in np.flatnonzero(terminated | truncated):
             self.ended[row] = True
             own = {"score": self._score(row)}
@@ -115,6 +118,13 @@ class FakeDrive(gym.vector.VectorEnv):
 
     def expert_actions(self) -> np.ndarray:
         return np.tile(np.float32([1, 0]), (self.num_envs, 1))
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        none = np.zeros(self.num_envs, int)
+        return {f"episode.{name}": none for name in COUNTS} | {"episode.red_lights": self.reds.copy()}
+
+    def prompt_context(self, row: int) -> dict[str, Any]:
+        return {"speed": float(1 - self.slip[row]), "command_name": "follow the lane"}
 
     def picture(self, row: int) -> np.ndarray:
         return np.full((192, 192, 3), int(255 * self._completion()[row]), np.uint8)

@@ -63,7 +63,7 @@ def test_one_line_is_printed_for_a_town_and_traffic(fake_drive, capsys: pytest.C
     evaluate.main(arguments.split())
     lines = [line for line in capsys.readouterr().out.splitlines() if "Suburb" in line]
     assert len(lines) == 2
-    assert all("100%" in line and "1.000" in line and " 10 " in line for line in lines)
+    assert all("100.0%" in line and "1.000" in line and " 10 " in line for line in lines)
 
 
 def run_command(arguments: str) -> subprocess.CompletedProcess:
@@ -121,3 +121,21 @@ def test_a_policy_that_fails_is_not_swallowed(fake_drive, tmp_path: Path):
         (tmp_path / name).write_text(text)
     with pytest.raises(ZeroDivisionError):
         evaluate.main(f"--env {ENV} --driver {tmp_path / 'broken.py'} --run {tmp_path}".split())
+
+
+def test_the_table_shows_the_scores_that_are_asked_for(fake_drive, capsys: pytest.CaptureFixture):
+    command = f"--env {ENV} --driver expert --town Suburb --output out.jsonl --columns"
+    evaluate.main([*command.split(), "red_lights_per_km"])
+    printed = capsys.readouterr().out
+    assert "lights" in printed and "strict" not in printed
+    evaluate.main([*command.split(), "all"])
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("infractions", "strict", "completed", "Found-RL"))
+    with pytest.raises(SystemExit, match="no score 'sucess': did you mean 'success'"):
+        evaluate.main([*command.split(), "sucess"])
+
+
+def test_json_holds_every_score(fake_drive, capsys: pytest.CaptureFixture):
+    evaluate.main(f"--env {ENV} --driver expert --town Suburb --output out.jsonl --json".split())
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert cell.keys() >= {"driving_score", "return", "red_lights_per_km", "infractions_per_km", "episodes"}

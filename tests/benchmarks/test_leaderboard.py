@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mentorgym.benchmarks import evaluate, leaderboard
+from mentorgym.benchmarks.published import FOUND_RL_METRICS
 from mentorgym.benchmarks.rows import read_rows
 
 ENV = "fake_drive:FakeDrive-v0"
@@ -149,3 +150,57 @@ def test_json_stands_alone_on_standard_output(rows: list[dict], capsys: pytest.C
     leaderboard.main(["--json"])
     (line,) = capsys.readouterr().out.splitlines()
     assert [entry["driver"] for entry in json.loads(line)["entries"]][:2] == ["expert", "agent"]
+
+
+def test_the_table_shows_the_scores_that_are_asked_for(rows: list[dict], capsys: pytest.CaptureFixture):
+    write_rows(Path("results/rows/rows.jsonl"), rows)
+    capsys.readouterr()
+    leaderboard.main("--columns red_lights_per_km success".split())
+    printed = capsys.readouterr().out
+    assert "red" in printed and "IQM" not in printed
+    leaderboard.main("--columns all".split())
+    shown = capsys.readouterr().out.split()
+    assert all(word in shown for word in ("metres", "strict", "Found-RL"))
+    with pytest.raises(SystemExit, match="no score 'succes': did you mean 'success'"):
+        leaderboard.main("--columns succes".split())
+
+
+def test_scores_that_earlier_rows_lack_are_left_empty(rows: list[dict]):
+    newer = [
+        row | {"score": row["score"] | {"cell_current": 0.5, "driving_score_2_1": 0.25}}
+        if row["town"] == "Village"
+        else row
+        for row in rows
+    ]
+    write_rows(Path("results/rows/rows.jsonl"), newer)
+    leaderboard.main([])
+    assert {(line["town"], line["cell_current"], line["driving_score_2_1"]) for line in entries()} == {
+        ("Suburb", "", ""),
+        ("Village", "0.500000", "0.250000"),
+    }
+
+
+def test_rows_with_all_of_found_rls_measures_get_a_table_of_them(rows: list[dict]):
+    whole = {name: 0.125 for name in FOUND_RL_METRICS}
+    write_rows(Path("results/rows/rows.jsonl"), [row | {"score": row["score"] | whole} for row in rows])
+    leaderboard.main([])
+    page = Path("results/leaderboard.md").read_text("utf-8")
+    assert "### FakeDrive-v0 in the measures of Found-RL's tables" in page
+    assert "| Suburb (seen) | regular | expert | 0.1 | 0.125 | 0.125 | 12.5% | 0.125 |" in page
+
+
+def test_published_figures_stand_apart(rows: list[dict], capsys: pytest.CaptureFixture):
+    write_rows(Path("results/rows/rows.jsonl"), rows)
+    with pytest.raises(SystemExit, match=r"no file results/published.csv"):
+        leaderboard.main(["--published"])
+    header = "paper,table,method,benchmark,metric,value,spread,note\n"
+    Path("results/published.csv").write_text(header + "Paper,7,Their method,Town,driving_score,0.99,0.01,cited\n")
+    capsys.readouterr()
+    leaderboard.main([])
+    assert "Their method" not in capsys.readouterr().out
+    leaderboard.main(["--published"])
+    assert "Paper, table 7: Town" in capsys.readouterr().out
+    ranked, _, cited = Path("results/leaderboard.md").read_text("utf-8").partition("## Published, in another simulator")
+    assert "Their method" not in ranked
+    assert "| Their method | 0.99 ± 0.01 |" in cited and "- Their method: cited" in cited
+    assert all(line["driver"] != "Their method" for line in entries())

@@ -6,9 +6,9 @@ ego's mass times the closing speed, a simple measure on the scale of CARLA's col
 
 import numpy as np
 
+from mentorgym.envs.driving.energy import MASS
 from mentorgym.envs.driving.geometry import boxes_overlap
 from mentorgym.envs.driving.kernel import f32, inner
-from mentorgym.envs.driving.simulator.ego_car import MASS
 from mentorgym.envs.driving.state import CAR, CONTACT_VEHICLE, CONTACT_WALKER, CONTACTS, WALKER
 from mentorgym.envs.driving.tables import same_level
 

@@ -15,9 +15,6 @@ from mentorgym.envs.driving.kernel import f32, kernel
 HALF_SIZE = np.array([2.4508, 1.0642, 0.7554], np.float32)
 """Half length, width and height of the box, m."""
 
-MASS = 1847.0
-"""kg (Found-RL's energy model); a contact's impulse is this times the closing speed."""
-
 FRONT, REAR = -0.090769015, 1.4178275
 """Offsets of the fitted axles from the centre, m."""
 

@@ -13,7 +13,7 @@ from mentorgym.envs.driving.simulator.lights import set_lights
 from mentorgym.envs.driving.simulator.records import STREAM_VEHICLE, empty_traffic_state
 from mentorgym.envs.driving.simulator.traffic import drive, driver, list_lanes, put, respawn_stuck
 from mentorgym.envs.driving.simulator.walkers import place_walker, walk
-from mentorgym.envs.driving.state import CAR, TICK, WALKER, empty_world_state
+from mentorgym.envs.driving.state import CAR, EMPTY, TICK, WALKER, empty_world_state
 from mentorgym.envs.driving.tables import TownTables, nearest_waypoint, same_level
 
 VEHICLE_SIZES = np.array(
@@ -23,6 +23,10 @@ VEHICLE_SIZES = np.array(
 
 SPAWN_DISTANCE = 10.0
 """Metres between an ego and the vehicles that appear with it (Found-RL's released settings)."""
+
+
+NOWHERE = np.array([1e6, 1e6, -1e4, 0.0], np.float32)
+"""Where the car of an ego that has left is kept."""
 
 
 @kernel
@@ -180,15 +184,15 @@ class EmbeddedWorld:
         self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
 
     def reset(
-        self, row: int, town: int, weather: int, key: int, poses: np.ndarray, vehicles: int, walkers: int
+        self, row: int, town: int, weather: int, key: int | np.uint64, poses: np.ndarray, vehicles: int, walkers: int
     ) -> None:
         """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
         populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)
 
-    def tick(self, controls: np.ndarray, running: np.ndarray) -> None:
-        """Advance the running worlds by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake; `running` uint8
-        [B]."""
-        advance(self.tables, self.state, self.traffic, controls, running, 0, len(running))
+    def tick(self, controls: np.ndarray, running: np.ndarray, first: int, last: int) -> None:
+        """Advance those of worlds `first:last` that run by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake;
+        `running` uint8 [B]."""
+        advance(self.tables, self.state, self.traffic, controls, running, first, last)
 
     @property
     def respawns(self) -> np.ndarray:
@@ -199,6 +203,11 @@ class EmbeddedWorld:
         """Set an ego down at rest at `pose` (x, y, z, yaw), in new weather, and leave everything else as it is."""
         _set_ego(self.state, self.traffic, row, ego, *(f32(value) for value in pose))
         self.state.weather[row] = weather
+
+    def remove_ego(self, row: int, ego: int) -> None:
+        """Take an ego's car off the road until the world is reset: an empty slot, out of everything's reach."""
+        self.move_ego(row, ego, NOWHERE, self.state.weather[row])
+        self.state.vehicle_kind[row, ego] = EMPTY
 
     def is_free(self, row: int, ego: int, pose: np.ndarray) -> bool:
         """Whether no other vehicle and no walker is within 12 m of a pose."""

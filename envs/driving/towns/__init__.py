@@ -1,1 +1,1 @@
-"""Towns of our own as OpenDRIVE 1.4 files, ``<town>.xodr``; ``write_towns`` is the program that writes them."""
+"""Towns of our own as OpenDRIVE 1.4 files, ``<town>.xodr``: declared in `plans`, written by `write_towns`."""

@@ -181,6 +181,11 @@ def _ramp(start: str, end: str, *bends: Bend) -> Street:
     return Street("Ramp", start, end, 35, "edge", bends, (1, 0), width=4.0, sidewalks=(False, False))
 
 
+def _underpass(start: str, end: str) -> Street:
+    # No sidewalks: the raster knows one level only, and would show walkers under the highway as on a lane.
+    return Street("Cross Street", start, end, 35, "double", lanes=(2, 2), sidewalks=(False, False))
+
+
 def _gore(x: float, y: float) -> Node:
     return Node(x, y, z=6.5, reach=60, lights=False)
 
@@ -224,10 +229,10 @@ RING = Town(
         _ramp("north outer", "gore northwest", Bend(-70, 310, 60)),
         _ramp("gore northwest", "north inner", Bend(-70, 170, 60)),
         _ramp("north inner", "gore northeast", Bend(70, 170, 60)),
-        Street("Cross Street", "south outer", "south inner", 35, "double", lanes=(2, 2)),
+        _underpass("south outer", "south inner"),
         Street("Cross Street", "south inner", "centre", 35, "main", lanes=(2, 2)),
         Street("Cross Street", "centre", "north inner", 35, "main", lanes=(2, 2)),
-        Street("Cross Street", "north inner", "north outer", 35, "double", lanes=(2, 2)),
+        _underpass("north inner", "north outer"),
         Street("Lake Street", "centre", "lake", 30, "main", lanes=(2, 2)),
         Street("Lake Street", "lake", "lake west", 30, "main", lanes=(2, 2)),
         Street("Lake Loop", "lake", "lake west", 25, "quiet", (Bend(-130, 120, 45, 0.2), Bend(-320, 120, 64, 0.3))),
@@ -304,8 +309,8 @@ def _minor(x: float, y: float, street: str, z: float = 0.0) -> Node:
     return Node(x, y, z=z, reach=17, lights=False, stop=(street,))
 
 
-def _avenue(start: str, end: str, *pockets: float) -> Street:
-    return Street("Avenue", start, end, 35, "double", lanes=(2, 2), median=4.2, pockets=pockets or (0.0, 0.0))
+def _avenue(start: str, end: str, first: float = 0.0, last: float = 0.0) -> Street:
+    return Street("Avenue", start, end, 35, "double", lanes=(2, 2), median=4.2, pockets=(first, last))
 
 
 def _drive(name: str, start: str, end: str, *bends: Bend) -> Street:

@@ -21,7 +21,6 @@ signs of type 205. Every signal names the lanes that it holds for.
 
 import math
 import xml.etree.ElementTree as ET
-from collections import defaultdict
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -40,6 +39,7 @@ TAPER = 13.0  # m over which it opens: too short for a car to wait there
 CROSSWALK = (0.8, 3.8)  # m beyond the mouth at which a crosswalk begins and ends
 STRAIGHT_ANGLE, U_TURN_ANGLE = math.radians(40), math.radians(130)
 TIGHTEST_TURN = 5.0  # m, radius of a lane's left edge in a junction
+QUADRATURE = np.polynomial.legendre.leggauss(20)
 GEOREFERENCE = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 
 
@@ -132,7 +132,7 @@ class Piece(NamedTuple):
 
     def follow(self, pose: Pose) -> Pose:
         """The pose at the end of the piece that begins at `pose`."""
-        nodes, weights = np.polynomial.legendre.leggauss(20)
+        nodes, weights = QUADRATURE
         s = self.length * (nodes + 1) / 2
         heading = pose.heading + self.start * s + (self.end - self.start) * s**2 / (2 * self.length)
         return Pose(
@@ -142,16 +142,18 @@ class Piece(NamedTuple):
         )
 
 
-class Strip(NamedTuple):
-    """A lane within one lane section: its type, the name it has in all sections, its width (m) at both ends.
+Mark = tuple[float, str, str, str]
+"""A road mark: s (m) from the lane section's start, type, colour and laneChange."""
 
-    `marks` are those of its outer border as (s from the section's start, type, colour, laneChange).
-    """
+
+class Strip(NamedTuple):
+    """A lane within one lane section: its type, the name it has in all sections, its width (m) at both ends, and the
+    marks of its outer border."""
 
     kind: str
     name: str
     width: tuple[float, float]
-    marks: list[tuple[float, str, str, str]]
+    marks: list[Mark]
 
 
 class Section(NamedTuple):
@@ -163,7 +165,7 @@ class Section(NamedTuple):
     start: float
     end: float
     offset: tuple[float, float]
-    centre: list[tuple[float, str, str, str]]
+    centre: list[Mark]
     left: list[Strip]
     right: list[Strip]
 
@@ -294,20 +296,24 @@ def connection_pieces(origin: Pose, target: Pose, reach: float, edges: tuple[flo
 # Cross-sections
 
 
-def lane_marks(start: float, end: float, length: float) -> list[tuple[float, str, str, str]]:
+def lane_marks(start: float, end: float, length: float) -> list[Mark]:
     """Marks between lanes of one direction in the section from `start` to `end` of a street `length` metres long."""
     if length < 3 * KEEP_LANE:
         return [(0.0, "solid", "white", "none")]
-    changes = [(0.0, "solid", "none"), (KEEP_LANE, "broken", "both"), (length - KEEP_LANE, "solid", "none")]
+    changes: list[tuple[float, str, str]] = [
+        (0.0, "solid", "none"),
+        (KEEP_LANE, "broken", "both"),
+        (length - KEEP_LANE, "solid", "none"),
+    ]
     marks = []
-    for (s, kind, change), (after, *_) in pairwise([*changes, (length,)]):
+    for (s, kind, change), (after, *_) in pairwise([*changes, (length, "", "")]):
         if after > start and s < end:
             marks.append((max(s - start, 0.0), kind, "white", change))
     return marks
 
 
-def centre_marks(street: Street, length: float) -> list[tuple[float, str, str, str]]:
-    """Marks of a street's centre line as (s, type, colour, laneChange)."""
+def centre_marks(street: Street, length: float) -> list[Mark]:
+    """Marks of a street's centre line."""
     if street.median or street.centre == "edge":
         return [(0.0, "solid", "yellow", "none")]
     if street.centre == "quiet":
@@ -346,9 +352,8 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
         """Width of a left-turn lane at a border between sections, `distance` metres from its junction."""
         return POCKET_WIDTH if pocket and distance < pocket + 1e-6 else 0.0
 
-    def side(prefix: str, count: int, walk: bool, median: list[Strip], turning: tuple[float, float]) -> list[Strip]:
-        between = lane_marks(start, end, length)
-        strips = list(median)
+    def side(prefix: str, count: int, walk: bool, turning: tuple[float, float], between: list[Mark]) -> list[Strip]:
+        strips = []
         if max(turning):
             marks = between if min(turning) == POCKET_WIDTH else [(0.0, "broken", "white", "none")]
             strips.append(Strip("driving", f"{prefix} pocket", turning, marks))
@@ -371,8 +376,9 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
             median = [Strip("median", "median", widths, [(0.0, "solid", "yellow", "none")])]
         offset = street.median / 2 - early[0], street.median / 2 - early[1]
         centre = centre_marks(street, length)
-        left = side("back", against, street.sidewalks[1], [], early)
-        right = side("fore", along, street.sidewalks[0], median, late)
+        between = lane_marks(start, end, length)
+        left = side("back", against, street.sidewalks[1], early, between)
+        right = median + side("fore", along, street.sidewalks[0], late, between)
         sections.append(Section(start, end, offset, centre, left, right))
     return sections
 
@@ -392,66 +398,73 @@ def ports(section: Section, contact: str, arriving: bool) -> list[Port]:
 # Junctions
 
 
-def movements(arms: list[Arm]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Which lanes lead where: (entry, exit) numbered from the left, for each pair (from, to) of indices of arms."""
+Pairs = dict[tuple[int, int], list[tuple[int, int]]]
+"""For pairs (from, to) of arms, by their numbers: the lanes (entry, exit) that lead there, numbered from the left."""
 
-    def angle(i: int, j: int) -> float:
-        return wrap(arms[j].mouth.heading - arms[i].mouth.reverse().heading)
 
-    indices = range(len(arms))
-    ways = {
-        (i, j): angle(i, j)
-        for i in indices
-        for j in indices
-        if i != j and arms[i].entries and arms[j].exits and abs(angle(i, j)) < U_TURN_ANGLE
+def movements(arms: list[Arm]) -> Pairs:
+    """Which lanes lead where in a junction. Raises ValueError where a lane leads nowhere."""
+    numbers = range(len(arms))
+    turns = {
+        (i, j): wrap(arms[j].mouth.heading - arms[i].mouth.reverse().heading)
+        for i in numbers
+        for j in numbers
+        if i != j and arms[i].entries and arms[j].exits
     }
-    straight = {way for way, turn in ways.items() if abs(turn) < STRAIGHT_ANGLE}
-    lanes: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for i in indices:
-        count = len(arms[i].entries)
-        # From left to right, as the driver sees them.
-        targets = sorted((j for j in indices if (i, j) in ways), key=lambda j: -ways[i, j])  # noqa: B023
-        ahead = [j for j in targets if (i, j) in straight]
-        left = [j for j in targets if j not in ahead and ways[i, j] > 0]
-        right = [j for j in targets if j not in ahead and ways[i, j] < 0]
-        if arms[i].entries and arms[i].entries[0].turns and not left:
-            raise ValueError(f"{arms[i].street.name}: a left-turn lane meets a junction without a left turn")
-        going = list(range(count))
-        if ahead:
-            if left and arms[i].entries[0].turns:
-                going = going[1:]
-            room = sum(len(arms[j].exits) for j in ahead)
-            if len(going) > room and (left or right):
-                going = going[:room] if right else going[-room:]
-            for j in ahead:
-                others = sorted((k for k in indices if (k, j) in straight), key=lambda k: -ways[k, j])
-                base = sum(len(arms[k].entries) for k in others[: others.index(i)])
-                exits = len(arms[j].exits)
-                share = going[:exits] if j != ahead[-1] else going
-                going = going[len(share) :] or going[-1:]
-                lanes[i, j] += [(lane, min(base + k, exits - 1)) for k, lane in enumerate(share)]
-            turning_left, turning_right = [0], [count - 1]
-        else:
-            middle = (count + 1) // 2
-            turning_left = list(range(middle if right else count))
-            turning_right = list(range(middle if left and count > 1 else 0, count))
-        for j in left:
-            exits = len(arms[j].exits)
-            lanes[i, j] += [(lane, min(k, exits - 1)) for k, lane in enumerate(turning_left)]
-        for j in right:
-            exits = len(arms[j].exits)
-            lanes[i, j] += [(lane, max(exits - count + lane, 0)) for lane in turning_right]
-    # An exit that nobody leads to gets the straight lane beside it.
-    for j in indices:
-        used = {lane for (_, to), pairs in lanes.items() if to == j for _, lane in pairs}
+    turns = {way: turn for way, turn in turns.items() if abs(turn) < U_TURN_ANGLE}
+    lanes: Pairs = {}
+    for i in numbers:
+        lanes |= ways_from(i, arms, turns)
+    # An exit that nobody leads to gets the lane beside it, straight on where possible.
+    for j in numbers:
+        used = {leave for way, pairs in lanes.items() if way[1] == j for _, leave in pairs}
         for missing in sorted(set(range(len(arms[j].exits))) - used):
-            way = min((way for way in lanes if way[1] == j), key=lambda way: abs(ways[way]))
-            lanes[way].append(min(lanes[way], key=lambda pair: abs(pair[1] - missing))[:1] + (missing,))
-    for i in indices:
+            way = min((way for way in lanes if way[1] == j), key=lambda way: abs(turns[way]))
+            entry, _ = min(lanes[way], key=lambda pair: abs(pair[1] - missing))
+            lanes[way].append((entry, missing))
+    for i in numbers:
         leading = {entry for way, pairs in lanes.items() if way[0] == i for entry, _ in pairs}
         if stranded := set(range(len(arms[i].entries))) - leading:
             raise ValueError(f"{arms[i].street.name}: its lanes {sorted(stranded)} lead nowhere at a junction")
     return {way: sorted(set(pairs)) for way, pairs in lanes.items()}
+
+
+def ways_from(i: int, arms: list[Arm], turns: dict[tuple[int, int], float]) -> Pairs:
+    """The share of arm `i` in `movements`; `turns` are the angles of all ways (radians, left positive)."""
+    entries = arms[i].entries
+    count = len(entries)
+    # From left to right, as the drivers see them.
+    targets = sorted((j for start, j in turns if start == i), key=lambda j: -turns[i, j])
+    ahead = [j for j in targets if abs(turns[i, j]) < STRAIGHT_ANGLE]
+    left = [j for j in targets if turns[i, j] >= STRAIGHT_ANGLE]
+    right = [j for j in targets if turns[i, j] <= -STRAIGHT_ANGLE]
+    if entries and entries[0].turns and not left:
+        raise ValueError(f"{arms[i].street.name}: a left-turn lane meets a junction without a left turn")
+    if ahead:
+        turning_left, turning_right = [0], [count - 1]
+    else:
+        middle = (count + 1) // 2
+        turning_left = list(range(middle if right else count))
+        turning_right = list(range(middle if left and count > 1 else 0, count))
+
+    lanes: Pairs = {}
+    going = list(range(1 if ahead and entries[0].turns else 0, count))
+    room = sum(len(arms[j].exits) for j in ahead)
+    if len(going) > room and (left or right):
+        going = going[:room] if right else going[-room:]
+    for j in ahead:
+        # Streets that meet at a small angle fill the exits from left to right, as do those that part the entries.
+        meeting = [k for k, end in turns if end == j and abs(turns[k, j]) < STRAIGHT_ANGLE]
+        base = sum(len(arms[k].entries) for k in meeting if turns[k, j] > turns[i, j])
+        exits = len(arms[j].exits)
+        share = going if j == ahead[-1] else going[:exits]
+        lanes[i, j] = [(lane, min(base + k, exits - 1)) for k, lane in enumerate(share)]
+        going = going[len(share) :] or going[-1:]
+    for j in left:
+        lanes[i, j] = [(lane, min(k, len(arms[j].exits) - 1)) for k, lane in enumerate(turning_left)]
+    for j in right:
+        lanes[i, j] = [(lane, max(len(arms[j].exits) - count + lane, 0)) for lane in turning_right]
+    return lanes
 
 
 # Text
@@ -512,9 +525,9 @@ def add_mark(lane: ET.Element, s: float, kind: str, color: str, change: str) -> 
 def add_sections(road: ET.Element, sections: list[Section], joined: dict[str, tuple[int, int]] | None = None) -> None:
     """The lanes of a road. `joined` holds, by strip name, the lanes before and after those of a connecting road."""
     lanes = element(road, "lanes")
-    for before, section in pairwise([None, *sections]):
+    for previous, section in zip([None, *sections], sections, strict=False):
         # A constant offset goes on from the section before.
-        if any(section.offset) or (before and before.offset[1]):
+        if any(section.offset) or (previous and previous.offset[1]):
             element(lanes, "laneOffset", s=section.start, **cubic(section.offset, section.end - section.start))
 
     def ids(section: Section) -> dict[str, int]:
@@ -579,22 +592,28 @@ def add_signal(signals: ET.Element, signal: int, kind: str, arm: Arm, lanes: lis
         height=1.0,
         width=0.4,
     )
-    element(light, "validity", fromLane=lanes[0].lane, toLane=lanes[-1].lane)
+    # carla.Map counts upwards from the first to the last.
+    first, last = sorted((lanes[0].lane, lanes[-1].lane))
+    element(light, "validity", fromLane=first, toLane=last)
 
 
-def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
-    """A crosswalk from kerb to kerb across an arm with two sidewalks, just beyond its mouth."""
-    outward = -1 if arm.contact == "end" else 1  # of s, away from the junction
-    u = [-outward * distance for distance in CROSSWALK]
-    edges = [lanes[-1].edge for lanes in (arm.arriving, arm.leaving)]
-    v = [arm.side_in * edges[0], -arm.side_in * edges[1]]
+def add_crosswalk(road: ET.Element, crosswalk: int, arm: Arm, edge: float, arriving: bool) -> None:
+    """A crosswalk from kerb to kerb across an arm with two sidewalks, just beyond its mouth.
+
+    It is an object of a connecting road, `road`, that begins there (`arriving`) or ends there, and whose reference line
+    lies `edge` metres to the right of the arm's: carla.Map counts an object's t from lane 0, OpenDRIVE from the
+    reference line, and on connecting roads the two are the same.
+    """
+    ahead, right, left = (1, arm.arriving, arm.leaving) if arriving else (-1, arm.leaving, arm.arriving)
+    v = [edge - right[-1].edge, edge + left[-1].edge]
+    objects = road.find("objects")
     node = element(
-        objects,
+        element(road, "objects") if objects is None else objects,
         "object",
         type="crosswalk",
         name=f"Crosswalk {crosswalk}",
         id=crosswalk,
-        s=arm.length if arm.contact == "end" else 0,
+        s=0 if arriving else road.get("length", ""),
         t=0,
         zOffset=0,
         orientation="none",
@@ -602,9 +621,10 @@ def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
         pitch=0,
         roll=0,
         length=CROSSWALK[1] - CROSSWALK[0],
-        width=sum(edges),
+        width=v[1] - v[0],
     )
     outline = element(node, "outline")
+    u = [ahead * distance for distance in CROSSWALK]
     for along, across in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]), (u[0], v[0])):
         element(outline, "cornerLocal", u=along, v=across, z=0, height=0)
 
@@ -612,7 +632,7 @@ def add_crosswalk(objects: ET.Element, crosswalk: int, arm: Arm) -> None:
 def town_xml(town: Town) -> bytes:
     """The OpenDRIVE file of a town. Raises ValueError where a street or a turn does not fit."""
     root = ET.Element("OpenDRIVE")
-    corners = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
+    corners: list[Node | Bend] = [*town.nodes.values(), *(corner for street in town.streets for corner in street.bends)]
     header = element(
         root,
         "header",
@@ -629,7 +649,7 @@ def town_xml(town: Town) -> bytes:
 
     junctions = {node: JUNCTION_ID + index for index, node in enumerate(town.nodes)}
     arms: dict[str, list[Arm]] = {node: [] for node in town.nodes}
-    objects, signals = [], []
+    signals = []
     for road_id, street in enumerate(town.streets):
         pose, pieces = street_pieces(town, street)
         heights = town.nodes[street.start].z, town.nodes[street.end].z
@@ -639,7 +659,7 @@ def town_xml(town: Town) -> bytes:
         length = sum(piece.length for piece in pieces)
         sections = street_sections(town, street, length)
         add_sections(road, sections)
-        objects.append(element(road, "objects"))
+        element(road, "objects")
         signals.append(element(road, "signals"))
         for node, contact, section in ((street.start, "start", sections[0]), (street.end, "end", sections[-1])):
             if contact == "end":
@@ -649,11 +669,11 @@ def town_xml(town: Town) -> bytes:
             sides = (ports(section, contact, arriving) for arriving in (True, False))
             arms[node].append(Arm(road_id, contact, street, length, pose, *sides))
 
-    builder = _Junctions(town, root, objects, signals)
+    builder = _Junctions(town, root, signals)
     junction_nodes = [builder.build(name, junctions[name], arms[name]) for name in town.nodes]
     for controller, sequence, signal in builder.controllers:
-        node = element(root, "controller", name=f"Controller {controller}", id=controller, sequence=sequence)
-        element(node, "control", signalId=signal, type="0")
+        listed = element(root, "controller", name=f"Controller {controller}", id=controller, sequence=sequence)
+        element(listed, "control", signalId=signal, type="0")
     root.extend(junction_nodes)
     ET.indent(root)
     return ET.tostring(root, encoding="UTF-8", xml_declaration=True) + b"\n"
@@ -662,8 +682,8 @@ def town_xml(town: Town) -> bytes:
 class _Junctions:
     """Writes junctions one after the other, and counts the ids that they use up."""
 
-    def __init__(self, town: Town, root: ET.Element, objects: list[ET.Element], signals: list[ET.Element]):
-        self.town, self.root, self.objects, self.signals = town, root, objects, signals
+    def __init__(self, town: Town, root: ET.Element, signals: list[ET.Element]):
+        self.town, self.root, self.signals = town, root, signals
         self.road, self.signal, self.crosswalk = CONNECTING_ROAD_ID, SIGNAL_ID, CROSSWALK_ID
         self.controllers: list[tuple[int, int, int]] = []
 
@@ -674,6 +694,7 @@ class _Junctions:
         around = sorted(arms, key=lambda arm: wrap(arm.mouth.heading + 1.0))
         junction = ET.Element("junction", id=str(junction_id), name=name)
         lanes = movements(around)
+        beside: dict[int, tuple[ET.Element, float, bool]] = {}  # by arm, a connecting road that begins or ends there
         for index, origin in enumerate(around):
             for turn in range(1, len(around)):
                 other = (index + turn) % len(around)
@@ -683,7 +704,10 @@ class _Junctions:
                     strips = [(origin.entries[entry], target.exits[leave])]
                     if entry == len(origin.entries) - 1 and leave == len(target.exits) - 1:
                         strips, kerb = strips + kerb, []
-                    self._connect(junction, name, origin, target, strips)
+                    road = self._connect(junction, name, origin, target, strips)
+                    if index not in beside or not beside[index][2]:
+                        beside[index] = road, strips[0][0].edge, True
+                    beside.setdefault(other, (road, strips[0][1].edge, False))
                 if kerb:
                     self._connect(junction, name, origin, target, kerb)
         if node.lights:
@@ -695,13 +719,14 @@ class _Junctions:
                 self._sign("1000001", arm, arm.entries)
         self._signs(node, around, lanes)
         if node.crosswalks:
-            for arm in around:
+            for index, arm in enumerate(around):
                 if all(arm.street.sidewalks):
-                    add_crosswalk(self.objects[arm.road], self.crosswalk, arm)
+                    road, edge, arriving = beside[index]
+                    add_crosswalk(road, self.crosswalk, arm, edge, arriving)
                     self.crosswalk += 1
         return junction
 
-    def _signs(self, node: Node, around: list[Arm], lanes: dict[tuple[int, int], list[tuple[int, int]]]) -> None:
+    def _signs(self, node: Node, around: list[Arm], lanes: Pairs) -> None:
         names = {arm.street.name for arm in around}
         if unknown := {*node.stop, *node.give_way} - names:
             raise ValueError(f"{self.town.name}: no street {sorted(unknown)} at the junction of {sorted(names)}")
@@ -722,7 +747,7 @@ class _Junctions:
 
     def _connect(
         self, junction: ET.Element, name: str, origin: Arm, target: Arm, strips: list[tuple[Port, Port]]
-    ) -> None:
+    ) -> ET.Element:
         """A connecting road whose lanes -1, -2, ... join each pair of `strips`."""
         node = self.town.nodes[name]
         edges = strips[0][0].edge, strips[0][1].edge
@@ -765,6 +790,7 @@ class _Junctions:
         for lane, (start, _) in enumerate(strips, 1):
             element(connection, "laneLink", **{"from": start.lane, "to": -lane})
         self.road += 1
+        return road
 
 
 def kerb_between(origin: Arm, target: Arm) -> list[tuple[Port, Port]]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mentorgym.envs.driving import reward, rules, termination
+from mentorgym.envs.driving import rules, termination
 from mentorgym.envs.driving.state import CAR, EpisodeState, WorldState, empty_episode_state, empty_world_state
+from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
 from mentorgym.envs.driving.tables import CELL, DRIVABLE, PIXELS_PER_METRE, ROAD, TownTables
 from tests.envs.driving.synthetic import town_tables
 
@@ -153,10 +154,8 @@ class Drive:
     def step(self, **ego: float) -> "Drive":
         self.place(**ego)
         self.player.tick()
-        rules.advance(TOWN, self.world, self.episode, 0, 1)
-        termination.check(self.world, self.episode, 0, 1, self.ends, self.training, self.terminated, self.truncated)
-        reward.found_rl(self.world, self.episode, 0, 1, self.reward)
-        reward.accumulate(self.world, self.episode, self.reward, 0, 1)
+        parts, results = RULES | REWARD | CLOSE, (self.terminated, self.truncated, self.reward)
+        settle(TOWN, self.world, self.episode, 0, 1, self.ends, self.training, parts, *results)
         return self
 
     def __getattr__(self, name: str):

@@ -13,7 +13,7 @@ _OTHERS = {
     **{name: ((1,), "f4") for name in _FLOATS.split()},
     **{name: ((1, 4), "f4") for name in ("waypoint_pose", "stop_line_pose", "light_phase", "stop_sign_pose")},
     **{name: ((1, 2), "f4") for name in ("waypoint_direction", "grid_origin", "raster_origin")},
-    **{name: ((1, 2), "i4") for name in ("grid_size", "raster_size")},
+    **{name: ((1, 2), "i4") for name in ("grid_size", "raster_size", "lane_change")},
     **{name: ((1,), "u1") for name in ("lane_turn", "lane_storage", "path_crosses", "raster")},
     **{name: ((1,), "i8") for name in ("grid_first", "raster_first")},
     "lane_town": ((1,), "i2"),
@@ -100,6 +100,7 @@ def random_scene(
         pose[:, :, 3] = rng.uniform(-7, 7, (worlds, slots))
         getattr(world, f"{actor}_velocity")[:] = rng.uniform(-6, 6, (worlds, slots, 2))
         getattr(world, f"{actor}_kind")[:] = kind * (rng.random((worlds, slots)) < 0.9)
+    world.vehicle_kind[:, :egos] = CAR
     world.vehicle_pose[:, :egos, 2] = 0.0
     world.light_state[:] = rng.integers(0, 4, world.light_state.shape)
     lanes = len(tables.lane_first) - 1

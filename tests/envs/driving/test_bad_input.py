@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, load_town
+from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, LeaderboardVectorEnv, load_town
 from mentorgym.envs.driving.opendrive import OpenDriveError
 from mentorgym.envs.driving.routes import COLUMNS, RouteError, find_routes, plan_route, read_routes
 from mentorgym.envs.driving.town import TownError, find_map
@@ -59,7 +59,7 @@ def write_map(path, *roads: str):
 @pytest.mark.parametrize(
     ("town", "error", "message"),
     [
-        ("Town99", TownError, "unknown town 'Town99': it is none of Suburb, Village.* set MENTORGYM_MAPS"),
+        ("Town99", TownError, "unknown town 'Town99': it is none of .*Suburb, Village.* set MENTORGYM_MAPS"),
         ("suburb", TownError, "unknown town 'suburb'"),
         ("", TownError, "unknown town ''"),
         ("maps/nowhere.xodr", TownError, "there is no map at maps/nowhere.xodr"),
@@ -229,7 +229,11 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
     ("argument", "value", "message"),
     [
         ("traffic", "regulr", r"unknown traffic 'regulr': did you mean 'regular'\?"),
-        ("traffic", "rush hour", "unknown traffic 'rush hour': .*Valid are 'empty', 'regular', 'dense', 'busy'"),
+        (
+            "traffic",
+            "rush hour",
+            "unknown traffic 'rush hour': .*Valid are 'empty', .*'busy', 'train'",
+        ),
         ("traffic", (1000, 0), "Suburb has room for 0 to [0-9]+ vehicles .*not .1000, 0"),
         ("traffic", (-1, 5), "Suburb has room for 0 .*not .-1, 5"),
         ("traffic", (5, -1), "Suburb has room for 0 .*not .5, -1"),
@@ -248,7 +252,16 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("traffic", (2.7, 3), "is neither a level's name nor a pair of whole numbers"),
         ("traffic", (float("inf"), 3), "is neither a level's name nor a pair of whole numbers"),
         ("weather", ["ClearNoon"], "unknown weather"),
-        ("town", None, "town=None: give a name or a path"),
+        ("town", 3, "town=3: give a name or a path, or several"),
+        ("town", (), r"town=\(\): give a name or a path, or several"),
+        ("town", ("Suburb", None), "give a name or a path, or several"),
+        ("town", ("Suburb", "Suburb"), "name each town once"),
+        ("town", ("Suburb", "Vilage"), "unknown town 'Vilage'"),
+        ("weather", "dynamic_", "unknown weather 'dynamic_': give the speed as in 'dynamic_2.5'"),
+        ("weather", "dynamic_fast", "unknown weather 'dynamic_fast': give the speed as in 'dynamic_2.5'"),
+        ("weather", "dynamic_-1", "unknown weather 'dynamic_-1'"),
+        ("weather", "dynamic_inf", "unknown weather 'dynamic_inf'"),
+        ("weather", "dynamc", r"unknown weather 'dynamc': did you mean 'dynamic'\?"),
         ("routes", 3, "routes=3: give a name or a path"),
         ("num_envs", 1.5, "num_envs=1.5: give the number of worlds"),
         ("soft_reset", float("nan"), "soft_reset=nan: a probability is between 0 and 1"),
@@ -378,6 +391,17 @@ def test_what_belongs_to_a_batch_is_refused_by_the_single_environment():
         DrivingEnv(num_envs=2, **QUICK)
     with pytest.raises(ValueError, match=r"options\['reset_mask'\] belongs to a batch"):
         DrivingEnv(**QUICK).reset(options={"reset_mask": np.array([False])})
+
+
+def test_a_file_for_several_towns_says_which_a_route_is_in(tmp_path):
+    with pytest.raises(ValueError, match="only a leaderboard XML says which town a route is in; give one town"):
+        LeaderboardVectorEnv(town=("Village", "Suburb"), routes=str(tmp_path / "mine.csv"))
+
+
+def test_a_town_without_leaderboard_routes(tmp_path):
+    path = write_map(tmp_path / "Road.xodr", one_road(length=200.0))
+    with pytest.raises(ValueError, match="Road has no test routes of its own: name a file of them"):
+        LeaderboardVectorEnv(town=str(path), traffic="empty", split="test")
 
 
 def test_a_state_of_another_split_or_other_ends(envs, tested):

@@ -11,11 +11,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import mentorgym.envs.driving
 from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, load_town, tasks
+from mentorgym.envs.driving.batch import STEP_INFOS
 from mentorgym.envs.driving.frames import from_carla
 from mentorgym.envs.driving.state import CAR, ROUTE_CAPACITY, WALKER
 from mentorgym.envs.driving.tasks import TRAFFIC, WEATHER_GROUPS, WEATHERS
 from mentorgym.envs.driving.town import find_map
-from mentorgym.envs.driving.vector import STEP_INFOS
+from mentorgym.envs.driving.window import load_pygame
 
 ID = "CarlaNoCrash-v0"
 STEPS = 60
@@ -510,7 +511,7 @@ def test_training_draws_no_leg_that_a_test_route_connects(name):
     town = load_town(name)
     routes = tasks.packaged_routes(town, find_map(town.name))
     lane = town.tables.waypoint_lane
-    pairs = tasks.lane_pairs(routes, town)
+    pairs = tasks.lane_pairs(routes, town.tables)
     assert pairs.tolist() == [[lane[route.waypoints[0]], lane[route.waypoints[-1]]] for route in routes]
     forbidden = {tuple(pair) for pair in pairs.tolist()}
     starts = [int(route.waypoints[0]) for route in routes]
@@ -602,3 +603,31 @@ def test_the_first_route_starts_where_its_file_says():
     x, y, yaw = from_carla(*map(float, path.read_text("utf-8").splitlines()[1].split(",")[1:4]))
     assert np.hypot(*(pose(env)[:2] + town.origin - (x, y))) < 1.0
     assert np.cos(pose(env)[3] - yaw) > 0.99
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_window_shows_the_first_world_until_the_environment_is_closed(monkeypatch, batch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame = load_pygame()
+    make = gym.make_vec if batch else gym.make
+    env = make(ID, **({"num_envs": 2} if batch else {}), render_mode="human")
+    driving = env.unwrapped
+    env.reset(seed=1)
+    for _ in range(2):
+        env.step(np.zeros(env.action_space.shape, np.float32))
+        shown = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+        assert np.array_equal(shown[::3, ::3], driving.picture(0) if batch else driving.picture())
+        assert env.render() is None
+    env.close()
+    assert not pygame.display.get_init()
+
+
+def test_a_window_changes_nothing_that_is_driven(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    results = []
+    for mode in (None, "human"):
+        env = gym.make(ID, render_mode=mode, observation="state")
+        env.reset(seed=3)
+        results.append([env.step(np.float32([1, 0.1]))[1] for _ in range(3)])
+        env.close()
+    assert results[0] == results[1]

@@ -23,6 +23,7 @@ from mentorgym.envs.driving.opendrive import (
     drivable_links,
     read_opendrive,
 )
+from mentorgym.envs.driving.town import build_town
 
 MAPS = Path(__file__).parent / "maps"
 OURS = sorted(MAPS.glob("*.xodr"))
@@ -458,7 +459,7 @@ def test_carla_sees_the_same_lane_centres_and_widths(pair):
 
 def test_carla_sees_the_same_types_of_lanes(pair):
     ours, theirs = pair
-    names = {"driving": "Driving", "sidewalk": "Sidewalk", "shoulder": "Shoulder"}
+    names = {"driving": "Driving", "sidewalk": "Sidewalk", "shoulder": "Shoulder", "median": "Median"}
     for road in ours.roads.values():
         for section in road.sections:
             for lane in section.lanes.values():
@@ -497,6 +498,43 @@ def test_carla_sees_the_same_signals_on_the_same_lanes(pair):
     )
     assert [row[:4] for row in mine] == [row[:4] for row in carlas]
     assert [row[4] for row in mine] == pytest.approx([row[4] for row in carlas], abs=0.5)
+
+
+@pytest.mark.parametrize("path", TOWNS, ids=lambda path: path.stem)
+def test_carla_sees_the_same_crosswalks_in_our_towns(path):
+    carla = pytest.importorskip("carla")
+    text = path.read_text("utf-8")
+    mine = [walk.outline for road in read_opendrive(text).roads.values() for walk in road.crosswalks]
+    points = np.array([(point.x, -point.y) for point in carla.Map(path.stem, text).get_crosswalks()]).reshape(-1, 2)
+    # It repeats the first of the four corners.
+    theirs = points.reshape(-1, 5, 2)[:, :4]
+    assert len(mine) == len(theirs)
+    order = [min(range(len(theirs)), key=lambda k: np.abs(theirs[k] - outline).max()) for outline in mine]
+    assert sorted(order) == list(range(len(theirs)))
+    assert all(theirs[k] == pytest.approx(outline, abs=1e-3) for k, outline in zip(order, mine, strict=True))
+
+
+@pytest.mark.parametrize("path", TOWNS, ids=lambda path: path.stem)
+def test_carla_lets_lanes_be_changed_in_the_same_places(path):
+    carla = pytest.importorskip("carla")
+    text = path.read_text("utf-8")
+    town, theirs = build_town(read_opendrive(text, path.stem)), carla.Map(path.stem, text)
+    tables, compared = town.tables, 0
+    for lane in np.flatnonzero(tables.lane_junction < 0):
+        first, after = tables.lane_first[lane : lane + 2]
+        for p in range(first + 2, after - 2, 11):
+            x, y, z, _ = tables.waypoint_pose[p].astype(float) + [*town.origin, 0.0, 0.0]
+            place = carla.Location(x, -y, z)
+            waypoint = theirs.get_waypoint(place)
+            if (waypoint.road_id, waypoint.lane_id) != (tables.lane_road[lane], tables.lane_number[lane]):
+                continue  # where lanes cross, or one opens with no width, another may be as near
+            mine = [around[p - 1 : p + 2] >= 0 for around in (tables.waypoint_left, tables.waypoint_right)]
+            if any(side.any() != side.all() for side in mine):
+                continue  # where one mark ends and the next begins
+            allowed = {"NONE": (False, False), "Left": (True, False), "Right": (False, True), "Both": (True, True)}
+            assert tuple(side.all() for side in mine) == allowed[str(waypoint.lane_change)], waypoint
+            compared += 1
+    assert compared > 150
 
 
 def test_carla_sees_the_same_crosswalk(junction):

@@ -564,6 +564,6 @@ def test_a_slice_of_worlds_leaves_the_others_alone():
     for row in range(3):
         rules.begin(TOWN, player.state, episode, row, route_over(0), False)
     player.tick()
-    rules.advance(TOWN, player.state, episode, 1, 2)
+    rules.update(TOWN, player.state, episode, 1, 2, True)
     assert episode.steps.tolist() == [0, 1, 0]
     assert episode.standing.tolist() == pytest.approx([0, 0.1, 0])

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mentorgym.envs.driving.score import COUNTS, PENALTIES, aggregate, episode_score, infraction_penalty
+from mentorgym.envs.driving.energy import RATES
+from mentorgym.envs.driving.score import (
+    COUNTS,
+    PENALTIES,
+    aggregate,
+    episode_score,
+    infraction_penalty,
+    infraction_penalty_2_1,
+)
 from mentorgym.envs.driving.state import BLOCKED, COMPLETED, empty_episode_state
 
 
@@ -44,13 +52,33 @@ def test_penalty(infractions, astray_km, completed_km, penalty):
     assert infraction_penalty(counts(**infractions), astray_km, completed_km) == pytest.approx(penalty)
 
 
+@pytest.mark.parametrize(
+    ("infractions", "astray_km", "penalty"),
+    [
+        ({}, 0, 1.0),
+        ({"walker_collisions": 1}, 0, 1 / 2),
+        ({"vehicle_collisions": 1}, 0, 1 / 1.7),
+        ({"static_collisions": 1}, 0, 1 / 1.6),
+        ({"red_lights": 1}, 0, 1 / 1.4),
+        ({"stop_signs": 1}, 0, 1 / 1.25),
+        ({"other_collisions": 3}, 0, 1.0),
+        ({"walker_collisions": 2, "red_lights": 3}, 0, 1 / 4.2),
+        ({"vehicle_collisions": 1, "stop_signs": 1}, 0.25, 0.75 / 1.95),
+        ({}, 2, 0.0),
+    ],
+)
+def test_penalty_of_leaderboard_2_1(infractions, astray_km, penalty):
+    assert infraction_penalty_2_1(counts(**infractions), astray_km, 1) == pytest.approx(penalty)
+
+
+@pytest.mark.parametrize("penalty", [infraction_penalty, infraction_penalty_2_1])
 @given(st.fixed_dictionaries({name: st.integers(0, 20) for name in COUNTS}), st.floats(0, 1e3), st.floats(0, 1e3))
-def test_the_penalty_stays_between_0_and_1_and_falls_with_infractions(infractions, astray_km, completed_km):
-    penalty = infraction_penalty(infractions, astray_km, completed_km)
-    assert 0 <= penalty <= 1
+def test_the_penalty_stays_between_0_and_1_and_falls_with_infractions(penalty, infractions, astray_km, completed_km):
+    before = penalty(infractions, astray_km, completed_km)
+    assert 0 <= before <= 1
     for name in PENALTIES:
         more = infractions | {name: infractions[name] + 1}
-        assert infraction_penalty(more, astray_km, completed_km) <= penalty
+        assert penalty(more, astray_km, completed_km) <= before
 
 
 def test_a_clean_completed_episode():
@@ -75,6 +103,31 @@ def test_an_episode_that_ends_half_way_with_infractions():
     assert (score["success"], score["strict_success"], score["end"]) == (False, False, "blocked")
     assert (score["red_lights"], score["red_lights_per_km"]) == (2, pytest.approx(4))
     assert (score["outside_km"], score["wrong_lane_km"]) == pytest.approx((0.03, 0.02))
+    assert score["infraction_penalty_2_1"] == pytest.approx(0.9 / (1 + 1.0 + 2 * 0.4))
+    assert score["driving_score_2_1"] == pytest.approx(0.5 * 0.9 / 2.8)
+
+
+@pytest.mark.parametrize(("metres", "arrived"), [(998.9, False), (999.0, True), (1000, True)])
+def test_found_rl_counts_a_success_by_the_share_of_the_route_alone(metres, arrived):
+    score = episode_score(episode(route_done=metres, end=BLOCKED, red_lights=5), 1)
+    assert (score["success_found_rl"], score["success"]) == (arrived, False)
+
+
+def test_a_completed_route_is_a_success_by_every_measure():
+    score = episode_score(episode(route_done=991), 1)
+    assert score["success"] and score["strict_success"] and score["success_found_rl"]
+
+
+def test_energy_is_the_mean_over_the_steps():
+    state = episode(steps=50)
+    state.energy_sums[1] = (1, -2, 3, 4)
+    score = episode_score(state, 1)
+    assert [score[name] for name in RATES] == pytest.approx([0.02, -0.04, 0.06, 0.08])
+
+
+def test_progress_and_reward_come_per_step():
+    score = episode_score(episode(endless=1, route_done=800, steps=400, episode_return=100.0), 1)
+    assert (score["metres_per_step"], score["reward_per_step"]) == (2.0, 0.25)
 
 
 @pytest.mark.parametrize("field", [*COUNTS, "outside_driven", "wrong_lane_driven"])
@@ -92,7 +145,7 @@ def test_rates_are_taken_over_a_metre_at_least():
 def test_an_endless_episode_has_kilometres_but_no_completion():
     score = episode_score(episode(endless=1, end=BLOCKED, route_total=3000), 1)
     assert score["completed_km"] == pytest.approx(1)
-    assert not {"route_completion", "driving_score", "success", "strict_success"} & score.keys()
+    assert not {name for name in score if "success" in name or "driving_score" in name or name == "route_completion"}
 
 
 def test_an_episode_without_a_step_has_a_score():
@@ -117,6 +170,20 @@ def test_aggregate_averages_products_and_weighs_rates_by_distance():
     assert mean["vehicle_collisions"] == 0.5
     assert mean["steps"] == 750
     assert "end" not in mean
+
+
+def test_rates_per_step_are_sums_over_sums():
+    long = episode_score(episode(endless=1, steps=900, route_done=900, episode_return=90), 1)
+    short = episode_score(episode(endless=1, steps=100, route_done=0, episode_return=-60), 1)
+    mean = aggregate([long, short])
+    assert mean["metres_per_step"] == pytest.approx(0.9)
+    assert mean["reward_per_step"] == pytest.approx(0.03)
+    assert mean["return"] == pytest.approx(15)
+
+
+def test_a_number_that_some_episodes_lack_is_left_out():
+    older, newer = {"completed_km": 1, "return": 2}, {"completed_km": 1, "return": 4, "cell_current": 0.1}
+    assert aggregate([older, newer]) == aggregate([newer, older]) == {"episodes": 2, "completed_km": 1, "return": 3}
 
 
 def test_nothing_to_aggregate_is_an_error():

@@ -13,8 +13,12 @@ from mentorgym.envs.driving.tables import DRIVABLE, PIXELS_PER_METRE, ROAD
 from mentorgym.envs.driving.tasks import KEPT_FREE
 from mentorgym.envs.driving.town import STORAGE_LENGTH, Town, load_town
 
-OURS = ("Suburb", "Village")
+OURS = ("Suburb", "Village", "City", "Ring", "Grid", "Avenue")
+SINGLE_LANES = ("Suburb", "Village")
+"""Towns of T-junctions between streets with one lane each way."""
 CARLAS = ("Town01", "Town02")
+LIGHTS = {"Suburb": (36, 12), "Village": (18, 6), "City": (28, 9), "Ring": (20, 6), "Grid": (54, 16), "Avenue": (24, 7)}
+"""Lights and the junctions that have them."""
 
 
 @pytest.fixture(scope="module", params=OURS)
@@ -89,7 +93,7 @@ def test_the_origin_is_the_middle_of_the_lanes(town):
 def test_speeds_fit_the_curves_and_can_be_braked_to(town):
     tables = town.tables
     assert (tables.waypoint_speed > 2.0).all()
-    assert (tables.waypoint_speed <= 35 * 0.44704 + 1e-3).all()
+    assert (tables.waypoint_speed <= (55 if town.name == "Ring" else 35) * 0.44704 + 1e-3).all()
     for lane in range(len(tables.lane_length)):
         speed = tables.waypoint_speed[tables.lane_first[lane] : tables.lane_first[lane + 1]].astype(float)
         braking = -np.diff(speed**2) / 2 / tables.lane_step[lane]
@@ -175,8 +179,11 @@ def check_paths(town: Town) -> None:
 
 def test_compound_paths_lead_over_successors_to_the_next_lane_where_a_car_may_wait(town):
     check_paths(town)
+    ways = np.diff(town.tables.path_first)[town.tables.lane_storage == 1]
+    assert (ways >= 1).all()
     # At every T there are two ways on.
-    assert (np.diff(town.tables.path_first)[town.tables.lane_storage == 1] == 2).all()
+    assert town.name not in SINGLE_LANES or (ways == 2).all()
+    assert np.diff(town.tables.path_lane_first).max() <= 8
 
 
 # Lights
@@ -211,8 +218,10 @@ def check_lights(town: Town, lights: int, junctions: int) -> None:
 
 
 def test_lights_hold_one_arm_of_each_junction_free_at_a_time(town):
-    check_lights(town, *{"Suburb": (36, 12), "Village": (18, 6)}[town.name])
-    assert town.tables.light_phase[0].tolist() == [45.0, 0.0, 10.0, 3.0]
+    lights, junctions = LIGHTS[town.name]
+    check_lights(town, lights, junctions)
+    arms = (town.tables.light_junction == town.tables.light_junction[0]).sum()
+    assert town.tables.light_phase[0].tolist() == [15.0 * arms, 0.0, 10.0, 3.0]
 
 
 def test_lanes_of_unsignalised_junctions_obey_no_light(town):
@@ -252,9 +261,10 @@ def test_walkways_are_linked_both_ways_and_keep_off_the_driving_lanes(town):
             if other >= 0:
                 assert at in (tables.walkway_next[other], tables.walkway_previous[other])
                 assert np.linalg.norm(points[at] - points[other]) < 3.0
-    # Pavements run on around every junction, so nobody comes to an end.
-    assert (tables.walkway_next >= 0).all()
-    assert (tables.walkway_previous >= 0).all()
+    # Pavements run on around every junction, so nobody comes to an end but where Ring's Cross Street meets ramps.
+    ends = points[(tables.walkway_next < 0) | (tables.walkway_previous < 0)] + [*town.origin, 0.0]
+    assert len(ends) == (4 if town.name == "Ring" else 0)
+    assert (np.abs(ends[:, 0]) < 15).all() and (np.abs(ends[:, 1]) > 150).all()
     assert not (bits(town, points[:, :2]) & DRIVABLE).any()
 
 
@@ -264,7 +274,9 @@ def test_the_other_side_of_the_road_is_across_a_road(town):
     assert len(here) > 0.3 * len(tables.walkway_point)
     start, stop = tables.walkway_point[here, :2], tables.walkway_point[tables.walkway_opposite[here], :2]
     assert np.linalg.norm(stop - start, axis=1).max() < 30
-    assert (bits(town, (start + stop) / 2) & ROAD).all()
+    # In the middle there may be a median.
+    assert (bits(town, 0.75 * start + 0.25 * stop) & ROAD).all()
+    assert (bits(town, 0.25 * start + 0.75 * stop) & ROAD).all()
     junction_points = tables.waypoint_pose[tables.lane_junction[tables.waypoint_lane] >= 0, :2]
     assert min(np.linalg.norm(junction_points - point, axis=1).min() for point in start[::7]) > 4.0
 
@@ -276,8 +288,9 @@ def test_the_raster_is_road_on_the_lanes_and_nothing_off_them(town):
     tables = town.tables
     centres, yaw = tables.waypoint_pose[:, :2], tables.waypoint_pose[:, 3]
     left = np.column_stack([-np.sin(yaw), np.cos(yaw)])
+    wide = tables.waypoint_width > 1.0  # where a lane opens it is narrower than some pixels
     for share in (-0.8, -0.4, 0.0, 0.4, 0.8):
-        under = bits(town, centres + share * tables.waypoint_width[:, None] / 2 * left)
+        under = bits(town, (centres + share * tables.waypoint_width[:, None] / 2 * left)[wide])
         assert (under & ROAD).all()
         assert (under & DRIVABLE).all()
     rng = np.random.default_rng(0)

@@ -1,0 +1,496 @@
+"""B embedded worlds with E egos each: what the vector and the parallel environment share."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from mentorgym.envs.driving import rules, tasks, termination, view
+from mentorgym.envs.driving.action import to_control
+from mentorgym.envs.driving.expert import drive_by_rules
+from mentorgym.envs.driving.kernel import announce_compilation, draw, episode_key
+from mentorgym.envs.driving.picture import picture, prompt_context
+from mentorgym.envs.driving.routes import Route, find_routes, read_routes
+from mentorgym.envs.driving.simulator.world import EmbeddedWorld
+from mentorgym.envs.driving.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
+from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
+from mentorgym.envs.driving.tables import join
+from mentorgym.envs.driving.town import Town, find_map, load_town
+
+REWARDS = ("found-rl",)
+SPLITS = ("train", "test")
+OBSERVATIONS = ("masks", "state")
+
+Reward = Callable[[WorldState, EpisodeState], np.ndarray]
+
+STEP_INFOS = ("reward_terms", "route_completion", "respawns")
+"""What the infos of every step hold."""
+
+BLOCK = 64
+"""Worlds that go through all of a step together: few enough that what one kernel wrote is in the cache for the next."""
+
+SPAWN_ATTEMPTS = 32
+
+EGO_DISTANCE = 12.0
+"""Metres that the egos of a world start apart at least."""
+
+
+def _choice(argument: str, value: object, valid: Sequence[str | None]) -> None:
+    if value not in valid:
+        raise ValueError(f"unknown {argument}={value!r}: {tasks.nearest_name(value, valid)}")
+
+
+class DrivingBatch:
+    """The episodes of B worlds with E egos each; ego e of world b is row b * E + e of all that is per ego.
+
+    All egos of a world begin together, each on a route of its own. What is drawn depends on the world's seed and the
+    number of its episode alone, and ego 0 of many is drawn as the only ego is. `DrivingVectorEnv` explains the
+    arguments.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    benchmark = tasks.NOCRASH
+
+    def __init__(
+        self,
+        worlds: int,
+        egos: int,
+        town: str | Sequence[str] | None = None,
+        routes: str | None = None,
+        traffic: str | tuple[int, int] | None = None,
+        weather: str = "train",
+        split: str = "train",
+        ends: str = "found-rl",
+        observation: str = "masks",
+        reward: str | Reward = "found-rl",
+        soft_reset: float = 0.0,
+        threads: int = 1,
+        carla: str | None = None,
+        render_mode: str | None = None,
+        **unknown: object,
+    ):
+        if unknown:
+            known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
+            valid = [each for each in known if each not in ("worlds", "egos", "unknown", "arguments")]
+            name = next(iter(unknown))
+            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, valid)}")
+        if carla is not None:
+            raise ValueError(
+                f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
+                "drive in the embedded world"
+            )
+        _choice("split", split, SPLITS)
+        benchmark, training = self.benchmark, split == "train"
+        if town is None:
+            town = benchmark.train_towns if training else benchmark.test_towns
+        names = (town,) if isinstance(town, str | os.PathLike) else tuple(town) if isinstance(town, Sequence) else ()
+        if not names or not all(isinstance(name, str | os.PathLike) for name in names):
+            raise ValueError(f"town={town!r}: give a name or a path, or several")
+        if len(set(map(str, names))) < len(names):
+            raise ValueError(f"town={town!r}: name each town once")
+        if routes is not None and not isinstance(routes, str | os.PathLike):
+            raise ValueError(f"routes={routes!r}: give a name or a path")
+        if routes is not None and len(names) > 1 and Path(routes).suffix != ".xml":
+            raise ValueError(f"routes={routes!r}: only a leaderboard XML says which town a route is in; give one town")
+        _choice("ends", ends, tuple(termination.END_RULES))
+        _choice("observation", observation, OBSERVATIONS)
+        _choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        if not callable(reward):
+            _choice("reward", reward, REWARDS)
+        if not isinstance(soft_reset, int | float) or not 0.0 <= soft_reset <= 1.0:
+            raise ValueError(f"soft_reset={soft_reset!r}: a probability is between 0 and 1")
+        if soft_reset and split == "test":
+            raise ValueError("soft_reset is for training: the episodes of split='test' each have their own traffic")
+        if not isinstance(threads, int | np.integer) or threads < 1:
+            raise ValueError(f"threads={threads!r}: give a number of threads, at least 1")
+        announce_compilation()
+        self.num_worlds, self.num_egos = int(worlds), int(egos)
+        self.towns = tuple(load_town(name) for name in names)
+        self._tables = join([each.tables for each in self.towns])
+        self.routes: list[Route] = []
+        protected: list[Route] = []
+        for each, name, first in zip(self.towns, names, self._tables.town_lane_first[:-1], strict=True):
+            ours = tasks.packaged_routes(each, find_map(name), benchmark) or []
+            own = ours if routes is None else read_routes(each, find_routes(routes))
+            if not own and not training:
+                raise ValueError(f"{each.name} has no test routes of its own: name a file of them, routes='...csv'")
+            shift = self._tables.lane_first[first]
+            self.routes += [Route(route.name, route.waypoints + shift) for route in own]
+            protected += [Route(route.name, route.waypoints + shift) for route in ours]
+        self._test_pairs = tasks.lane_pairs([*protected, *self.routes], self._tables)
+        self.split, self.observation, self.soft_reset = split, observation, soft_reset
+        self.render_mode, self.threads = render_mode, int(threads)
+        level = (benchmark.train_level if training else benchmark.test_level) if traffic is None else traffic
+        self._traffic = [tasks.traffic_range(level, each, self.num_egos, benchmark) for each in self.towns]
+        self._weather_speed = tasks.weather_speed(weather)
+        self._weathers = tasks.weather_indices("all" if self._weather_speed else weather)
+        self._ends = termination.END_RULES[ends]
+        self._own_reward = reward if callable(reward) else None
+
+        self._world = self._make_world()
+        state, rows = self._world.state, self.num_worlds * self.num_egos
+        self._episode = empty_episode_state(rows)
+        self._memory = view.empty_view_memory(
+            self.num_worlds,
+            state.vehicle_kind.shape[1],
+            state.walker_kind.shape[1],
+            state.light_state.shape[1],
+            self.num_egos,
+        )
+        self._seeds = np.zeros(self.num_worlds, np.uint64)
+        self._seeded = np.zeros(self.num_worlds, bool)
+        self._episodes = np.zeros(self.num_worlds, np.int64)
+        self._keys = np.zeros(self.num_worlds, np.uint64)
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
+
+        spaces: dict[str, gym.Space] = {"state": gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)}
+        if observation == "masks":
+            spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
+        self.single_observation_space = gym.spaces.Dict(spaces)
+        self.single_action_space: gym.spaces.Box = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._buffers = [
+            {name: np.zeros((rows, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
+            for _ in range(2)
+        ]
+        self._kept = np.zeros(self.num_worlds, np.uint8)
+        self._rewards = np.zeros(rows, np.float64)
+        self._terminated = np.zeros(rows, bool)
+        self._truncated = np.zeros(rows, bool)
+
+    def _make_world(self) -> EmbeddedWorld:
+        """The world that writes WorldState; tests put another one here."""
+        vehicles, walkers = (max(most for _, most in ranges) for ranges in zip(*self._traffic, strict=True))
+        return EmbeddedWorld(self._tables, self.num_worlds, vehicles, walkers, self.num_egos)
+
+    @property
+    def town(self) -> Town:
+        """The first of the towns, which is the only one unless several were asked for."""
+        return self.towns[0]
+
+    @property
+    def num_routes(self) -> int:
+        """How many fixed routes the test split has, those of all towns one after another; 0 without any."""
+        return len(self.routes)
+
+    # The start of an episode
+
+    def _seed_worlds(self, seeds: Sequence[int | None], mask: np.ndarray, entropy: np.random.Generator) -> None:
+        for each in seeds:
+            if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
+                raise ValueError(f"seed {each!r}: a seed is a whole number from 0 on, or None")
+        for world in np.flatnonzero(mask).tolist():
+            seed = seeds[world]
+            if seed is not None:
+                self._seeds[world] = int(seed) & 0xFFFFFFFFFFFFFFFF
+                self._episodes[world] = 0
+            elif not self._seeded[world]:
+                self._seeds[world] = entropy.integers(0, 2**63)
+            self._seeded[world] = True
+
+    def _check_routes(self, routes: object, count: int) -> np.ndarray | None:
+        """`options["route"]` as int [count], or None when it was not given."""
+        if routes is None:
+            return None
+        if self.split != "test":
+            raise ValueError("options['route'] picks a test route: make the environment with split='test'")
+        numbers = np.asarray(routes)
+        if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)):
+            raise ValueError(f"options['route']={numbers.tolist()!r} must be a whole number, or {count} of them")
+        if not ((numbers >= 0) & (numbers < self.num_routes)).all():
+            raise ValueError(
+                f"options['route']={numbers.tolist()}: {' + '.join(town.name for town in self.towns)} has routes 0 to "
+                f"{self.num_routes - 1}"
+            )
+        return np.broadcast_to(numbers, count)
+
+    def _start_world(self, world: int, chosen: Iterable[int] | None = None) -> None:
+        """Begin a world's next episode. `chosen`: test routes for its egos, in place of the next ones."""
+        number = int(self._episodes[world])
+        key = np.uint64(episode_key(int(self._seeds[world]), number))
+        tables, state, egos = self._tables, self._world.state, self.num_egos
+        kept: list[int] | None = None
+        if self.split == "test":
+            routes = self._next_routes(number, chosen)
+        else:
+            lot = draw(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
+            if number and float(lot) * 2.0**-53 < self.soft_reset:
+                kept = self._free_starts(world, key)
+            # Neighbours in a batch are seeded one after another, so they drive in different towns.
+            town = (int(self._seeds[world]) + number) % len(self.towns)
+            starts = self._draw_starts(town, key) if kept is None else kept
+            routes = [self._draw_route(self._ego_key(key, ego), start) for ego, start in enumerate(starts)]
+        self._episodes[world] += 1
+        self._keys[world] = key
+        weather = self._weathers[int(draw(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
+        poses = tables.waypoint_pose[[route[0] for route in routes]]
+        if kept is None:
+            town = self._town_of(routes[0][0])
+            vehicles, walkers = tasks.draw_traffic(self._traffic[town], key)
+            self._world.reset(world, town, weather, key, poses, vehicles, walkers)
+        else:
+            for ego in range(egos):
+                self._world.move_ego(world, ego, poses[ego], weather)
+            # Nothing of the last episode's task may be drawn for this one.
+            self._memory.stop_sign[world] = -1
+        self._change_weather(world, world + 1)
+        for ego, route in enumerate(routes):
+            rules.begin(tables, state, self._episode, world * egos + ego, route, endless=self.split == "train")
+        restart = np.zeros(self.num_worlds, np.uint8)
+        restart[world] = kept is None
+        view.remember(state, self._episode, self._memory, world, world + 1, restart)
+
+    def _change_weather(self, first: int, last: int) -> None:
+        if self._weather_speed:
+            state = self._world.state
+            tasks.change_weather(self._keys, state.tick, self._weather_speed, first, last, state.weather)
+
+    @staticmethod
+    def _ego_key(key: np.uint64, ego: int) -> np.uint64:
+        """The key of what is drawn for one ego; the first one's is the episode's."""
+        return np.uint64(episode_key(int(key), ego)) if ego else key
+
+    def _town_of(self, waypoint: int) -> int:
+        return int(self._tables.lane_town[self._tables.waypoint_lane[waypoint]])
+
+    def _apart(self, waypoint: int, others: list[int]) -> bool:
+        place = self._tables.waypoint_pose[:, :2]
+        return all(np.hypot(*(place[waypoint] - place[other])) >= EGO_DISTANCE for other in others)
+
+    def _draw_starts(self, town: int, key: np.uint64) -> list[int]:
+        """A random spawn point for each ego, at a distance from the others'."""
+        tables = self._tables
+        every = tasks.spawn_waypoints(tables, town)
+        starts: list[int] = []
+        for ego in range(self.num_egos):
+            own = self._ego_key(key, ego)
+            drawn = (tasks.draw_spawn(tables, town, own, attempt) for attempt in range(SPAWN_ATTEMPTS))
+            # `traffic_range` has seen to it that there always is one.
+            starts.append(next(start for start in itertools.chain(drawn, every) if self._apart(start, starts)))
+        return starts
+
+    def _free_starts(self, world: int, key: np.uint64) -> list[int] | None:
+        """Random spawn points with nobody near them, for a soft reset; None when one was not found."""
+        tables, town = self._tables, int(self._world.state.town[world])
+        starts: list[int] = []
+        for ego in range(self.num_egos):
+            own = self._ego_key(key, ego)
+            for attempt in range(SPAWN_ATTEMPTS):
+                start = tasks.draw_spawn(tables, town, own, attempt)
+                if self._world.is_free(world, ego, tables.waypoint_pose[start]) and self._apart(start, starts):
+                    starts.append(start)
+                    break
+            else:
+                return None
+        return starts
+
+    def _draw_route(self, key: np.uint64, start: int) -> np.ndarray:
+        buffer = np.empty(ROUTE_CAPACITY, np.int32)
+        length = tasks.begin_endless(self._tables, self._town_of(start), key, start, self._test_pairs, buffer)
+        return buffer[:length]
+
+    def _next_routes(self, number: int, chosen: Iterable[int] | None) -> list[np.ndarray]:
+        """The test routes of episode `number`: those `chosen`, or the next that start apart in one town."""
+        following = ((number * self.num_egos + k) % self.num_routes for k in range(self.num_routes))
+        picked: list[np.ndarray] = []
+        for k in following if chosen is None else chosen:
+            route = self.routes[k].waypoints
+            starts = [other[0] for other in picked]
+            if self._apart(route[0], starts) and self._town_of(route[0]) == self._town_of((starts or route)[0]):
+                picked.append(route)
+            if len(picked) == self.num_egos:
+                return picked
+        raise ValueError(
+            f"{self.num_egos} egos need test routes that start {EGO_DISTANCE:.0f} m apart: "
+            + ("there are too few, so take fewer egos" if chosen is None else "choose other numbers")
+        )
+
+    # A step
+
+    def _drive(self, actions: np.ndarray) -> dict[str, np.ndarray]:
+        """One tick of everything that runs, actions float [A, 2]; writes rewards and ends, returns the observation."""
+        worlds, egos = self.num_worlds, self.num_egos
+        controls = to_control(actions).reshape(worlds, egos, 3)
+        running = self._episode.active.reshape(worlds, egos).max(axis=1)
+        observation = self._next_buffers()
+
+        def begin(first: int, last: int) -> None:
+            self._world.tick(controls, running, first, last)
+            self._settle(RULES, first, last)
+
+        def finish(first: int, last: int) -> None:
+            self._settle(CLOSE, first, last)
+            self._look(running, observation, first, last)
+
+        def all_at_once(first: int, last: int) -> None:
+            self._world.tick(controls, running, first, last)
+            self._settle(RULES | REWARD | CLOSE, first, last)
+            self._look(running, observation, first, last)
+
+        if self._own_reward is None:
+            self._in_slices(all_at_once)
+        else:
+            self._in_slices(begin)
+            self._rewards[:] = self._told_reward(self._own_reward)
+            self._in_slices(finish)
+        return observation
+
+    def _settle(self, parts: int, first: int, last: int) -> None:
+        state, episode, training = self._world.state, self._episode, self.split == "train"
+        ends = self._ends, training, parts, self._terminated, self._truncated, self._rewards
+        settle(self._tables, state, episode, first, last, *ends)
+
+    def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
+        """Change the weather, lengthen routes, and see what there is to see."""
+        self._change_weather(first, last)
+        episode, rows = self._episode, slice(first * self.num_egos, last * self.num_egos)
+        if self.split == "train":
+            wanting = rules.needs_extension(episode, rows) & (episode.active[rows] == 1)
+            for row in np.flatnonzero(wanting):
+                self._extend_route(rows.start + int(row))
+        for begin, end in _spans(running, first, last):
+            # Worlds at rest show what they showed.
+            view.remember(self._world.state, episode, self._memory, begin, end, self._kept)
+        self._draw(observation, first, last)
+
+    def _in_slices(self, work: Callable[[int, int], None]) -> None:
+        """Call `work(first, last)` for all worlds, BLOCK at a time in a slice for each thread."""
+
+        def in_blocks(first: int, last: int) -> None:
+            for block in range(first, last, BLOCK):
+                work(block, min(block + BLOCK, last))
+
+        count = min(self.threads, self.num_worlds)
+        if count == 1:
+            in_blocks(0, self.num_worlds)
+            return
+        if self._pool is None or self._pool_process != os.getpid():
+            # A fork takes the pool along without its threads.
+            self._pool, self._pool_process = ThreadPoolExecutor(count - 1), os.getpid()
+        cuts = [self.num_worlds * k // count for k in range(count + 1)]
+        others = [self._pool.submit(in_blocks, *cut) for cut in itertools.pairwise(cuts[1:])]
+        try:
+            in_blocks(*cuts[:2])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+    def _told_reward(self, function: Reward) -> np.ndarray:
+        reward = np.asarray(function(self._world.state, self._episode), np.float64)
+        if reward.shape != self._rewards.shape or not np.isfinite(reward).all():
+            raise ValueError(
+                f"the reward function must return {self._rewards.shape} finite numbers, it returned {reward!r}"
+            )
+        return np.where(self._episode.active, reward, 0.0)
+
+    def _extend_route(self, row: int) -> None:
+        episode, buffer = self._episode, np.empty(ROUTE_CAPACITY, np.int32)
+        world, ego = divmod(row, self.num_egos)
+        start, last = episode.route[row, 0], episode.route[row, episode.route_length[row] - 1]
+        # Legs drawn at the start count from 1; a later one is told apart by the step it is drawn in.
+        moment = ROUTE_CAPACITY + int(episode.steps[row])
+        key, town = self._ego_key(self._keys[world], ego), self._town_of(start)
+        more = tasks.extend_endless(self._tables, town, key, moment, start, last, self._test_pairs, buffer)
+        if more:
+            rules.extend(self._tables, episode, row, buffer[:more])
+
+    def _step_infos(self) -> dict[str, np.ndarray]:
+        """The arrays of STEP_INFOS, a row per ego."""
+        episode = self._episode
+        completion = np.minimum(episode.route_done / np.maximum(episode.route_total, 1e-9), 1.0)
+        respawns = np.repeat(self._world.respawns, self.num_egos)
+        return dict(zip(STEP_INFOS, (episode.reward_terms.copy(), completion, respawns), strict=True))
+
+    # Observations
+
+    def _next_buffers(self) -> dict[str, np.ndarray]:
+        self._buffers.reverse()
+        return dict(self._buffers[0])
+
+    def _observe(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """The next pair of buffers with the present observation of the worlds in `mask`, the last one of the others."""
+        previous = self._buffers[0]
+        observation = self._next_buffers()
+        if not mask.all():
+            for name, array in observation.items():
+                array[:] = previous[name]
+        for first, last in _spans(mask, 0, self.num_worlds):
+            self._draw(observation, first, last)
+        return observation
+
+    def _draw(self, observation: dict[str, np.ndarray], first: int, last: int) -> None:
+        state, episode = self._world.state, self._episode
+        view.state_vector(state, episode, first, last, observation["state"])
+        if self.observation == "masks":
+            view.masks(self._tables, state, episode, self._memory, first, last, observation["bev"])
+
+    def picture(self, row: int = 0) -> np.ndarray:
+        """What is around ego `row` as an image, uint8 [192, 192, 3]."""
+        return picture(self._tables, self._world.state, self._episode, self._memory, row)
+
+    def prompt_context(self, row: int = 0) -> dict[str, Any]:
+        """What a prompt says about ego `row`: see `picture.prompt_context`."""
+        return prompt_context(self._tables, self._world.state, self._episode, row)
+
+    def _expert_actions(self) -> np.ndarray:
+        """What the rule-based driver would do now: float32 [A, 2]."""
+        actions = np.zeros((self.num_worlds * self.num_egos, 2), np.float32)
+        drive_by_rules(self._tables, self._world.state, self._episode, 0, self.num_worlds, actions)
+        return actions
+
+    # Freezing
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Everything that the batch's future depends on, by name, not copied."""
+        arrays: dict[str, np.ndarray] = {
+            "task": np.array([SPLITS.index(self.split), self._ends], np.uint8),
+            "seeds": self._seeds,
+            "seeded": self._seeded,
+            "episodes": self._episodes,
+            "keys": self._keys,
+        }
+        records: dict[str, Any] = {"episode": self._episode, "memory": self._memory, **self._world.records()}
+        for name, record in records.items():
+            arrays |= {f"{name}.{field}": array for field, array in record._asdict().items()}
+        return arrays
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Everything that the batch's future depends on, as independent arrays by name."""
+        return {name: array.copy() for name, array in self._arrays().items()}
+
+    def _restore(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Go back to a state of `get_state`; returns its observation."""
+        arrays = self._arrays()
+        for name, array in arrays.items():
+            if name not in state:
+                raise ValueError(f"the saved state lacks {name!r}: was it made by get_state of this version?")
+            saved = np.asarray(state[name])
+            if (saved.shape, saved.dtype) != (array.shape, array.dtype):
+                raise ValueError(
+                    f"the saved {name} has shape {saved.shape} of {saved.dtype}, this environment's {array.shape} of "
+                    f"{array.dtype}: same id and arguments?"
+                )
+        if list(state["task"]) != list(arrays["task"]):
+            raise ValueError("the saved state is of another split or other ends: make the environment with the same")
+        for name, array in arrays.items():
+            array[...] = state[name]
+        return self._observe(np.ones(self.num_worlds, bool))
+
+    def _stop_threads(self) -> None:
+        if self._pool is not None and self._pool_process == os.getpid():
+            self._pool.shutdown()
+        self._pool = None
+
+
+def _spans(mask: np.ndarray, first: int, last: int) -> list[tuple[int, int]]:
+    """The runs of true entries of `mask[first:last]`, as pairs (first, last)."""
+    if mask[first:last].all():
+        return [(first, last)]
+    edges = np.flatnonzero(np.diff(mask[first:last].astype(bool), prepend=False, append=False))
+    return [(first + int(begin), first + int(end)) for begin, end in edges.reshape(-1, 2)]
