@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import mentorgym.agents
+from mentorgym.agents.toolbox import start_torch
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.envs.driving import DrivingVectorEnv
 
@@ -210,6 +211,8 @@ def load_drivers(driver: str, runs: Sequence[Path], device: str) -> list[Driver]
             if driver
             else f"nobody to drive: give --driver ({', '.join(BUILT_IN)}, an agent or its file) or --run FOLDER"
         )
+    # More threads gain nothing on small batches, and where other programs run they wait for each other.
+    start_torch(seed=0, threads=1)
     drivers: list[Driver] = []
     for folder in runs:
         training = read_training(folder)

@@ -215,8 +215,8 @@ def measure(transitions: int, repeats: int, seconds: float, say: Callable[[str],
 def table(figures: dict[str, Any]) -> list[str]:
     """The figures as lines of Markdown."""
     lines = [
-        f"SAC, batches of {figures['batch_size']} from {figures['transitions']:,} transitions, one thread on one core, seconds of its own time; "
-        f"medians of {figures['repeats']} alternating runs.",
+        f"SAC, batches of {figures['batch_size']} from {figures['transitions']:,} transitions, one thread on one core, "
+        f"seconds of its own time; medians of {figures['repeats']} alternating runs.",
     ]
     titles = {
         "same_algorithm": "the same algorithm and networks; each row keeps what those above it changed",
