@@ -36,21 +36,8 @@ from mentorgym.envs.driving.opendrive import OpenDriveError
 from mentorgym.envs.driving.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.state import TICK, WorldState
 from mentorgym.envs.driving.tables import DRIVABLE, PIXELS_PER_METRE, TownTables
-from mentorgym.envs.driving.tasks import STANDS_FOR
+from mentorgym.envs.driving.tasks import traffic_range
 from mentorgym.envs.driving.town import Town, TownError, load_town, packaged_towns
-
-LEADERBOARD = {
-    "Town01": (120, 120, 4.96),
-    "Town02": (70, 70, 2.11),
-    "Town03": (70, 70, 16.0),
-    "Town04": (150, 80, 33.7),
-    "Town05": (120, 120, 20.0),
-    "Town06": (120, 80, 25.7),
-}
-"""CARLA Leaderboard's vehicles and walkers (Found-RL, section 5.2), and the town's lane kilometres outside junctions:
-those of Town03 and Town05 are estimates."""
-
-OTHER_STANDS_FOR = {"City": "Town03", "Ring": "Town04", "Grid": "Town05", "Avenue": "Town06"}
 
 MOST_SECONDS_STANDING = 90.0
 MOST_COLLISIONS, MOST_RESPAWNS = 1.0, 2.0
@@ -251,13 +238,15 @@ class Result(NamedTuple):
 
 
 def leaderboard_traffic(town: Town) -> tuple[int, int]:
-    """Vehicles and walkers of the town, or of the one that it stands for at the same density."""
-    name = (STANDS_FOR | OTHER_STANDS_FOR).get(town.name, town.name)
-    vehicles, walkers, lane_kilometres = LEADERBOARD.get(name, LEADERBOARD["Town01"])
-    if town.name not in LEADERBOARD:
-        vehicles, walkers = (round(n * town.lane_kilometres / lane_kilometres) for n in (vehicles, walkers))
-    room = int(town.tables.spawn_first[-1])
-    return min(vehicles, room), walkers if town.tables.walkway_first[-1] else 0
+    """The Leaderboard's vehicles and walkers, at the density of the town that `town` stands for.
+
+    Raises UsageError for a town that has no room for them, or no pavements.
+    """
+    try:
+        (_, vehicles), (_, walkers) = traffic_range("busy", town)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return vehicles, walkers
 
 
 def soak(

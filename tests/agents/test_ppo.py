@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +64,8 @@ def test_actions_are_a_beta_distributions_from_minus_1_to_1():
     assert drawn.abs().max() <= 1
     expected = 2 * stats.beta(alpha, beta).mean() - 1
     np.testing.assert_allclose(drawn.mean(0), expected, atol=0.2)  # standard error at most 0.04
+    with torch.no_grad():
+        np.testing.assert_allclose(networks.actor.act(features, explore=False), expected, atol=1e-5)
 
 
 def test_advantages_are_sums_of_discounted_errors():
@@ -171,8 +172,7 @@ def test_the_learning_rate_falls_linearly_or_halves():
 
 
 def test_roachs_command_is_a_command():
-    command = re.search(r"agents/ppo\.py (--encoder found-rl.*?)\n\"?\n?", ppo.__doc__ + "\n", re.DOTALL)
-    flags = command.group(1).split()
+    flags = ppo.__doc__.split("agents/ppo.py ")[-1].split()
     args = tyro.cli(ppo.Args, args=flags)
     # 12 288 samples an iteration; the critic's loss of unscaled rewards is 1 / (1 - gamma)^2 times ours.
     assert args.num_envs * args.rollout_steps == 12_288
@@ -303,5 +303,5 @@ def test_it_learns_to_stay_on_the_toy_road(toy_road, tmp_path):
         return total.mean()
 
     before = mean_return(make_networks().policy().act)
-    folder = ppo.train(dataclasses.replace(args, total_steps=6_000, learning_rate=1e-3))
+    folder = ppo.train(dataclasses.replace(args, total_steps=4_096, learning_rate=1e-3))
     assert mean_return(ppo.load_policy(folder)) > before + 5

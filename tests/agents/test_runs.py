@@ -88,12 +88,13 @@ def test_a_killed_command_resumes_and_loses_no_metric(agent, short_run):
     args = dataclasses.replace(short_run, total_steps=480, checkpoint_every=120)
     command = [sys.executable, agent.__file__, "--env-args", *args.env_args]
     for flag in dataclasses.fields(args):
-        if flag.name not in ("env_args", "resume"):
-            command += [f"--{flag.name.replace('_', '-')}", str(getattr(args, flag.name))]
+        value = getattr(args, flag.name)
+        if flag.name not in ("env_args", "resume") and value != flag.default:
+            command += [f"--{flag.name.replace('_', '-')}", str(value)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     folder = Run(agent.__name__.split(".")[-1], args).folder
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (list(folder.glob("checkpoints/0*")) and read_complete(folder)[-1]["step"] > 160):
         assert process.poll() is None, "training ended before it could be killed"
         assert time.monotonic() < deadline, "training wrote no checkpoint"

@@ -18,7 +18,7 @@ from mentorgym.envs.driving.simulator.traffic import choose_path, list_lanes
 from mentorgym.envs.driving.state import CAR, TICK
 from mentorgym.envs.driving.tables import same_level
 
-DURATION, SHORTEST = 3.0, 12.0
+DURATION, SHORTEST = 3.0, 16.0
 """A change takes this many seconds at the present speed, and this many metres at least."""
 
 EVERY, PAUSE = 5, 60
@@ -30,8 +30,8 @@ ADVANTAGE, POLITENESS = 0.3, 0.25
 SAFE_BRAKING, URGENT_BRAKING = 2.0, 4.0
 """m/s2 that a change may force upon the driver behind and on oneself, and where the lane ends soon."""
 
-LEAST_GAP = 1.5
-"""Metres before and behind."""
+LEAST_GAP, LEAST_GAP_AT_REST = 1.5, 0.3
+"""Metres before and behind; and behind where the other one stands and makes room."""
 
 SOON = 60.0
 """Metres before the end of a lane from which others make room."""
@@ -171,6 +171,7 @@ def change_lanes(tables, world, traffic, w, egos):
             ):
                 continue
             at = f32(beside - tables.lane_first[lane_beside]) * tables.lane_step[lane_beside]
+            at += s - f32(here - tables.lane_first[lane]) * tables.lane_step[lane]
             room = tables.lane_length[lane_beside] - at + tables.lane_to_junction[lane_beside]
             if room < max(f32(DURATION) * speed, f32(SHORTEST)) + f32(BEFORE_JUNCTION) and not (
                 must and room > f32(SHORTEST + LATEST_BEFORE_JUNCTION)
@@ -192,8 +193,11 @@ def change_lanes(tables, world, traffic, w, egos):
                     room_behind + gap + f32(2.0) * sizes[i, 0],
                     speeds[leader] if leader != NOTHING else f32(0.0),
                 )
-            if min(mine, after) < safe or min(gap, room_behind) < f32(LEAST_GAP):
-                if must and to_end < f32(SOON) and follower != NOTHING:
+            # One who stands there has stopped to make room.
+            stands = must and follower != NOTHING and speeds[follower] < f32(0.5)
+            fits = gap > f32(LEAST_GAP) and room_behind > f32(LEAST_GAP_AT_REST if stands else LEAST_GAP)
+            if not fits or mine < safe or (after < safe and not stands):
+                if must and to_end < f32(SOON) and follower != NOTHING and room_behind > f32(LEAST_GAP_AT_REST):
                     traffic.lets_in[w, follower] = np.int16(i)
                 continue
             advantage = mine - present - f32(POLITENESS) * (before - after)

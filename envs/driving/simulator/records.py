@@ -52,7 +52,7 @@ class TrafficState(NamedTuple):
     walker_along: np.ndarray  # float32 [B, W] m walked from walker_from
     walker_speed: np.ndarray  # float32 [B, W] m/s when walking
     walker_mode: np.ndarray  # uint8 [B, W] WALKING, WAITING, CROSSING
-    walker_patience: np.ndarray  # float32 [B, W] seconds left of WAITING
+    walker_patience: np.ndarray  # float32 [B, W] seconds left of WAITING, seconds waited while CROSSING
     walker_aside: np.ndarray  # float32 [B, W, 2] m, constant offset from the walkway's line
 
 

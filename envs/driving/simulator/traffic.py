@@ -8,7 +8,7 @@ changes lanes (see `lane_changes`) it is on both: it minds the cars ahead on eit
 import numpy as np
 
 from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
-from mentorgym.envs.driving.simulator.car_following import STANDSTILL_GAP, acceleration_behind
+from mentorgym.envs.driving.simulator.car_following import BRAKING, STANDSTILL_GAP, acceleration_behind
 from mentorgym.envs.driving.simulator.junctions import hold
 from mentorgym.envs.driving.simulator.records import CROSSING, NOTHING, STREAM_PATH, STREAM_RESPAWN
 from mentorgym.envs.driving.state import CAR, LIGHT_GREEN, TICK, WALKER
@@ -89,7 +89,8 @@ def choose_path(tables, traffic, w, i, lane, tick):
         if choice >= 0:
             traffic.wants[w, i] = 1 if choice < on_left else -1
     traffic.path_step[w, i] = 0
-    traffic.granted[w, i] = 0
+    path = traffic.path[w, i]
+    traffic.granted[w, i] = path >= 0 and not tables.path_crosses[path] and traffic.holding[w, i] == NOTHING
     traffic.asked[w, i] = -1
     traffic.refused[w, i] = f32(0.0)
 
@@ -471,14 +472,27 @@ def put(tables, world, traffic, w, i, lane, s, tick):
 
 
 @inner
-def _distance_to_vehicles(world, w, first, last, x, y, z):
-    """Metres from a point to the nearest vehicle on its level of the slots `first:last`."""
+def _distance_to_egos(world, w, egos, x, y, z):
+    """Metres from a point to the nearest ego on its level."""
     nearest = f32(np.inf)
-    for j in range(first, last):
+    for j in range(egos):
         if world.vehicle_kind[w, j] == CAR and same_level(world.vehicle_pose[w, j, 2] - z):
             dx, dy = world.vehicle_pose[w, j, 0] - x, world.vehicle_pose[w, j, 1] - y
             nearest = min(nearest, dx * dx + dy * dy)
     return np.sqrt(nearest)
+
+
+@inner
+def _may_appear(world, w, egos, x, y, z):
+    """Whether a car may be set down at a point: 10 m from every other one, and as far as each needs to stop."""
+    for j in range(egos, world.vehicle_kind.shape[1]):
+        if world.vehicle_kind[w, j] == CAR and same_level(world.vehicle_pose[w, j, 2] - z):
+            dx, dy = world.vehicle_pose[w, j, 0] - x, world.vehicle_pose[w, j, 1] - y
+            speed = np.hypot(world.vehicle_velocity[w, j, 0], world.vehicle_velocity[w, j, 1])
+            room = f32(10.0) + speed + speed * speed / f32(2.0 * BRAKING)
+            if dx * dx + dy * dy < room * room:
+                return False
+    return True
 
 
 @inner
@@ -505,16 +519,16 @@ def respawn_stuck(tables, world, traffic, w, egos):
         if red and standing <= f32(STUCK_AT_LIGHT):
             continue
         x, y, z, _ = world.vehicle_pose[w, i]
-        if _distance_to_vehicles(world, w, 0, egos, x, y, z) < f32(FAR_FROM_EGOS):
+        if _distance_to_egos(world, w, egos, x, y, z) < f32(FAR_FROM_EGOS):
             continue
         k = first + np.int32(draw(traffic.key[w], STREAM_RESPAWN, i, tick) % np.uint64(points))
         lane = tables.spawn_lane[k]
         p = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
         x, y, z, _ = tables.waypoint_pose[p]
-        if _distance_to_vehicles(world, w, 0, egos, x, y, z) < f32(FAR_FROM_EGOS):
+        if _distance_to_egos(world, w, egos, x, y, z) < f32(FAR_FROM_EGOS):
             continue
         # Where the drawn point is taken the next tick draws again.
-        if _distance_to_vehicles(world, w, egos, world.vehicle_kind.shape[1], x, y, z) > f32(10.0):
+        if _may_appear(world, w, egos, x, y, z):
             holding = traffic.holding[w, i]
             if holding != NOTHING:
                 hold(tables.path_lane_first, tables.path_lane, tables.lane_junction, traffic.reserved[w], holding, -1)

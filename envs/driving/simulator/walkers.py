@@ -25,9 +25,9 @@ CROSSWALK_SHARE, JAYWALK_SHARE = 0.25, 0.02
 PATIENCE = 15.0
 """Seconds that a walker waits at the kerb before walking on."""
 
-BERTH = 1.2
-"""Metres that a crossing walker keeps from a vehicle: more than drivers keep from walkers, or both would wait for
-ever."""
+BERTH, CLOSE_BERTH, POLITE = 1.2, 0.3, 2.0
+"""Metres that a crossing walker keeps from a vehicle: more than drivers keep from walkers, or both would wait for ever.
+One who has waited so long (s) in front of a car, which waits too, passes before its bumper."""
 
 REACTION, BRAKING, MARGIN = 1.0, 3.0, 4.0
 """A car can stop for a walker from speed * REACTION (s) + speed^2 / (2 BRAKING (m/s2)) + MARGIN (m) on."""
@@ -134,8 +134,8 @@ def _may_cross(tables, world, traffic, w, start, stop):
 
 
 @inner
-def _way_is_blocked(world, w, j, step):
-    """Whether the next `step` metres lead into a vehicle."""
+def _way_is_blocked(world, w, j, step, berth):
+    """Whether the next `step` metres lead into a vehicle, or nearer than `berth` to its ends."""
     yaw = world.walker_pose[w, j, 3]
     x = world.walker_pose[w, j, 0] + step * np.cos(yaw)
     y = world.walker_pose[w, j, 1] + step * np.sin(yaw)
@@ -143,7 +143,7 @@ def _way_is_blocked(world, w, j, step):
         dx, dy = x - world.vehicle_pose[w, i, 0], y - world.vehicle_pose[w, i, 1]
         if world.vehicle_kind[w, i] == CAR and abs(dx) < f32(5.0) and abs(dy) < f32(5.0):
             cos, sin = np.cos(world.vehicle_pose[w, i, 3]), np.sin(world.vehicle_pose[w, i, 3])
-            inside = abs(dx * cos + dy * sin) < world.vehicle_half_size[w, i, 0] + f32(BERTH)
+            inside = abs(dx * cos + dy * sin) < world.vehicle_half_size[w, i, 0] + berth
             inside &= abs(dy * cos - dx * sin) < world.vehicle_half_size[w, i, 1] + f32(BERTH)
             if inside and same_level(world.walker_pose[w, j, 2] - world.vehicle_pose[w, i, 2]):
                 return True
@@ -167,12 +167,16 @@ def walk(tables, world, traffic, w):
             if _may_cross(tables, world, traffic, w, start, stop):
                 traffic.walker_mode[w, j] = CROSSING
                 traffic.walker_to[w, j] = stop
+                traffic.walker_patience[w, j] = f32(0.0)
             elif traffic.walker_patience[w, j] <= f32(0.0):
                 traffic.walker_mode[w, j] = WALKING
             else:
                 speed = f32(0.0)
-        elif mode == CROSSING and _way_is_blocked(world, w, j, f32(0.5)):
-            speed = f32(0.0)
+        elif mode == CROSSING:
+            waited = traffic.walker_patience[w, j] > f32(POLITE)
+            if _way_is_blocked(world, w, j, f32(0.5), f32(CLOSE_BERTH if waited else BERTH)):
+                speed = f32(0.0)
+                traffic.walker_patience[w, j] += f32(TICK)
         traffic.walker_along[w, j] += speed * f32(TICK)
         length = _write(tables, world, traffic, w, j, speed)
         if traffic.walker_along[w, j] >= length:

@@ -21,7 +21,6 @@ signs of type 205. Every signal names the lanes that it holds for.
 
 import math
 import xml.etree.ElementTree as ET
-from collections import defaultdict
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -143,16 +142,18 @@ class Piece(NamedTuple):
         )
 
 
-class Strip(NamedTuple):
-    """A lane within one lane section: its type, the name it has in all sections, its width (m) at both ends.
+Mark = tuple[float, str, str, str]
+"""A road mark: s (m) from the lane section's start, type, colour and laneChange."""
 
-    `marks` are those of its outer border as (s from the section's start, type, colour, laneChange).
-    """
+
+class Strip(NamedTuple):
+    """A lane within one lane section: its type, the name it has in all sections, its width (m) at both ends, and the
+    marks of its outer border."""
 
     kind: str
     name: str
     width: tuple[float, float]
-    marks: list[tuple[float, str, str, str]]
+    marks: list[Mark]
 
 
 class Section(NamedTuple):
@@ -164,7 +165,7 @@ class Section(NamedTuple):
     start: float
     end: float
     offset: tuple[float, float]
-    centre: list[tuple[float, str, str, str]]
+    centre: list[Mark]
     left: list[Strip]
     right: list[Strip]
 
@@ -295,7 +296,7 @@ def connection_pieces(origin: Pose, target: Pose, reach: float, edges: tuple[flo
 # Cross-sections
 
 
-def lane_marks(start: float, end: float, length: float) -> list[tuple[float, str, str, str]]:
+def lane_marks(start: float, end: float, length: float) -> list[Mark]:
     """Marks between lanes of one direction in the section from `start` to `end` of a street `length` metres long."""
     if length < 3 * KEEP_LANE:
         return [(0.0, "solid", "white", "none")]
@@ -311,8 +312,8 @@ def lane_marks(start: float, end: float, length: float) -> list[tuple[float, str
     return marks
 
 
-def centre_marks(street: Street, length: float) -> list[tuple[float, str, str, str]]:
-    """Marks of a street's centre line as (s, type, colour, laneChange)."""
+def centre_marks(street: Street, length: float) -> list[Mark]:
+    """Marks of a street's centre line."""
     if street.median or street.centre == "edge":
         return [(0.0, "solid", "yellow", "none")]
     if street.centre == "quiet":
@@ -351,9 +352,8 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
         """Width of a left-turn lane at a border between sections, `distance` metres from its junction."""
         return POCKET_WIDTH if pocket and distance < pocket + 1e-6 else 0.0
 
-    def side(prefix: str, count: int, walk: bool, median: list[Strip], turning: tuple[float, float]) -> list[Strip]:
-        between = lane_marks(start, end, length)
-        strips = list(median)
+    def side(prefix: str, count: int, walk: bool, turning: tuple[float, float], between: list[Mark]) -> list[Strip]:
+        strips = []
         if max(turning):
             marks = between if min(turning) == POCKET_WIDTH else [(0.0, "broken", "white", "none")]
             strips.append(Strip("driving", f"{prefix} pocket", turning, marks))
@@ -376,8 +376,9 @@ def street_sections(town: Town, street: Street, length: float) -> list[Section]:
             median = [Strip("median", "median", widths, [(0.0, "solid", "yellow", "none")])]
         offset = street.median / 2 - early[0], street.median / 2 - early[1]
         centre = centre_marks(street, length)
-        left = side("back", against, street.sidewalks[1], [], early)
-        right = side("fore", along, street.sidewalks[0], median, late)
+        between = lane_marks(start, end, length)
+        left = side("back", against, street.sidewalks[1], early, between)
+        right = median + side("fore", along, street.sidewalks[0], late, between)
         sections.append(Section(start, end, offset, centre, left, right))
     return sections
 
@@ -397,66 +398,73 @@ def ports(section: Section, contact: str, arriving: bool) -> list[Port]:
 # Junctions
 
 
-def movements(arms: list[Arm]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Which lanes lead where: (entry, exit) numbered from the left, for each pair (from, to) of indices of arms."""
+Pairs = dict[tuple[int, int], list[tuple[int, int]]]
+"""For pairs (from, to) of arms, by their numbers: the lanes (entry, exit) that lead there, numbered from the left."""
 
-    def angle(i: int, j: int) -> float:
-        return wrap(arms[j].mouth.heading - arms[i].mouth.reverse().heading)
 
-    indices = range(len(arms))
-    ways = {
-        (i, j): angle(i, j)
-        for i in indices
-        for j in indices
-        if i != j and arms[i].entries and arms[j].exits and abs(angle(i, j)) < U_TURN_ANGLE
+def movements(arms: list[Arm]) -> Pairs:
+    """Which lanes lead where in a junction. Raises ValueError where a lane leads nowhere."""
+    numbers = range(len(arms))
+    turns = {
+        (i, j): wrap(arms[j].mouth.heading - arms[i].mouth.reverse().heading)
+        for i in numbers
+        for j in numbers
+        if i != j and arms[i].entries and arms[j].exits
     }
-    straight = {way for way, turn in ways.items() if abs(turn) < STRAIGHT_ANGLE}
-    lanes: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for i in indices:
-        count = len(arms[i].entries)
-        # From left to right, as the driver sees them.
-        targets = sorted((j for j in indices if (i, j) in ways), key=lambda j: -ways[i, j])  # noqa: B023
-        ahead = [j for j in targets if (i, j) in straight]
-        left = [j for j in targets if j not in ahead and ways[i, j] > 0]
-        right = [j for j in targets if j not in ahead and ways[i, j] < 0]
-        if arms[i].entries and arms[i].entries[0].turns and not left:
-            raise ValueError(f"{arms[i].street.name}: a left-turn lane meets a junction without a left turn")
-        going = list(range(count))
-        if ahead:
-            if left and arms[i].entries[0].turns:
-                going = going[1:]
-            room = sum(len(arms[j].exits) for j in ahead)
-            if len(going) > room and (left or right):
-                going = going[:room] if right else going[-room:]
-            for j in ahead:
-                others = sorted((k for k in indices if (k, j) in straight), key=lambda k: -ways[k, j])
-                base = sum(len(arms[k].entries) for k in others[: others.index(i)])
-                exits = len(arms[j].exits)
-                share = going[:exits] if j != ahead[-1] else going
-                going = going[len(share) :] or going[-1:]
-                lanes[i, j] += [(lane, min(base + k, exits - 1)) for k, lane in enumerate(share)]
-            turning_left, turning_right = [0], [count - 1]
-        else:
-            middle = (count + 1) // 2
-            turning_left = list(range(middle if right else count))
-            turning_right = list(range(middle if left and count > 1 else 0, count))
-        for j in left:
-            exits = len(arms[j].exits)
-            lanes[i, j] += [(lane, min(k, exits - 1)) for k, lane in enumerate(turning_left)]
-        for j in right:
-            exits = len(arms[j].exits)
-            lanes[i, j] += [(lane, max(exits - count + lane, 0)) for lane in turning_right]
-    # An exit that nobody leads to gets the straight lane beside it.
-    for j in indices:
-        used = {lane for (_, to), pairs in lanes.items() if to == j for _, lane in pairs}
+    turns = {way: turn for way, turn in turns.items() if abs(turn) < U_TURN_ANGLE}
+    lanes: Pairs = {}
+    for i in numbers:
+        lanes |= ways_from(i, arms, turns)
+    # An exit that nobody leads to gets the lane beside it, straight on where possible.
+    for j in numbers:
+        used = {leave for way, pairs in lanes.items() if way[1] == j for _, leave in pairs}
         for missing in sorted(set(range(len(arms[j].exits))) - used):
-            way = min((way for way in lanes if way[1] == j), key=lambda way: abs(ways[way]))
-            lanes[way].append(min(lanes[way], key=lambda pair: abs(pair[1] - missing))[:1] + (missing,))
-    for i in indices:
+            way = min((way for way in lanes if way[1] == j), key=lambda way: abs(turns[way]))
+            entry, _ = min(lanes[way], key=lambda pair: abs(pair[1] - missing))
+            lanes[way].append((entry, missing))
+    for i in numbers:
         leading = {entry for way, pairs in lanes.items() if way[0] == i for entry, _ in pairs}
         if stranded := set(range(len(arms[i].entries))) - leading:
             raise ValueError(f"{arms[i].street.name}: its lanes {sorted(stranded)} lead nowhere at a junction")
     return {way: sorted(set(pairs)) for way, pairs in lanes.items()}
+
+
+def ways_from(i: int, arms: list[Arm], turns: dict[tuple[int, int], float]) -> Pairs:
+    """The share of arm `i` in `movements`; `turns` are the angles of all ways (radians, left positive)."""
+    entries = arms[i].entries
+    count = len(entries)
+    # From left to right, as the drivers see them.
+    targets = sorted((j for start, j in turns if start == i), key=lambda j: -turns[i, j])
+    ahead = [j for j in targets if abs(turns[i, j]) < STRAIGHT_ANGLE]
+    left = [j for j in targets if turns[i, j] >= STRAIGHT_ANGLE]
+    right = [j for j in targets if turns[i, j] <= -STRAIGHT_ANGLE]
+    if entries and entries[0].turns and not left:
+        raise ValueError(f"{arms[i].street.name}: a left-turn lane meets a junction without a left turn")
+    if ahead:
+        turning_left, turning_right = [0], [count - 1]
+    else:
+        middle = (count + 1) // 2
+        turning_left = list(range(middle if right else count))
+        turning_right = list(range(middle if left and count > 1 else 0, count))
+
+    lanes: Pairs = {}
+    going = list(range(1 if ahead and entries[0].turns else 0, count))
+    room = sum(len(arms[j].exits) for j in ahead)
+    if len(going) > room and (left or right):
+        going = going[:room] if right else going[-room:]
+    for j in ahead:
+        # Streets that meet at a small angle fill the exits from left to right, as do those that part the entries.
+        meeting = [k for k, end in turns if end == j and abs(turns[k, j]) < STRAIGHT_ANGLE]
+        base = sum(len(arms[k].entries) for k in meeting if turns[k, j] > turns[i, j])
+        exits = len(arms[j].exits)
+        share = going if j == ahead[-1] else going[:exits]
+        lanes[i, j] = [(lane, min(base + k, exits - 1)) for k, lane in enumerate(share)]
+        going = going[len(share) :] or going[-1:]
+    for j in left:
+        lanes[i, j] = [(lane, min(k, len(arms[j].exits) - 1)) for k, lane in enumerate(turning_left)]
+    for j in right:
+        lanes[i, j] = [(lane, max(len(arms[j].exits) - count + lane, 0)) for lane in turning_right]
+    return lanes
 
 
 # Text
@@ -718,7 +726,7 @@ class _Junctions:
                     self.crosswalk += 1
         return junction
 
-    def _signs(self, node: Node, around: list[Arm], lanes: dict[tuple[int, int], list[tuple[int, int]]]) -> None:
+    def _signs(self, node: Node, around: list[Arm], lanes: Pairs) -> None:
         names = {arm.street.name for arm in around}
         if unknown := {*node.stop, *node.give_way} - names:
             raise ValueError(f"{self.town.name}: no street {sorted(unknown)} at the junction of {sorted(names)}")

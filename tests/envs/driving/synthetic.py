@@ -7,17 +7,18 @@ import numpy as np
 from mentorgym.envs.driving.state import CAR, WALKER, EpisodeState, WorldState, empty_episode_state, empty_world_state
 from mentorgym.envs.driving.tables import BROKEN, DRIVABLE, ROAD, SOLID, TownTables
 
-_FLOATS = "waypoint_width waypoint_speed lane_length lane_step sibling_overlap spawn_s "
-_FLOATS += "stop_line_half_width stop_sign_half_size"
+_FLOATS = "waypoint_width waypoint_speed lane_length lane_step lane_to_junction lane_ends spawn_s "
+_FLOATS += "sibling_overlap stop_line_half_width stop_sign_half_size"
 _OTHERS = {
     **{name: ((1,), "f4") for name in _FLOATS.split()},
     **{name: ((1, 4), "f4") for name in ("waypoint_pose", "stop_line_pose", "light_phase", "stop_sign_pose")},
     **{name: ((1, 2), "f4") for name in ("waypoint_direction", "grid_origin", "raster_origin")},
     **{name: ((1, 2), "i4") for name in ("grid_size", "raster_size", "lane_change")},
-    **{name: ((1,), "u1") for name in ("lane_turn", "lane_storage", "path_crosses", "raster")},
+    **{name: ((1,), "u1") for name in ("lane_turn", "lane_storage", "path_crosses", "path_rank", "raster")},
     **{name: ((1,), "i8") for name in ("grid_first", "raster_first")},
     "lane_town": ((1,), "i2"),
     "walkway_point": ((1, 3), "f4"),
+    "walkway_crosswalk": ((1,), "u1"),
 }
 
 

@@ -16,7 +16,7 @@ from mentorgym.envs.driving.tables import same_level
 from mentorgym.envs.driving.town import STORAGE_LENGTH, load_town
 from mentorgym.envs.driving.towns import write_towns
 from mentorgym.envs.driving.towns.plans import CITY, GRID, SUBURB, TOWNS
-from mentorgym.envs.driving.towns.writer import Piece, Pose, bend, biarc, town_xml, wrap
+from mentorgym.envs.driving.towns.writer import Node, Piece, Pose, Street, Town, bend, biarc, town_xml, wrap
 
 FOLDER = Path(write_towns.__file__).parent
 PLANS = {plan.name: plan for plan in TOWNS}
@@ -175,6 +175,28 @@ def test_left_turn_lanes_that_do_not_fit_are_named():
     for wrong in (street._replace(median=2.0), street._replace(pockets=(40.0, 40.0))):
         with pytest.raises(ValueError, match="City, Boulevard from west to canal: .* left-turn lanes need a median"):
             town_xml(CITY._replace(streets=[*others, wrong]))
+
+
+def test_a_left_turn_lane_without_a_left_turn_is_refused():
+    streets = [
+        street._replace(pockets=(35.0, 0.0)) if (street.name, street.start) == ("Boulevard", "mill") else street
+        for street in CITY.streets
+    ]
+    with pytest.raises(ValueError, match="Boulevard: a left-turn lane meets a junction without a left turn"):
+        town_xml(CITY._replace(streets=streets))
+
+
+def test_a_lane_that_leads_nowhere_is_refused():
+    """Four lanes arrive where one street goes on with two and another leaves to the left with one."""
+    lanes = {"driving": 3.5, "shoulder": 0.4, "sidewalk": 2.5}
+    nodes = {name: Node(x, y, reach=30) for name, x, y in (("a", 0, 0), ("b", 200, 0), ("c", 0, 200), ("d", -200, 0))}
+    streets = [
+        Street("Wide", "d", "a", 30, "edge", lanes=(4, 0)),
+        Street("On", "a", "b", 30, "edge", lanes=(2, 0)),
+        Street("Left", "a", "c", 30, "edge", lanes=(1, 0)),
+    ]
+    with pytest.raises(ValueError, match=r"Wide: its lanes \[1\] lead nowhere"):
+        town_xml(Town("T", lanes, nodes, streets))
 
 
 def test_a_turn_that_is_too_tight_is_named():

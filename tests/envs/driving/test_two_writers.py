@@ -91,7 +91,7 @@ def careless(envs: DrivingVectorEnv, step: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("driver", "arguments", "steps"),
     [
-        (expert, dict(split="test"), 600),
+        (expert, dict(split="test"), 900),
         (expert, dict(ends="leaderboard"), 150),
         (careless, dict(split="train"), 150),
         (careless, dict(split="train", ends="leaderboard", reward=lambda world, _: world.tick / 7), 150),
@@ -122,7 +122,7 @@ def test_a_replayed_drive_cannot_be_told_from_the_first_one(driver, arguments, s
 
 def test_the_drives_are_what_they_are_meant_to_be():
     """The expert completes its routes, the careless driver ends by an infraction."""
-    for driver, split, steps, good in ((expert, "test", 600, True), (careless, "train", 150, False)):
+    for driver, split, steps, good in ((expert, "test", 900, True), (careless, "train", 150, False)):
         envs = DrivingVectorEnv(**ARGUMENTS, split=split)
         shortest = np.argsort([len(route.waypoints) for route in envs.routes])[:2]
         envs.reset(seed=5, options={"route": shortest} if split == "test" else None)
