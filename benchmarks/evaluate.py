@@ -69,7 +69,8 @@ TRAINING_TOWNS = {
     "CarlaNoCrash-v0": ("Suburb", "Town01"),
     "CarlaLeaderboard-BEV-v0": (*LEADERBOARD.train_towns, "Town01", "Town03", "Town04", "Town06"),
 }
-"""The towns that a driver trained on an environment has seen, unless its flags name others."""
+"""The towns that a driver trained on an environment has seen, unless its flags name others; NoCrash's for any other
+environment."""
 
 
 @dataclass
@@ -259,7 +260,7 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
         for part, cell, listed in parts:
             env = part.env.split(":")[-1]
             trained_on = training.args.get("env_id", env).split(":")[-1] if training else env
-            seen = TRAINING_TOWNS.get(trained_on, ()) if towns is None else towns
+            seen = TRAINING_TOWNS.get(trained_on, TRAINING_TOWNS["CarlaNoCrash-v0"]) if towns is None else towns
             envs = make_envs(part, cell, driver.observation)
             try:
                 queue = episodes(tasks, envs.num_routes) if listed is None else listed

@@ -1,4 +1,4 @@
-"""How fast the environments step: `python -m mentorgym.benchmarks.speed driving`.
+"""How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, and SAC learns, `... speed learner`.
 
 Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,8 @@ import gymnasium as gym
 import numpy as np
 
 import mentorgym
+from mentorgym.agents.toolbox.runs import describe_start
+from mentorgym.benchmarks import speed_learner
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.envs.driving import DrivingVectorEnv
 
@@ -207,13 +209,27 @@ def driving(arguments: argparse.Namespace) -> dict[str, Any]:
     figures["reset_ms"] = runs[usual, threads[0]].reset_ms()
     if arguments.against:
         figures["gain"] = {str(size): median_ratio(rates["new", size], rates["old", size]) for size in sizes}
-    lines = table(figures, usual)
-    show(*lines)
-    if arguments.table:
-        command = f"python -m mentorgym.benchmarks.speed {shlex.join(sys.argv[1:])}"
-        text = "\n".join(["# Speed", "", f"Written by `{command}`.", "", *lines, ""])
-        arguments.table.write_text(text, encoding="utf-8")
+    report(table(figures, usual), arguments.table)
     return figures
+
+
+def learner(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    keep_to_cores(1)
+    figures = speed_learner.measure(arguments.transitions, arguments.repeats, arguments.seconds, progress_console.print)
+    report(speed_learner.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
+def report(lines: Sequence[str], path: Path | None) -> None:
+    """Print `lines`, and write them to `path`, if one is given, with the command and the commit that made them."""
+    show(*lines)
+    if path:
+        command = f"python -m mentorgym.benchmarks.speed {shlex.join(sys.argv[1:])}"
+        start = describe_start()
+        made = f"Written by `{command}` at commit {start['commit'] or 'unknown'} on {start['time'][:10]}"
+        text = "\n".join(["# Speed", "", f"{made}, {start['hardware']['cpu']}.", "", *lines, ""])
+        path.write_text(text, encoding="utf-8")
 
 
 def table(figures: dict[str, Any], usual: int) -> list[str]:
@@ -258,7 +274,9 @@ def table(figures: dict[str, Any], usual: int) -> list[str]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.speed", description=__doc__)
-    parser.add_argument("what", choices=["driving"], help="which family to time")
+    parser.add_argument(
+        "what", choices=["driving", "learner"], help="what to time: an environment family, or SAC's updates"
+    )
     parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 512], help="worlds in the batch")
     cores = [1, 2][: os.cpu_count()]
     parser.add_argument("--threads", type=int, nargs="+", default=cores, help="threads that share the worlds")
@@ -267,12 +285,14 @@ def main() -> None:
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env out")
     parser.add_argument("--against", metavar="PYTHON", help="interpreter that has another version, to be timed too")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
+    parser.add_argument("--transitions", type=int, default=1024, help="transitions in the learner's replay buffer")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
     )
     arguments = parser.parse_args()
-    run_command("speed", lambda: driving(arguments), arguments.json)
+    job = {"driving": driving, "learner": learner}[arguments.what]
+    run_command("speed", lambda: job(arguments), arguments.json)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,6 @@ Reward = Callable[[WorldState, EpisodeState], np.ndarray]
 STEP_INFOS = ("reward_terms", "route_completion", "respawns")
 """What the infos of every step hold."""
 
-BLOCK = 64
-"""Worlds that go through all of a step together: few enough that what one kernel wrote is in the cache for the next."""
-
 SPAWN_ATTEMPTS = 32
 
 EGO_DISTANCE = 12.0
@@ -359,23 +356,18 @@ class DrivingBatch:
         self._draw(observation, first, last)
 
     def _in_slices(self, work: Callable[[int, int], None]) -> None:
-        """Call `work(first, last)` for all worlds, BLOCK at a time in a slice for each thread."""
-
-        def in_blocks(first: int, last: int) -> None:
-            for block in range(first, last, BLOCK):
-                work(block, min(block + BLOCK, last))
-
+        """Call `work(first, last)` for all worlds, cut into a slice for each thread."""
         count = min(self.threads, self.num_worlds)
         if count == 1:
-            in_blocks(0, self.num_worlds)
+            work(0, self.num_worlds)
             return
         if self._pool is None or self._pool_process != os.getpid():
             # A fork takes the pool along without its threads.
             self._pool, self._pool_process = ThreadPoolExecutor(count - 1), os.getpid()
         cuts = [self.num_worlds * k // count for k in range(count + 1)]
-        others = [self._pool.submit(in_blocks, *cut) for cut in itertools.pairwise(cuts[1:])]
+        others = [self._pool.submit(work, *cut) for cut in itertools.pairwise(cuts[1:])]
         try:
-            in_blocks(*cuts[:2])
+            work(*cuts[:2])
         finally:
             wait(others)
         for other in others:

@@ -19,7 +19,6 @@ from mentorgym.envs.driving.tasks import (
     NOCRASH,
     TRAFFIC,
     WEATHERS,
-    Benchmark,
     nearest_name,
     packaged_routes,
 )
@@ -61,7 +60,7 @@ def find_suite(suite: str | os.PathLike) -> Path:
 
 
 @functools.cache
-def _count_routes(benchmark: Benchmark, town: str, route_file: str | None) -> int:
+def _count_routes(env: str, town: str, route_file: str | None) -> int:
     """How many fixed routes a town has."""
     try:
         path = find_map(town)
@@ -69,7 +68,9 @@ def _count_routes(benchmark: Benchmark, town: str, route_file: str | None) -> in
         close = difflib.get_close_matches(town, LEADERBOARD.test_towns, n=1, cutoff=0.4)
         raise TownError(f"{f'did you mean {close[0]!r}? ' if close else ''}{error}") from error
     loaded = load_town(town)
-    routes = read_routes(loaded, find_routes(route_file)) if route_file else packaged_routes(loaded, path, benchmark)
+    routes = (
+        read_routes(loaded, find_routes(route_file)) if route_file else packaged_routes(loaded, path, BENCHMARKS[env])
+    )
     if not routes:
         raise SuiteError(f"{town} has no routes of its own for this environment: name a route file beside the suite")
     return len(routes)
@@ -87,7 +88,7 @@ def _episode(row: dict[str, str], route_file: str | None) -> Episode:
     for name in ("route", "seed"):
         if not (row[name].isascii() and row[name].isdigit()):
             raise SuiteError(f"{name}={row[name]!r} is not a whole number from 0 on")
-    count = _count_routes(BENCHMARKS[row["env"]], row["town"], route_file)
+    count = _count_routes(row["env"], row["town"], route_file)
     if int(row["route"]) >= count:
         raise SuiteError(f"route {row['route']}: {row['town']} has routes 0 to {count - 1}")
     return Episode(row["env"], row["town"], int(row["route"]), row["traffic"], row["weather"], int(row["seed"]))

@@ -9,7 +9,6 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from mentorgym.envs.driving import DrivingVectorEnv, parallel_env
-from mentorgym.envs.driving.batch import BLOCK
 from mentorgym.envs.driving.town import packaged_towns
 from tests.envs.driving.test_env import careless_actions, copied, run, same
 
@@ -52,17 +51,6 @@ def test_threads_change_nothing_under_a_reward_of_ones_own_and_without_autoreset
     arguments |= dict(autoreset_mode=AutoresetMode.DISABLED, ends="leaderboard")
     one, other = drives(9, 60, (1, 3), **arguments)
     assert same(one, other)
-
-
-def test_a_batch_of_more_than_a_block_is_its_worlds_side_by_side():
-    whole = DrivingVectorEnv(BLOCK + 6, observation="state", **QUICK)
-    alone = DrivingVectorEnv(6, observation="state", **QUICK)
-    whole.reset(seed=5)
-    alone.reset(seed=5 + BLOCK)
-    actions = careless_actions(BLOCK + 6, 20)
-    for ours, theirs in zip(run(whole, actions), run(alone, actions[:, BLOCK:]), strict=True):
-        assert same(ours[0]["state"][BLOCK:], theirs[0]["state"])
-        assert all(same(a[BLOCK:], b) for a, b in zip(ours[1:4], theirs[1:4], strict=True))
 
 
 def test_an_error_in_a_slice_reaches_the_caller():
