@@ -38,7 +38,7 @@ def drive(steer: float, ticks: int, throttle: float = 0.6, yaw: float = 0.0) -> 
     world.reset(0, 0, 0, 1, np.array([[0, 0, 0, yaw]], np.float32), 0, 0)
     poses = [world.state.vehicle_pose[0, 0].astype(float)]
     for _ in range(ticks):
-        world.tick(np.array([[[throttle, steer, 0.0]]], np.float32), np.ones(1, np.uint8))
+        world.tick(np.array([[[throttle, steer, 0.0]]], np.float32), np.ones(1, np.uint8), 0, 1)
         poses.append(world.state.vehicle_pose[0, 0].astype(float))
     return np.array(poses)
 
@@ -171,7 +171,7 @@ def test_the_start_is_at_rest_and_the_velocity_is_the_motion():
     previous = world.state.vehicle_velocity[0, 0].copy()
     for tick in range(30):
         before = world.state.vehicle_pose[0, 0, :2].copy()
-        world.tick(np.array([[[0.8, 0.2, 0.0]]], np.float32), np.ones(1, np.uint8))
+        world.tick(np.array([[[0.8, 0.2, 0.0]]], np.float32), np.ones(1, np.uint8), 0, 1)
         velocity = world.state.vehicle_velocity[0, 0]
         moved = (world.state.vehicle_pose[0, 0, :2] - before) / 0.1
         # The speed at a tick's end against its mean over the tick.

@@ -27,7 +27,7 @@ def watch(tables: TownTables, vehicles: int, walkers: int, ticks: int = 900, ego
     seen: dict[str, list] = {}
     for tick in range(ticks + 1):
         if tick:
-            world.tick(np.zeros((1, 1, 3), np.float32), np.ones(1, np.uint8))
+            world.tick(np.zeros((1, 1, 3), np.float32), np.ones(1, np.uint8), 0, 1)
         for record in (world.state, world.traffic):
             for name, array in record._asdict().items():
                 seen.setdefault(name, []).append(array[0].copy())
