@@ -215,7 +215,8 @@ def measure(transitions: int, repeats: int, seconds: float, say: Callable[[str],
 def table(figures: dict[str, Any]) -> list[str]:
     """The figures as lines of Markdown."""
     lines = [
-        f"SAC, batches of {figures['batch_size']} from {figures['transitions']:,} transitions, one thread on one core, seconds of its own time; "
+        f"SAC, batches of {figures['batch_size']} from {figures['transitions']:,} transitions, one thread on one core, "
+        "seconds of its own time; "
         f"medians of {figures['repeats']} alternating runs.",
     ]
     titles = {
