@@ -246,7 +246,7 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("ends", "foundrl", r"unknown ends='foundrl': did you mean 'found-rl'\?"),
         ("observation", "mask", r"unknown observation='mask': did you mean 'masks'\? Valid are 'masks', 'state'"),
         ("reward", "found_rl", r"unknown reward='found_rl': did you mean 'found-rl'\?"),
-        ("render_mode", "human", "unknown render_mode='human': .*Valid are None, 'rgb_array'"),
+        ("render_mode", "video", "unknown render_mode='video': .*Valid are None, 'rgb_array', 'human'"),
         ("soft_reset", 1.5, "soft_reset=1.5: a probability is between 0 and 1"),
         ("soft_reset", "often", "soft_reset='often': a probability is between 0 and 1"),
         ("traffic", (2.7, 3), "is neither a level's name nor a pair of whole numbers"),

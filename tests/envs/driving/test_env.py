@@ -386,12 +386,12 @@ def test_a_share_of_the_resets_is_soft():
         ("Suburb", "regular", 20, 50),
         ("Suburb", "dense", 100, 250),
         ("Suburb", "busy", 120, 120),
-        ("Suburb", (361, 0), 361, 0),
+        ("Suburb", (353, 0), 353, 0),
         ("Village", "regular", 15, 50),
         ("Village", "dense", 70, 150),
         ("Village", "busy", 70, 70),
         ("Village", (3, 7), 3, 7),
-        ("Village", (149, 0), 149, 0),
+        ("Village", (141, 0), 141, 0),
     ],
 )
 def test_as_many_actors_as_the_level_says(town, level, vehicles, walkers):
