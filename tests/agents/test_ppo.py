@@ -195,7 +195,7 @@ def watch_rollout(monkeypatch: pytest.MonkeyPatch) -> list[ppo.Rollout]:
 def test_a_truncated_episodes_last_reward_holds_what_would_have_followed(short_ppo, monkeypatch):
     kept = watch_rollout(monkeypatch)
     monkeypatch.setattr(ppo.Networks, "values", lambda self, given: np.full(len(given["state"]), 100.0, np.float32))
-    ppo.train(dataclasses.replace(short_ppo, env_args=("steps=4",), total_steps=20))
+    ppo.train(dataclasses.replace(short_ppo, env_args=("steps=4",), total_steps=20, gamma=0.99))
     (rollout,) = kept
     truncated = np.zeros((10, 2), bool)
     truncated[3::4] = True

@@ -116,8 +116,8 @@ def test_a_map_without_a_driving_lane(tmp_path):
 
 def test_a_map_without_pavements_has_no_walkers(tmp_path):
     path = write_map(tmp_path / "Road.xodr", one_road(length=200.0))
-    with pytest.raises(ValueError, match=r"Road has no pavements .* for walkers: pass traffic=\(2, 0\)"):
-        DrivingVectorEnv(town=str(path), traffic=(2, 5))
+    with pytest.raises(ValueError, match=r"Road has no pavements .* for walkers: pass traffic=\(0, 0\)"):
+        DrivingVectorEnv(town=str(path), traffic=(0, 5))
 
 
 def test_a_map_of_ones_own_has_no_test_routes(tmp_path):

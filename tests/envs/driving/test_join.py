@@ -56,7 +56,7 @@ def seen(tables: TownTables, town: int, shift: int, vehicles: int, walkers: int,
     for _ in range(STEPS):
         drive_by_rules(tables, state, episode, row, row + 1, actions)
         world.tick(to_control(actions.astype(np.float64))[:, None], running, row, row + 1)
-        rules.advance(tables, state, episode, row, row + 1)
+        rules.update(tables, state, episode, row, row + 1, True)
         view.remember(state, episode, memory, row, row + 1, np.zeros(worlds, np.uint8))
         view.state_vector(state, episode, row, row + 1, vectors)
         view.masks(tables, state, episode, memory, row, row + 1, masks)

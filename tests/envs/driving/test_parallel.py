@@ -127,11 +127,11 @@ def test_egos_start_apart_from_each_other_and_from_the_traffic(arguments):
 
 
 def test_a_crowded_town_still_has_a_place_for_every_ego():
-    env = parallel_env(15, observation="state", town="Village", traffic="empty")
+    env = parallel_env(9, observation="state", town="Village", traffic="empty")
     for seed in range(10):
         env.reset(seed=seed)
         place = poses(env)[:, :2]
-        between = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1)) + 100 * np.eye(15)
+        between = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1)) + 100 * np.eye(9)
         assert between.min() >= 12.0
 
 
@@ -324,10 +324,10 @@ def test_a_number_of_egos_that_is_none(count):
 
 
 def test_more_egos_than_the_town_has_room_for():
-    with pytest.raises(ValueError, match="Village has no room for 500 egos, but for 19 at most"):
+    with pytest.raises(ValueError, match="Village has no room for 500 egos, but for 9 at most"):
         parallel_env(500, town="Village", traffic="empty")
-    with pytest.raises(ValueError, match="26 egos need test routes that start 12 m apart: there are too few"):
-        parallel_env(26, town="Suburb", traffic="empty", split="test").reset(seed=0)
+    with pytest.raises(ValueError, match="23 egos need test routes that start 12 m apart: there are too few"):
+        parallel_env(23, town="Suburb", traffic="empty", split="test").reset(seed=0)
 
 
 def test_an_unknown_argument_names_the_nearest_one():

