@@ -1,6 +1,6 @@
 """Draw learning curves of training runs, and keep their numbers.
 
-    python -m mentorgym.benchmarks.curves --run runs/CarlaNoCrash-v0/ppo__seed*__* --name ppo_regular
+    python -m mentorgym.benchmarks.curves --run runs/CarlaNoCrash-v0/ppo__seed*__2d03c0a1 --name ppo_regular
 
 Writes `<name>.csv` and `<name>.png` into `--output`. Each row of the CSV sums up one seed's episodes that ended within
 a window of steps: how many, their mean return, mean speed, and metres driven for each episode's end. On endless
@@ -55,8 +55,14 @@ def read_curve(folder: Path, window: int) -> list[dict[str, float]]:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} is not the folder of a training run: {error}") from error
-    windows: dict[int, list[dict[str, Any]]] = {}
+    kept: list[dict[str, Any]] = []
     for line in lines:
+        # A resumed run takes the steps since its last checkpoint again.
+        if kept and (line["step"] < kept[-1]["step"] or line.get("resumes") != kept[-1].get("resumes")):
+            kept = [earlier for earlier in kept if earlier["step"] < line["step"]]
+        kept.append(line)
+    windows: dict[int, list[dict[str, Any]]] = {}
+    for line in kept:
         if "episode/return" in line:
             windows.setdefault(math.ceil(line["step"] / window), []).append(line)
     if not windows:
@@ -100,7 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def job() -> dict[str, Any]:
         if args.window < 1:
             raise UsageError(f"--window {args.window}: a point sums up at least 1 step")
-        rows = [row for folder in args.run for row in read_curve(folder, args.window)]
+        curves = [read_curve(folder, args.window) for folder in args.run]
+        if len({curve[0]["seed"] for curve in curves}) < len(curves):
+            raise UsageError("two runs have the same seed: name runs that differ in nothing but the seed")
+        rows = [row for curve in curves for row in curve]
         args.output.mkdir(parents=True, exist_ok=True)
         table, picture = (args.output / f"{args.name}{suffix}" for suffix in (".csv", ".png"))
         draw(rows, args.name, picture)

@@ -278,7 +278,7 @@ def main() -> None:
         "what", choices=["driving", "learner"], help="what to time: an environment family, or SAC's updates"
     )
     parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 512], help="worlds in the batch")
-    cores = [1, 2][: os.cpu_count()]
+    cores = [1, 2][: len(CORES) or os.cpu_count()]
     parser.add_argument("--threads", type=int, nargs="+", default=cores, help="threads that share the worlds")
     parser.add_argument("--repeats", type=int, default=5, help="alternating runs; medians are reported")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of stepping in each run")

@@ -187,7 +187,7 @@ class Run:
         """Append one line to `metrics.jsonl`; ValueError for a key that `METRICS` lacks.
 
         A resumed run takes the steps after its checkpoint again and keeps the lines that the earlier start wrote for
-        them: of two lines for one step, `resumes` tells the later.
+        them: a line with more `resumes` stands for all earlier lines from its step on.
         """
         row = {"step": step, "seconds": round(self.seconds, 3), "resumes": self.resumes, **metrics}
         unknown = sorted(set(row) - set(METRICS))

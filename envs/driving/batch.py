@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -118,7 +119,9 @@ class DrivingBatch:
                 raise ValueError(f"{each.name} has no test routes of its own: name a file of them, routes='...csv'")
             shift = self._tables.lane_first[first]
             self.routes += [Route(route.name, route.waypoints + shift) for route in own]
-            protected += [Route(route.name, route.waypoints + shift) for route in ours]
+            for either in (tasks.NOCRASH, tasks.LEADERBOARD):
+                fixed = tasks.packaged_routes(each, find_map(name), either) or []
+                protected += [Route(route.name, route.waypoints + shift) for route in fixed]
         self._test_pairs = tasks.lane_pairs([*protected, *self.routes], self._tables)
         self.split, self.observation, self.soft_reset = split, observation, soft_reset
         self.render_mode, self.threads = render_mode, int(threads)
@@ -303,7 +306,7 @@ class DrivingBatch:
             if len(picked) == self.num_egos:
                 return picked
         raise ValueError(
-            f"{self.num_egos} egos need test routes that start {EGO_DISTANCE:.0f} m apart: "
+            f"{self.num_egos} egos need test routes in one town that start {EGO_DISTANCE:.0f} m apart: "
             + ("there are too few, so take fewer egos" if chosen is None else "choose other numbers")
         )
 
@@ -382,7 +385,9 @@ class DrivingBatch:
         return np.where(self._episode.active, reward, 0.0)
 
     def _extend_route(self, row: int) -> None:
-        episode, buffer = self._episode, np.empty(ROUTE_CAPACITY, np.int32)
+        # What is kept of the route has to fit before it.
+        kept = rules.EXTEND_BELOW + rules.ROUTE_WINDOW + 1
+        episode, buffer = self._episode, np.empty(ROUTE_CAPACITY - kept, np.int32)
         world, ego = divmod(row, self.num_egos)
         start, last = episode.route[row, 0], episode.route[row, episode.route_length[row] - 1]
         # Legs drawn at the start count from 1; a later one is told apart by the step it is drawn in.
@@ -442,6 +447,7 @@ class DrivingBatch:
         """Everything that the batch's future depends on, by name, not copied."""
         arrays: dict[str, np.ndarray] = {
             "task": np.array([SPLITS.index(self.split), self._ends], np.uint8),
+            "towns": np.array([zlib.crc32(self._tables.waypoint_pose.tobytes())], np.uint32),
             "seeds": self._seeds,
             "seeded": self._seeded,
             "episodes": self._episodes,
@@ -468,8 +474,10 @@ class DrivingBatch:
                     f"the saved {name} has shape {saved.shape} of {saved.dtype}, this environment's {array.shape} of "
                     f"{array.dtype}: same id and arguments?"
                 )
-        if list(state["task"]) != list(arrays["task"]):
-            raise ValueError("the saved state is of another split or other ends: make the environment with the same")
+        if any(list(state[name]) != list(arrays[name]) for name in ("task", "towns")):
+            raise ValueError(
+                "the saved state is of another split, other ends or other towns: make the environment with the same"
+            )
         for name, array in arrays.items():
             array[...] = state[name]
         return self._observe(np.ones(self.num_worlds, bool))

@@ -75,12 +75,17 @@ class DrivingParallelEnv(DrivingBatch, ParallelEnv):
         if not self.agents:
             raise gym.error.ResetNeeded("step was called without an ego on the road: call reset first")
         controls = np.zeros((self.num_egos, 2))
+        if not isinstance(actions, dict):
+            raise ValueError(f"actions must be a dict by the egos' names, not {type(actions).__name__}")
         for name in {**dict.fromkeys(self.agents), **actions}:
             if name not in self.agents or name not in actions:
                 raise ValueError(
                     f"actions are for {', '.join(actions) or 'nobody'}, those who drive are {', '.join(self.agents)}"
                 )
-            action = np.asarray(actions[name], np.float64)
+            try:
+                action = np.asarray(actions[name], np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"the action of {name} must be two numbers: {error}") from error
             if action.shape != (2,):
                 raise ValueError(f"the action of {name} has shape {action.shape}, not (2,) = (acceleration, steer)")
             if np.isnan(action).any():

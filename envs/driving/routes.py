@@ -301,7 +301,7 @@ def _xml_poses(text: str, path: Path, town: str):
         try:
             poses = [[float(point.attrib[key]) for key in ("x", "y", "yaw")] for point in route.iter("waypoint")]
         except (KeyError, ValueError) as error:
-            raise RouteError(f"{path}, {where}: a waypoint lacks a number for {error}") from error
+            raise RouteError(f"{path}, {where}: a waypoint needs the numbers x, y, yaw ({error})") from error
         if len(poses) < 2 or not np.isfinite(poses).all():
             raise RouteError(f"{path}, {where}: a route needs two waypoints with finite numbers")
         named.append((str(route.get("id")), where, poses))

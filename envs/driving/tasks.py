@@ -241,17 +241,18 @@ def change_weather(keys, ticks, speed, first, last, weather):
 
 def packaged_routes(town: Town, path: Path, benchmark: Benchmark = NOCRASH) -> list[Route] | None:
     """A benchmark's fixed routes of a town read from `path` if it is one of ours that has some, else None."""
-    file = path.with_name(benchmark.routes.format(town.name))
-    if packaged_towns().get(town.name) != path or not file.is_file():
+    ours = packaged_towns().get(town.name)
+    if ours is None or not ours.samefile(path):
         return None
-    return read_routes(town, file)
+    file = ours.with_name(benchmark.routes.format(town.name))
+    return read_routes(town, file) if file.is_file() else None
 
 
 def lane_pairs(routes: Iterable[Route], tables: TownTables) -> np.ndarray:
     """The (start lane, goal lane) pairs of `routes`, int32 [n, 2]: training draws none of them."""
     lanes = tables.waypoint_lane
     pairs = [[lanes[route.waypoints[0]], lanes[route.waypoints[-1]]] for route in routes]
-    return np.array(pairs, np.int32).reshape(-1, 2)
+    return np.unique(np.array(pairs, np.int32).reshape(-1, 2), axis=0)
 
 
 @kernel

@@ -99,6 +99,8 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
             super().reset(seed=None if seed is None else int(seed))
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         else:
+            if not isinstance(seed, Sequence | np.ndarray):
+                raise ValueError(f"seed {seed!r}: a seed is a whole number from 0 on, or None, or one per world")
             seeds = list(seed)
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds: give one per world, or a single one")

@@ -283,6 +283,12 @@ def test_an_unknown_encoder_is_refused(short_ppo):
     assert not Path(short_ppo.runs).exists()
 
 
+@pytest.mark.parametrize("name", ["num_envs", "rollout_steps", "batch_size", "epochs"])
+def test_a_size_of_nothing_is_refused(short_ppo, name):
+    with pytest.raises(ValueError, match=f"{name}=0: give at least 1"):
+        ppo.train(dataclasses.replace(short_ppo, **{name: 0}))
+
+
 def test_a_batch_size_that_leaves_samples_over_is_refused(short_ppo):
     with pytest.raises(ValueError, match="rollout_steps x num_envs = 20 is no multiple of batch_size=7"):
         ppo.train(dataclasses.replace(short_ppo, batch_size=7))

@@ -52,3 +52,21 @@ def test_a_run_whose_episodes_go_on_has_no_curve_yet(tmp_path):
     folder = write_run(tmp_path / "run", 1, [])
     with pytest.raises(SystemExit, match="no episode has ended yet"):
         curves.main(["--run", str(folder), "--name", "mine", "--output", str(tmp_path)])
+
+
+def test_a_resumed_run_counts_no_step_twice(tmp_path):
+    folder = write_run(tmp_path / "run", 1, [(10, 1.0, 10, 0.01, 1.0), (20, 5.0, 10, 0.01, 1.0)])
+    with (folder / "metrics.jsonl").open("a") as file:
+        for step, total in ((20, 7.0), (30, 1.0)):
+            names = ("return", "length", "completed_km", "mean_speed")
+            values = dict(zip((f"episode/{name}" for name in names), (total, 10, 0.01, 1.0), strict=True))
+            file.write(json.dumps({"step": step, "resumes": 1} | values) + "\n")
+    (row,) = curves.read_curve(folder, 100)
+    assert row["episodes"] == 3
+    assert row["return"] == 3.0
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path):
+    runs = [str(write_run(tmp_path / name, 4, [(10, 1.0, 10, 0.01, 1.0)])) for name in ("one", "two")]
+    with pytest.raises(SystemExit, match="two runs have the same seed"):
+        curves.main(["--run", *runs, "--name", "mine", "--output", str(tmp_path)])

@@ -241,7 +241,7 @@ def _detour(tables, traffic, w, lane, path, i, tick):
             tables.lane_length,
             traffic.waiting[w],
             traffic.expected[w],
-            other,
+            np.int32(other),
         ):
             return np.int32(other)
     return path

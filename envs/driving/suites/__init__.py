@@ -2,7 +2,7 @@
 
 A suite is a CSV file with one episode a line: `env`, the environment's id; `town` and `route`, the number of one of its
 fixed routes; `traffic`, a level; `weather`, a preset; `seed`, a whole number that tells apart drives of one route in
-different traffic.
+different traffic. The environment is seeded with 1000 * seed + route.
 """
 
 import csv
@@ -28,6 +28,8 @@ BENCHMARKS = {"CarlaNoCrash-v0": NOCRASH, "CarlaLeaderboard-BEV-v0": LEADERBOARD
 """The environments that suites may name, and where their towns' routes come from."""
 
 COLUMNS = ("env", "town", "route", "traffic", "weather", "seed")
+
+MOST_DIGITS = 12
 
 
 class Episode(NamedTuple):
@@ -86,8 +88,8 @@ def _episode(row: dict[str, str], route_file: str | None) -> Episode:
     if row["weather"] not in WEATHERS:
         raise SuiteError(f"unknown weather {row['weather']!r}: {nearest_name(row['weather'], WEATHERS)}")
     for name in ("route", "seed"):
-        if not (row[name].isascii() and row[name].isdigit()):
-            raise SuiteError(f"{name}={row[name]!r} is not a whole number from 0 on")
+        if not (row[name].isascii() and row[name].isdigit() and len(row[name]) <= MOST_DIGITS):
+            raise SuiteError(f"{name}={row[name]!r} is not a whole number from 0 on, of at most {MOST_DIGITS} digits")
     count = _count_routes(row["env"], row["town"], route_file)
     if int(row["route"]) >= count:
         raise SuiteError(f"route {row['route']}: {row['town']} has routes 0 to {count - 1}")
@@ -107,7 +109,13 @@ def read_suite(path: Path, route_file: str | None = None) -> list[Episode]:
     if tuple(rows.fieldnames or ()) != COLUMNS:
         raise SuiteError(f"{path}, line 1: a suite has the columns {','.join(COLUMNS)}")
     lines: dict[Episode, int] = {}
-    for row in rows:
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise SuiteError(f"{path}, line {rows.line_num}: {error}") from error
+        if row is None:
+            break
         where = f"{path}, line {rows.line_num}"
         try:
             episode = _episode(row, route_file)

@@ -187,11 +187,11 @@ def test_a_table_that_names_no_routes(tmp_path, village, text, message):
         ),
         (
             '<routes><route id="7" town="Village"><waypoint x="1" y="2"/></route></routes>',
-            "route 7: a waypoint lacks .*yaw",
+            "route 7: a waypoint needs .*yaw",
         ),
         (
             '<routes><route id="7" town="Village"><waypoint x="1" y="2" yaw="east"/></route></routes>',
-            "route 7: a waypoint lacks a number",
+            "route 7: a waypoint needs the numbers x, y, yaw",
         ),
         (
             '<routes><route id="7" town="Village"><waypoint x="1" y="2" yaw="0"/></route></routes>',
@@ -406,7 +406,7 @@ def test_a_town_without_leaderboard_routes(tmp_path):
 
 def test_a_state_of_another_split_or_other_ends(envs, tested):
     for other in (tested, DrivingVectorEnv(2, ends="leaderboard", **QUICK)):
-        with pytest.raises(ValueError, match="the saved state is of another split or other ends"):
+        with pytest.raises(ValueError, match="the saved state is of another split, other ends or other towns"):
             envs.set_state(other.get_state())
 
 

@@ -9,6 +9,7 @@ import mentorgym  # noqa: F401 - registers the id
 from mentorgym.envs.driving import DrivingVectorEnv, LeaderboardVectorEnv, load_town
 from mentorgym.envs.driving.state import CAR, WALKER
 from mentorgym.envs.driving.tasks import LEADERBOARD, NOCRASH, WEATHERS, change_weather, traffic_range
+from mentorgym.envs.driving.town import packaged_towns
 from mentorgym.envs.driving.towns import write_routes
 
 ID = "CarlaLeaderboard-BEV-v0"
@@ -185,3 +186,29 @@ def test_an_episode_under_changing_weather(weather):
         envs.step(np.zeros((16, 2)))
     after = envs.get_state()["world.weather"]
     assert (before != after).any() == (weather == "dynamic_20") or (before != after).sum() <= 4
+
+
+def test_training_for_one_benchmark_keeps_off_the_routes_of_both():
+    driving = DrivingVectorEnv(town="Suburb", traffic="empty", observation="state")
+    leaderboard = LeaderboardVectorEnv(town="Suburb", traffic="empty", observation="state")
+    assert np.array_equal(driving._test_pairs, leaderboard._test_pairs)
+    assert len(driving._test_pairs) > 30
+
+
+def test_a_town_of_ours_named_by_its_path_keeps_its_routes(tmp_path, monkeypatch):
+    town = packaged_towns()["Village"]
+    monkeypatch.chdir(town.parent.parent)
+    named = DrivingVectorEnv(town="towns/Village.xodr", traffic="empty", observation="state")
+    assert named.num_routes == 25
+    assert np.array_equal(named._test_pairs, DrivingVectorEnv(town="Village", observation="state")._test_pairs)
+
+
+def test_a_saved_state_of_the_same_towns_in_another_order_is_refused():
+    one, other = (
+        LeaderboardVectorEnv(num_envs=2, town=towns, traffic="empty", observation="state")
+        for towns in (("Suburb", "Village"), ("Village", "Suburb"))
+    )
+    one.reset(seed=0)
+    other.reset(seed=0)
+    with pytest.raises(ValueError, match="other towns"):
+        other.set_state(one.get_state())

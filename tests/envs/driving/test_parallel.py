@@ -144,7 +144,7 @@ def test_the_test_split_gives_each_ego_a_fixed_route():
         assert len({starts.index(start) for start in first}) == 3
     env.reset(options={"route": [4, 0, 9]})
     assert env.get_state()["episode.route"][:, 0].tolist() == [starts[4], starts[0], starts[9]]
-    with pytest.raises(ValueError, match="3 egos need test routes that start 12 m apart: choose other numbers"):
+    with pytest.raises(ValueError, match="3 egos need test routes .* 12 m apart: choose other numbers"):
         env.reset(options={"route": 4})
 
 
@@ -326,7 +326,7 @@ def test_a_number_of_egos_that_is_none(count):
 def test_more_egos_than_the_town_has_room_for():
     with pytest.raises(ValueError, match="Village has no room for 500 egos, but for 9 at most"):
         parallel_env(500, town="Village", traffic="empty")
-    with pytest.raises(ValueError, match="23 egos need test routes that start 12 m apart: there are too few"):
+    with pytest.raises(ValueError, match="23 egos need test routes .* 12 m apart: there are too few"):
         parallel_env(23, town="Suburb", traffic="empty", split="test").reset(seed=0)
 
 

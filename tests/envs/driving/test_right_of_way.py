@@ -79,7 +79,7 @@ def test_whoever_yields_leaves_a_gap(drive):
     assert len(near) <= 0.05 * checked
 
 
-def test_left_turns_wait_for_the_traffic_that_meets_them(drive):
+def test_left_turns_go_on_green(drive):
     tables = drive.tables
     turning = [g for g in grants(drive) if tables.path_rank[g[2]] == 1]
     assert len(turning) > 20

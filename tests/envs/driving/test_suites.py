@@ -30,6 +30,7 @@ def test_ours_hold_every_route_in_two_rounds():
         (GOOD.replace("3", "25"), "line 3: route 25: Village has routes 0 to 24"),
         (GOOD.replace("3", "-1"), "line 3: route='-1' is not a whole number from 0 on"),
         (GOOD.replace("3", "3.5"), "line 3: route='3.5' is not a whole number"),
+        (GOOD.replace("3", "3" * 5000), "line 3: route='3+' is not a whole number"),
         (GOOD.replace("busy", "bussy"), "line 3: unknown traffic 'bussy': did you mean 'busy'"),
         (GOOD.replace("WetNoon", "WetNon"), "line 3: unknown weather 'WetNon': did you mean 'WetNoon'"),
         (GOOD.replace("WetNoon", "train"), "line 3: unknown weather 'train'"),
