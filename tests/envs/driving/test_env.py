@@ -223,8 +223,11 @@ def test_one_seed_is_one_sequence_of_episodes():
 
 def test_without_a_seed_episodes_go_on_and_differ_between_environments():
     one, two = (gym.make(ID, observation="state").unwrapped for _ in range(2))
-    starts = [tuple(env.reset()[0]["state"].tolist() + pose(env).tolist()) for env in (one, one, two, two)]
-    assert len(set(starts)) == 4
+    keys = set()
+    for env in (one, one, two, two):
+        env.reset()
+        keys.add(int(env.get_state()["keys"][0]))
+    assert len(keys) == 4
 
 
 def test_a_world_keeps_its_sequence_when_only_the_others_are_seeded():
@@ -514,7 +517,7 @@ def test_training_draws_no_leg_that_a_test_route_connects(name):
     routes = tasks.packaged_routes(town, find_map(town.name))
     lane = town.tables.waypoint_lane
     pairs = tasks.lane_pairs(routes, town.tables)
-    assert pairs.tolist() == [[lane[route.waypoints[0]], lane[route.waypoints[-1]]] for route in routes]
+    assert pairs.tolist() == sorted([lane[route.waypoints[0]], lane[route.waypoints[-1]]] for route in routes)
     forbidden = {tuple(pair) for pair in pairs.tolist()}
     starts = [int(route.waypoints[0]) for route in routes]
     assert drawn_legs(town, np.zeros((0, 2), np.int32), starts, 60) & forbidden
