@@ -23,7 +23,8 @@ import gymnasium, numba, numpy
 import mentorgym.envs.driving as driving
 
 for split, town, soft_reset in (("train", "Suburb", 1.0), ("test", "Village", 0.0)):
-    envs = gymnasium.make_vec("CarlaNoCrash-v0", num_envs=3, split=split, town=town, soft_reset=soft_reset)
+    task = dict(split=split, town=town, soft_reset=soft_reset, weather="dynamic")
+    envs = gymnasium.make_vec("CarlaNoCrash-v0", num_envs=3, **task)
     envs.reset(seed=1)
     ended = 0
     while not ended:
