@@ -12,3 +12,10 @@ def to_control(actions: np.ndarray) -> np.ndarray:
     actions = np.clip(np.asarray(actions, np.float32), -1.0, 1.0)
     acceleration, steer = actions[..., 0], actions[..., 1]
     return np.stack([np.maximum(acceleration, 0), steer, np.maximum(-acceleration, 0)], axis=-1).astype(np.float32)
+
+
+def from_control(controls: np.ndarray) -> np.ndarray:
+    """Actions float32 [..., 2] of controls [..., 3]: of throttle and brake the larger one counts (Found-RL)."""
+    controls = np.clip(np.asarray(controls, np.float32), [0.0, -1.0, 0.0], 1.0)
+    throttle, steer, brake = np.moveaxis(controls, -1, 0)
+    return np.stack([np.where(throttle > brake, throttle, -brake), steer], axis=-1)
