@@ -126,7 +126,7 @@ def check_prompt(template: str) -> None:
         raise ValueError(f"the prompt is no template for str.format: {error}; braces of JSON are doubled") from None
     if unknown:
         raise ValueError(
-            f"the prompt has unknown fields {sorted(unknown)}; there are {', '.join(FIELDS)}, and braces of JSON are doubled"
+            f"the prompt has unknown fields {sorted(unknown)}; there are {', '.join(FIELDS)}; double the braces of JSON"
         )
 
 
