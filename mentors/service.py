@@ -189,7 +189,7 @@ class MentorService:
             return ThreadWorker(mentor, options, batch_size, max_wait)
         except WorkerDied as death:
             raise MentorError(f"mentor {self.name!r} could not be loaded: {death}") from None
-        except OSError:
+        except MemoryError:
             raise
         except Exception as error:
             raise MentorError(f"mentor {self.name!r} could not be loaded: {tell(error)}") from error

@@ -92,11 +92,11 @@ class SharedPictures:
         return content.decode("utf-8") if kind == TEXT else np.frombuffer(content, np.float32)
 
     def reserve(self, slots: int) -> None:
-        """Make blocks for at least `slots` slots; OSError, naming the remedy, where the system has no room for them."""
+        """Make blocks for at least `slots` slots; MemoryError, naming the remedy, where there is no room."""
         while len(self.blocks) * BLOCK < slots:
             size = BLOCK * self.slot_bytes
             if MOUNT.is_dir() and shared_memory_left() < size:
-                raise OSError(
+                raise MemoryError(
                     f"{MOUNT} has no room for {size:,} bytes more of pictures; make it larger (docker run --shm-size=1g), "
                     "ask about fewer observations at a time (max_outstanding), or use worker='thread'"
                 )
