@@ -45,8 +45,9 @@ class MentorService:
     `max_outstanding`: requests of one environment that may be under way.
     `worker`: "process" keeps the mentor's work off this process, on one thread of its own; "thread" shares it.
 
-    A worker that dies is replaced: what it held comes back as None, and what is asked until its successor has loaded the
-    mentor waits for it. Raises MentorError if the mentor cannot be loaded, at once or five times in a row after a death.
+    A worker that dies is replaced: what it held comes back as None, and what is asked until its successor has loaded
+    the mentor waits for it. Raises MentorError if the mentor cannot be loaded, at first or five times in a row after a
+    death.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class MentorService:
             raise ValueError(f"worker must be 'process' or 'thread', not {worker!r}")
         if worker == "process" and not isinstance(mentor, str):
             raise ValueError(
-                "a mentor itself can only be asked in a thread: worker='thread', or name it as 'package.module:callable'"
+                "a mentor itself can only be asked in a thread, worker='thread'; else name it: 'package.module:callable'"
             )
         if worker == "process" and multiprocessing.current_process().daemon:
             raise ValueError(

@@ -44,7 +44,7 @@ class SharedPictures:
         action, prompt = np.asarray(request.action, np.float32).tobytes(), request.prompt.encode("utf-8", "replace")
         if len(action) + len(prompt) > TEXT_BYTES:
             raise ValueError(
-                f"a prompt of {len(prompt):,} bytes is too long; {TEXT_BYTES - len(action):,} is the most that is passed on"
+                f"a prompt of {len(prompt):,} bytes is too long: at most {TEXT_BYTES - len(action):,} are passed on"
             )
         memory, at = self._find(slot)
         REQUEST.pack_into(memory, at, asked, request.context, len(action), len(prompt))
@@ -97,13 +97,13 @@ class SharedPictures:
             size = BLOCK * self.slot_bytes
             if MOUNT.is_dir() and shared_memory_left() < size:
                 raise MemoryError(
-                    f"{MOUNT} has no room for {size:,} bytes more of pictures; make it larger (docker run --shm-size=1g), "
-                    "ask about fewer observations at a time (max_outstanding), or use worker='thread'"
+                    f"{MOUNT} has no room for {size:,} bytes more of pictures: enlarge it (docker run --shm-size=1g), "
+                    "lower max_outstanding, or use worker='thread'"
                 )
             block = SharedMemory(f"{self.prefix}{len(self.blocks)}", create=True, size=size)
             self.blocks.append(block)
             # Pages are taken when they are first written: now, while it is known that there are enough.
-            np.frombuffer(block.buf, np.uint8)[:] = 0
+            np.frombuffer(memory_of(block), np.uint8)[:] = 0
 
     def close(self) -> None:
         """Let go of the memory; the owner removes it."""
@@ -120,7 +120,13 @@ class SharedPictures:
             self.reserve(slot + 1)
         while len(self.blocks) <= number:
             self.blocks.append(SharedMemory(f"{self.prefix}{len(self.blocks)}"))
-        return self.blocks[number].buf, place * self.slot_bytes
+        return memory_of(self.blocks[number]), place * self.slot_bytes
+
+
+def memory_of(block: SharedMemory) -> memoryview:
+    """The bytes of a block that is not closed."""
+    assert block.buf is not None
+    return block.buf
 
 
 def shared_memory_left() -> int:

@@ -1,4 +1,4 @@
-"""Where a mentor is asked: batches out of what has come in, answers checked; in a thread, or in a process of its own."""
+"""Where a mentor is asked, in batches of what has come in: a thread, or a process of its own."""
 
 import contextlib
 import json
@@ -283,10 +283,10 @@ def serve(
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             tickets = collect(take, batch_size, max_wait)
-            feedback, error = answer(mentor, [pictures.request(ticket) for ticket in tickets])
+            feedback, failure = answer(mentor, [pictures.request(ticket) for ticket in tickets])
             for ticket, each in zip(tickets, feedback, strict=True):
                 pictures.put_feedback(ticket, each)
-            say(tickets=tickets, error=error)
+            say(tickets=tickets, error=failure)
 
 
 def _end_with_parent() -> None:
