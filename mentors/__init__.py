@@ -1,1 +1,16 @@
 """Foundation models and how to reach them: CLIP scorers, vision-language models, and the service that asks them."""
+
+from mentorgym.mentors.load import load_mentor
+from mentorgym.mentors.mentor import IMAGE_SLOT, Adapter, Feedback, Mentor, Request
+from mentorgym.mentors.service import MentorError, MentorService
+
+__all__ = [
+    "IMAGE_SLOT",
+    "Adapter",
+    "Feedback",
+    "Mentor",
+    "MentorError",
+    "MentorService",
+    "Request",
+    "load_mentor",
+]
