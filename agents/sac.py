@@ -9,6 +9,8 @@ critics, a learned temperature with target entropy minus the number of actions. 
 - One pass through the critics' encoder serves both updates, so the actor sees features that are one gradient step old.
 - Warm-up actions accelerate more than they brake and seldom steer hard: uniform ones hardly leave the spot, and a car
   that stands still earns about 0, which is a local optimum.
+- `--clip-reward` adds Found-RL's bonus for actions that match what a CLIP scorer sees (its paper, section 4.3) to the
+  rewards as they are drawn from the replay buffer.
 
     python agents/sac.py --env-args town=Suburb traffic=empty --seed 3
 """
@@ -20,25 +22,32 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from safetensors.torch import load_file
 from torch import nn
 
 from mentorgym.agents.toolbox import (
+    FOUND_RL,
     Batch,
     PatchConvolution,
     ReplayBuffer,
     Run,
+    linear,
     make_envs,
+    mentor_metrics,
     pack_observations,
+    parse_flags,
+    parse_keywords,
+    set_learning_rate,
     start_torch,
     to_tensors,
     unpack,
 )
+from mentorgym.wrappers.vector import ClipReward
 
 CHANNELS, STATE_SIZE, ACTION_SIZE, FEATURES = 15, 10, 2, 256
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -83,6 +92,8 @@ class Args:
     """gradient updates after each step of all environments"""
     learning_rate: float = 5e-4
     """learning rate of all networks and the temperature (Adam)"""
+    anneal: bool = False
+    """let the learning rate fall linearly, to 0 at the end"""
     gamma: float = 0.99
     """discount factor a step of 0.1 s"""
     tau: float = 0.01
@@ -91,6 +102,17 @@ class Args:
     """weight of the entropy at the start"""
     target_entropy: float = -float(ACTION_SIZE)
     """entropy of the policy, in nats, that the temperature steers to"""
+
+    clip_reward: str = ""
+    """who scores the actions: clip, clip:<folder or hub name>, openclip:<name>, module:callable; empty for nobody"""
+    clip_args: tuple[str, ...] = ()
+    """the scorer's keyword arguments, as in: device=cuda"""
+    clip_scale: float = 0.25
+    """largest bonus"""
+
+
+PRESETS = {"found-rl": FOUND_RL | {"initial_temperature": 1.0}}
+"""What `--preset found-rl` changes: the constants of Found-RL's released code."""
 
 
 class SmallEncoder(nn.Module):
@@ -313,7 +335,11 @@ def update(
 ) -> dict[str, torch.Tensor]:
     """One update of everything from one batch of tensors."""
     actor_features, critic_features = networks.encode(batch.observations)
-    losses = update_critic(networks, optimizers["critic"], batch, critic_features, args.gamma)
+    losses = {}
+    if args.clip_reward:
+        batch = batch._replace(rewards=batch.rewards + batch.bonuses)
+        losses["clip/bonus"] = batch.bonuses.mean()
+    losses |= update_critic(networks, optimizers["critic"], batch, critic_features, args.gamma)
     losses |= update_actor(networks, optimizers["actor"], actor_features, critic_features)
     losses |= update_temperature(networks, optimizers["temperature"], losses["value/entropy"], args.target_entropy)
     networks.move_targets(args.tau)
@@ -336,7 +362,7 @@ def train(args: Args) -> Path:
     if args.encoder not in ENCODERS:
         raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
     start_torch(args.seed, args.torch_threads)
-    envs = make_envs(args.env_id, args.num_envs, args.env_args)
+    envs: Any = make_envs(args.env_id, args.num_envs, args.env_args)
     run = Run("sac", args)
     if run.finished:
         envs.close()
@@ -346,7 +372,12 @@ def train(args: Args) -> Path:
     networks = Networks(args.encoder, args.initial_temperature).to(args.device)
     optimizers = make_optimizers(networks, args.learning_rate)
     buffer = ReplayBuffer(args.buffer_size, args.num_envs, args.seed)
-    step = run.load(networks, optimizers, {"replay": buffer})
+    stored: dict[str, Any] = {"replay": buffer}
+    if args.clip_reward:
+        options = parse_keywords(args.clip_args)
+        envs = ClipReward(envs, args.clip_reward, options=options, scale=args.clip_scale)
+        stored["clip"] = envs.normaliser
+    step = run.load(networks, optimizers, stored)
     policy = networks.policy()
 
     returns, lengths = np.zeros(args.num_envs), np.zeros(args.num_envs, int)
@@ -354,8 +385,8 @@ def train(args: Args) -> Path:
     losses: list[dict[str, torch.Tensor]] = []
     logged_step, logged_time = step, time.monotonic()
     seeds = np.random.SeedSequence([args.seed, step]).generate_state(args.num_envs)
-    observations, _ = envs.reset(seed=seeds.tolist())
-    buffer.start(observations)
+    observations, infos = envs.reset(seed=seeds.tolist())
+    buffer.start(observations, infos.get("observation_number"))
     while step < args.total_steps:
         # Act.
         if step < args.learning_starts:
@@ -363,10 +394,15 @@ def train(args: Args) -> Path:
         else:
             actions = policy.act(observations, explore=True)
         observations, rewards, terminated, truncated, infos = envs.step(actions)
-        buffer.add(actions, rewards, terminated, truncated, observations, infos.get("final_obs"))
+        numbers = infos.get("observation_number")
+        buffer.add(actions, rewards, terminated, truncated, observations, infos.get("final_obs"), numbers)
+        if args.clip_reward:
+            buffer.attach_bonuses(infos["bonuses"])
         step += args.num_envs
 
         # Learn.
+        if args.anneal:
+            set_learning_rate(optimizers, linear(args.learning_rate, 0.0, step / args.total_steps))
         if step >= args.learning_starts:
             for _ in range(args.updates_per_step):
                 batch = to_tensors(buffer.sample(args.batch_size), args.device)
@@ -383,12 +419,13 @@ def train(args: Args) -> Path:
             seconds = time.monotonic() - logged_time
             means = {name: float(torch.stack([entry[name] for entry in losses]).mean()) for name in (losses or [{}])[0]}
             speed = {"speed/steps_per_s": (step - logged_step) / seconds, "speed/updates_per_s": len(losses) / seconds}
-            run.log(step, means | speed)
+            mentor = mentor_metrics("clip", envs.counters()) if args.clip_reward else {}
+            run.log(step, means | speed | mentor)
             run.show_progress(step, args.total_steps, speed["speed/steps_per_s"], recent_returns)
             losses, logged_step, logged_time = [], step, time.monotonic()
         if passed(step, args.checkpoint_every, args.num_envs):
             run.save_policy(policy)
-            run.save(step, networks, optimizers, {"replay": buffer})
+            run.save(step, networks, optimizers, stored)
 
     envs.close()
     run.save_policy(policy)
@@ -405,4 +442,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, 
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    train(parse_flags(Args, PRESETS))

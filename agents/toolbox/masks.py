@@ -123,6 +123,63 @@ def unpack_with_torch(packed: torch.Tensor) -> torch.Tensor:
     return masks
 
 
+@numba.njit(cache=True, nogil=True)
+def shift_planes(words, offsets, shifted):
+    """`shift` of `words` uint32 [B, planes, 96, 3] by `offsets` int64 [B, 2] into `shifted`, of the same shape.
+
+    A row is 96 bits in three words, the lowest bit of the first word leftmost; offsets are at most 31 pixels.
+    """
+    rows = words.shape[2]
+    low_word = np.uint64(0xFFFFFFFF)
+    for b in range(len(words)):
+        down, right = offsets[b]
+        for plane in range(words.shape[1]):
+            for y in range(rows):
+                row = words[b, plane, min(max(y + down, 0), rows - 1)]
+                first, second, third = np.uint64(row[0]), np.uint64(row[1]), np.uint64(row[2])
+                # What the edge pixel is repeated into, as a fourth word on that side.
+                if right >= 0:
+                    k = np.uint64(right)
+                    edge = low_word if third >> np.uint64(31) else np.uint64(0)
+                    shifted[b, plane, y, 0] = (first | second << np.uint64(32)) >> k & low_word
+                    shifted[b, plane, y, 1] = (second | third << np.uint64(32)) >> k & low_word
+                    shifted[b, plane, y, 2] = (third | edge << np.uint64(32)) >> k & low_word
+                else:
+                    k = np.uint64(32 + right)
+                    edge = low_word if first & np.uint64(1) else np.uint64(0)
+                    shifted[b, plane, y, 0] = (edge | first << np.uint64(32)) >> k & low_word
+                    shifted[b, plane, y, 1] = (first | second << np.uint64(32)) >> k & low_word
+                    shifted[b, plane, y, 2] = (second | third << np.uint64(32)) >> k & low_word
+
+
+def shift(packed: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Packed masks uint8 [B, 25344] as seen from `offsets` int64 [B, 2] pixels further down and right, at most 31.
+
+    What comes in at an edge repeats the edge's pixels.
+    """
+    if packed.device.type == "cpu":
+        words = packed.contiguous().numpy().view(np.uint32).reshape(len(packed), -1, HEIGHT, WIDTH // 32)
+        shifted = np.empty_like(words)
+        shift_planes(words, offsets.numpy(), shifted)
+        return torch.from_numpy(shifted.view(np.uint8).reshape(packed.shape))
+    y, x = (torch.arange(HEIGHT, device=packed.device) + offsets[:, i, None] for i in range(2))
+    return take_pixels(packed, y.clamp(0, HEIGHT - 1)[:, :, None], x.clamp(0, WIDTH - 1)[:, None, :])
+
+
+def take_pixels(packed: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Packed masks uint8 [B, 25344] of the pixels at rows `y` and columns `x` of those in `packed`.
+
+    `y` and `x` are int64 and broadcast to [B, 96, 96]; a pixel outside is 0.
+    """
+    y, x = torch.broadcast_tensors(y, x)
+    inside = (y >= 0) & (y < HEIGHT) & (x >= 0) & (x < WIDTH)
+    index = torch.where(inside, y * WIDTH + x, 0).flatten(1)[:, None]
+    bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    planes = (packed[:, :, None] >> bits & 1).view(len(packed), -1, HEIGHT * WIDTH)
+    taken = planes.gather(2, index.expand(planes.shape)) * inside.flatten(1)[:, None]
+    return (taken.view(len(packed), PACKED_BYTES, 8) << bits).sum(2, dtype=torch.uint8)
+
+
 PATCH = 4
 ROWS, COLUMNS = HEIGHT // PATCH, WIDTH // PATCH
 TWO_PLANES = DECODING[:, 1] > 0

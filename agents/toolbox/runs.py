@@ -9,6 +9,7 @@ A run's folder is `<runs>/<environment>/<agent>__seed<k>__<hash of the flags>/`:
 - `done`: there once training has ended, with its steps and seconds.
 """
 
+import argparse
 import ast
 import ctypes
 import dataclasses
@@ -23,17 +24,20 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tyro
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mentorgym
 from mentorgym.agents.toolbox.masks import MASKS_SHAPE
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
+
+Flags = TypeVar("Flags")
 
 METRICS = {
     "step": "environment steps taken, all environments together",
@@ -49,12 +53,29 @@ METRICS = {
     "loss/policy": "PPO's clipped surrogate, negated",
     "loss/exploration": "mean KL divergence from the policy to the priors that failures suggest",
     "loss/temperature": "the temperature's loss",
+    "loss/vmr": "Found-RL's value-margin regularisation, summed over the critics, before its weight",
+    "loss/awag": "Found-RL's advantage-weighting action guidance, before its weight",
     "value/q": "the critics' mean over the batch",
     "value/v": "the critic's mean over the batch, in rewards a step",
     "value/kl": "KL divergence from the policy that acted, estimated",
     "value/clipped": "share of samples whose probability ratio is clipped",
     "value/entropy": "minus the mean log-density of the policy's actions",
     "value/temperature": "weight of the entropy",
+    "value/noise": "standard deviation of the exploration noise",
+    "hint/weight": "weight of the loss that the hints enter",
+    "hint/share": "share of the batch that has a hint",
+    "hint/gated": "share of the batch whose hint the critics value above the policy's action",
+    "hint/availability": "share of the questions to the mentor that were answered with a usable hint",
+    "hint/latency_s": "mean seconds from a question to its answer",
+    "hint/staleness": "mean steps that an environment took between a question and its answer",
+    "hint/batch_size": "mean questions that the mentor answered at once",
+    "hint/restarts": "how often the mentor had to be started again",
+    "hint/skipped": "questions that were not asked because too many were open",
+    "clip/bonus": "mean bonus over the batch, 0 where there is none",
+    "clip/margin": "mean margin of the actions that the scorer judged, before normalisation",
+    "clip/availability": "share of the pictures shown to the scorer that came back with a bonus",
+    "clip/latency_s": "mean seconds from a picture to its bonus",
+    "clip/staleness": "mean steps that an environment took between a picture and its bonus",
     "speed/steps_per_s": "environment steps a second since the last such row",
     "speed/updates_per_s": "gradient updates a second since the last such row",
 }
@@ -91,12 +112,30 @@ def parse_keywords(assignments: tuple[str, ...]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.isidentifier():
-            raise ValueError(f"environment argument {assignment!r} is not keyword=value, as in traffic=dense")
+            raise ValueError(f"argument {assignment!r} is not keyword=value, as in traffic=dense")
         try:
             keywords[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             keywords[name] = value
     return keywords
+
+
+def parse_flags(flags: type[Flags], presets: Mapping[str, Mapping[str, Any]]) -> Flags:
+    """The command line as an instance of the dataclass `flags`.
+
+    `--preset NAME` replaces the defaults of those flags that `presets[NAME]` lists; flags that are given win.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", choices=sorted(presets))
+    known, rest = parser.parse_known_args()
+    return tyro.cli(flags, args=rest, default=flags(**presets[known.preset]) if known.preset else None)
+
+
+def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_rate: float) -> None:
+    """Give every optimizer this learning rate."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
 
 
 def make_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> gym.vector.VectorEnv:

@@ -1,0 +1,491 @@
+"""SAC whose actor learns from hints by Found-RL's advantage-weighting action guidance (AWAG), for `CarlaNoCrash-v0`.
+
+A mentor watches the drive and says what it would do. Where its hint has come in and the critics value it above the
+actor's own action, the actor is drawn to it, the more the larger the advantage (Found-RL's paper, section 4.2, eq. 19
+to 24). The rest is `agents/sac.py`, where its differences from the paper stand. What differs here:
+
+- As in the released code, SAC's own loss of the actor is not rescaled (eq. 17), the weight is constant, and the mean is
+  over the hints that count, not over the batch (eq. 22). `--hint-weight-end 0` lets the weight fall as in eq. 24.
+
+    python agents/sac_awag.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
+"""
+
+import copy
+import dataclasses
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from mentorgym.agents.toolbox import (
+    FOUND_RL,
+    Batch,
+    PatchConvolution,
+    ReplayBuffer,
+    Run,
+    cosine,
+    linear,
+    make_envs,
+    mentor_metrics,
+    pack_observations,
+    parse_flags,
+    set_learning_rate,
+    start_torch,
+    to_tensors,
+    unpack,
+    with_hints,
+)
+
+CHANNELS, STATE_SIZE, ACTION_SIZE, FEATURES = 15, 10, 2, 256
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+# A squashed density at -1 and 1 is infinite (the released code's bound).
+LARGEST_HINT = 0.999
+
+
+@dataclasses.dataclass
+class Args:
+    """Flags of SAC. Rerunning the same command continues the run from its last checkpoint."""
+
+    env_id: str = "CarlaNoCrash-v0"
+    """environment, or module:environment where a module of yours registers it"""
+    env_args: tuple[str, ...] = ()
+    """the environment's keyword arguments, as in: town=Suburb traffic=dense"""
+    num_envs: int = 8
+    """environments that step together"""
+    seed: int = 0
+    """seed of the environments, networks, actions and batches"""
+    total_steps: int = 1_000_000
+    """environment steps, all environments together"""
+    runs: str = "runs"
+    """folder of the run folders"""
+    resume: bool = True
+    """continue an earlier start of this run; --no-resume deletes what it left and starts over"""
+    device: str = "cpu"
+    """torch device of the networks"""
+    torch_threads: int = 1
+    """threads of torch on the CPU; with 1, runs side by side do not fight over the cores"""
+    log_every: int = 1_000
+    """environment steps between two lines of losses and speed"""
+    checkpoint_every: int = 50_000
+    """environment steps between two checkpoints"""
+
+    encoder: str = "small"
+    """image encoder: small, or found-rl (the paper's)"""
+    buffer_size: int = 100_000
+    """transitions in the replay buffer, about 26 kB each"""
+    batch_size: int = 128
+    """transitions in a batch"""
+    learning_starts: int = 1_000
+    """environment steps with warm-up actions before the first update"""
+    updates_per_step: int = 1
+    """gradient updates after each step of all environments"""
+    learning_rate: float = 5e-4
+    """learning rate of all networks and the temperature (Adam)"""
+    anneal: bool = False
+    """let the learning rate fall linearly, to 0 at the end"""
+    gamma: float = 0.99
+    """discount factor a step of 0.1 s"""
+    tau: float = 0.01
+    """share of the critics that moves into the target critics at each update"""
+    initial_temperature: float = 0.1
+    """weight of the entropy at the start"""
+    target_entropy: float = -float(ACTION_SIZE)
+    """entropy of the policy, in nats, that the temperature steers to"""
+
+    mentor: str = "vlm"
+    """who gives hints: expert, vlm, vlm:<folder or hub name>, the http address of an endpoint, or module:callable"""
+    mentor_args: tuple[str, ...] = ()
+    """the mentor's keyword arguments, as in: device=cuda"""
+    hint_every: int = 4
+    """steps of an environment from one question to the next; in danger and after an infraction it is asked at once"""
+    hint_mode: str = "async"
+    """async: a hint joins its transition whenever it arrives; sync: each step waits for its hints"""
+    at_bound: str = "skip"
+    """what becomes of a question when max_outstanding of that environment are open: skip it, or pause until it fits"""
+    max_outstanding: int = 4
+    """open questions of an environment"""
+    hint_weight: float = 0.01
+    """weight of the guidance loss at the start"""
+    hint_weight_end: float = 0.01
+    """weight of the guidance loss after the horizon"""
+    hint_horizon: float = 0.3
+    """share of the run in which the weight falls"""
+    hint_exponent: float = 0.7
+    """the cosine's exponent: below 1 the weight falls sooner"""
+    beta: float = 2.0
+    """advantage at which a hint's weight has grown by e"""
+    largest_advantage_weight: float = 20.0
+    """where a hint's weight stops growing"""
+
+
+PRESETS = {"found-rl": FOUND_RL | {"initial_temperature": 1.0, "hint_every": 1}}
+"""What `--preset found-rl` changes: the constants of Found-RL's released code."""
+
+
+class SmallEncoder(nn.Module):
+    """Masks `packed` uint8 [B, 25344] and `state` float32 [B, 10] to features [B, 256].
+
+    The first convolution takes patches of 4 x 4 pixels (1.6 m), and the packed masks as they are.
+    """
+
+    # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
+    STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            PatchConvolution(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.masks = nn.Sequential(nn.Linear(64 * 6 * 6, FEATURES - 64), nn.LayerNorm(FEATURES - 64), nn.Tanh())
+        self.state = nn.Sequential(nn.Linear(STATE_SIZE, 64), nn.Tanh())
+        self.register_buffer("state_scale", torch.tensor(self.STATE_SCALE), persistent=False)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(self.convolutions(observations["packed"]))
+        return torch.cat([masks, self.state(observations["state"] * self.state_scale)], dim=1)
+
+
+class FoundRLEncoder(nn.Module):
+    """Found-RL's extractor (its code's `Lite`): `packed` uint8 [B, 25344] and `state` [B, 10] to features [B, 256]."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = (CHANNELS, 32, 64, 128, 256)
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        self.masks = nn.Sequential(*layers, nn.Conv2d(channels[-1], 64, 1), nn.ReLU(), nn.Flatten())
+        self.state = mlp(STATE_SIZE, 256, 256)
+        self.fuse = mlp(64 * 6 * 6 + 256, 256, FEATURES)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight, nn.init.calculate_gain("relu"))
+                nn.init.zeros_(module.bias)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(unpack(observations["packed"]).float().div_(255))
+        return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
+
+
+ENCODERS: dict[str, Callable[[], nn.Module]] = {"small": SmallEncoder, "found-rl": FoundRLEncoder}
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers of these sizes, each followed by a ReLU."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class Actor(nn.Module):
+    """Features [B, 256] to a Gaussian over two numbers, squashed into (-1, 1) by tanh."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = mlp(FEATURES, 256, 256)
+        self.mean = nn.Linear(256, ACTION_SIZE)
+        self.log_std = nn.Linear(256, ACTION_SIZE)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and logarithm of the standard deviation before squashing, each [B, 2]."""
+        hidden = self.hidden(features)
+        share = (torch.tanh(self.log_std(hidden)) + 1) / 2
+        return self.mean(hidden), LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * share
+
+    def sample(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Actions [B, 2] and their log-density [B], both differentiable (arXiv 1812.05905, appendix C)."""
+        mean, log_std = self(features)
+        normal = torch.distributions.Normal(mean, log_std.exp())
+        unsquashed = normal.rsample()
+        # log(1 - tanh(u)^2), written so that it does not overflow
+        log_slope = 2 * (np.log(2) - unsquashed - F.softplus(-2 * unsquashed))
+        return torch.tanh(unsquashed), (normal.log_prob(unsquashed) - log_slope).sum(1)
+
+    def log_density(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Log-density [B] of `actions` [B, 2], which are moved into [-0.999, 0.999]."""
+        mean, log_std = self(features)
+        actions = actions.clamp(-LARGEST_HINT, LARGEST_HINT)
+        log_slope = torch.log1p(-(actions**2))
+        return (torch.distributions.Normal(mean, log_std.exp()).log_prob(torch.atanh(actions)) - log_slope).sum(1)
+
+    def act(self, features: torch.Tensor, explore: bool) -> torch.Tensor:
+        """Actions [B, 2] in (-1, 1): sampled, or the mean, squashed."""
+        return self.sample(features)[0] if explore else torch.tanh(self(features)[0])
+
+
+class Policy(nn.Module):
+    """An encoder and the actor behind it: all that is needed to drive."""
+
+    def __init__(self, encoder: nn.Module, actor: Actor):
+        super().__init__()
+        self.encoder, self.actor = encoder, actor
+
+    @torch.no_grad()
+    def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
+        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
+        features = self.encoder(to_tensors(pack_observations(observations), next(self.parameters()).device))
+        return self.actor.act(features, explore).cpu().numpy()
+
+
+class Critic(nn.Module):
+    """Features [B, 256] and actions [B, 2] to the values of two critics [B, 2]."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (
+            nn.Sequential(mlp(FEATURES + ACTION_SIZE, 256, 256), nn.Linear(256, 1)) for _ in range(2)
+        )
+
+    def forward(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        inputs = torch.cat([features, actions], dim=1)
+        return torch.cat([self.first(inputs), self.second(inputs)], dim=1)
+
+
+class Networks(nn.Module):
+    """All that is learned: actor, critics, target critics, their encoders, and the temperature."""
+
+    def __init__(self, encoder: str, initial_temperature: float):
+        super().__init__()
+        self.shares_encoder = encoder == "small"
+        self.encoder = ENCODERS[encoder]()
+        self.actor, self.critic = Actor(), Critic()
+        self.target = copy.deepcopy(self.critic)
+        if not self.shares_encoder:
+            self.actor_encoder = ENCODERS[encoder]()
+            self.target_encoder = copy.deepcopy(self.encoder)
+        self.log_temperature = nn.Parameter(torch.tensor(float(np.log(initial_temperature))))
+
+    def policy(self) -> Policy:
+        """The part that acts."""
+        return Policy(self.encoder if self.shares_encoder else self.actor_encoder, self.actor)
+
+    def encode(self, observations: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The actor's and the critics' features, each [B, 256]; a shared encoder learns from the critics alone."""
+        features = self.encoder(observations)
+        return features.detach() if self.shares_encoder else self.actor_encoder(observations), features
+
+    @torch.no_grad()
+    def encode_next(self, observations: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The actor's and the target critics' features of next observations, each [B, 256]."""
+        if self.shares_encoder:
+            features = self.encoder(observations)
+            return features, features
+        return self.actor_encoder(observations), self.target_encoder(observations)
+
+    @torch.no_grad()
+    def move_targets(self, tau: float) -> None:
+        """target <- (1 - tau) target + tau online."""
+        pairs: list[tuple[nn.Module, nn.Module]] = [(self.target, self.critic)]
+        if not self.shares_encoder:
+            pairs.append((self.target_encoder, self.encoder))
+        for target, online in pairs:
+            torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), tau)
+
+
+def make_optimizers(networks: Networks, learning_rate: float) -> dict[str, torch.optim.Optimizer]:
+    """Adam for each of the three updates."""
+    actor = [networks.actor] if networks.shares_encoder else [networks.actor, networks.actor_encoder]
+    parameters = {
+        "critic": [*networks.critic.parameters(), *networks.encoder.parameters()],
+        "actor": [parameter for module in actor for parameter in module.parameters()],
+        "temperature": [networks.log_temperature],
+    }
+    return {name: torch.optim.Adam(group, lr=learning_rate, fused=True) for name, group in parameters.items()}
+
+
+def update_critic(
+    networks: Networks, optimizer: torch.optim.Optimizer, batch: Batch, features: torch.Tensor, gamma: float
+) -> dict[str, torch.Tensor]:
+    """One step on the soft Bellman error (arXiv 1812.05905, eq. 5); `features` [B, 256] are the critics'."""
+    with torch.no_grad():
+        actor_features, target_features = networks.encode_next(batch.next_observations)
+        next_actions, next_log_density = networks.actor.sample(actor_features)
+        next_q = networks.target(target_features, next_actions).amin(1)
+        next_value = next_q - networks.log_temperature.exp() * next_log_density
+        target = batch.rewards + gamma * (1 - batch.terminated) * next_value
+    q = networks.critic(features, batch.actions)
+    loss = ((q - target[:, None]) ** 2).mean(0).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return {"loss/critic": loss.detach(), "value/q": q.detach().mean()}
+
+
+def hint_weight(args: Args, step: int) -> float:
+    """The weight of the guidance loss after `step` environment steps (Found-RL, eq. 24)."""
+    share = step / max(args.hint_horizon * args.total_steps, 1)
+    return cosine(args.hint_weight, args.hint_weight_end, share, args.hint_exponent)
+
+
+def guidance_loss(log_density: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, args: Args) -> torch.Tensor:
+    """How unlikely the actor finds the hints that are better than its own actions (Found-RL, eq. 20 to 22).
+
+    `log_density` [B] of the hints, their `advantages` [B] over the actor's actions, `mask` [B], 1 where there is one.
+    """
+    counted = mask * (advantages > 0)
+    weights = (advantages / args.beta).exp().clamp(max=args.largest_advantage_weight)
+    return -(counted * weights * log_density).sum() / counted.sum().clamp(min=1)
+
+
+def update_actor(
+    networks: Networks,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    actor_features: torch.Tensor,
+    critic_features: torch.Tensor,
+    args: Args,
+    weight: float,
+) -> dict[str, torch.Tensor]:
+    """One step on the actor's loss (arXiv 1812.05905, eq. 7) and the guidance loss (Found-RL, eq. 23)."""
+    critic_features = critic_features.detach()
+    actions, log_density = networks.actor.sample(actor_features)
+    q = networks.critic(critic_features, actions).amin(1)
+    loss = (networks.log_temperature.exp().detach() * log_density - q).mean()
+    with torch.no_grad():
+        own = networks.actor.act(actor_features, explore=False)
+        q_own, q_hint = (networks.critic(critic_features, each).amin(1) for each in (own, batch.hints))
+    hint_log_density = networks.actor.log_density(actor_features, batch.hints)
+    awag = guidance_loss(hint_log_density, q_hint - q_own, batch.hint_mask, args)
+    optimizer.zero_grad()
+    (loss + weight * awag).backward()
+    optimizer.step()
+    return {
+        "loss/actor": loss.detach(),
+        "loss/awag": awag.detach(),
+        "hint/gated": (batch.hint_mask * (q_hint > q_own)).mean(),
+        "value/entropy": -log_density.detach().mean(),
+    }
+
+
+def update_temperature(
+    networks: Networks, optimizer: torch.optim.Optimizer, entropy: torch.Tensor, target_entropy: float
+) -> dict[str, torch.Tensor]:
+    """One step of the temperature towards the target entropy (arXiv 1812.05905, eq. 18)."""
+    temperature = networks.log_temperature.exp()
+    loss = temperature * (entropy - target_entropy)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return {"loss/temperature": loss.detach(), "value/temperature": temperature.detach()}
+
+
+def update(
+    networks: Networks, optimizers: dict[str, torch.optim.Optimizer], batch: Batch, args: Args, weight: float
+) -> dict[str, torch.Tensor]:
+    """One update of everything from one batch of tensors; `weight` is that of the hints' loss."""
+    actor_features, critic_features = networks.encode(batch.observations)
+    losses = update_critic(networks, optimizers["critic"], batch, critic_features, args.gamma)
+    losses |= update_actor(networks, optimizers["actor"], batch, actor_features, critic_features, args, weight)
+    losses |= update_temperature(networks, optimizers["temperature"], losses["value/entropy"], args.target_entropy)
+    networks.move_targets(args.tau)
+    return losses | {"hint/weight": torch.tensor(weight), "hint/share": batch.hint_mask.mean()}
+
+
+def warm_up_actions(num_envs: int) -> np.ndarray:
+    """Random actions [N, 2] that drive off: acceleration the larger of two uniform draws, steer the product of two."""
+    draws = torch.rand(num_envs, 4) * 2 - 1
+    return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
+
+
+def passed(step: int, interval: int, stride: int) -> bool:
+    """Whether the last `stride` steps, up to `step`, reached a multiple of `interval`."""
+    return step % interval < stride
+
+
+def train(args: Args) -> Path:
+    """Train, or go on training, and return the run's folder."""
+    if args.encoder not in ENCODERS:
+        raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
+    start_torch(args.seed, args.torch_threads)
+    envs: Any = make_envs(args.env_id, args.num_envs, args.env_args)
+    run = Run("sac_awag", args)
+    if run.finished:
+        envs.close()
+        print(f"{run.folder} is done; --no-resume trains it anew")
+        return run.folder
+
+    envs = with_hints(envs, args)
+    networks = Networks(args.encoder, args.initial_temperature).to(args.device)
+    optimizers = make_optimizers(networks, args.learning_rate)
+    buffer = ReplayBuffer(args.buffer_size, args.num_envs, args.seed)
+    step = run.load(networks, optimizers, {"replay": buffer})
+    policy = networks.policy()
+
+    returns, lengths = np.zeros(args.num_envs), np.zeros(args.num_envs, int)
+    recent_returns: deque[float] = deque(maxlen=20)
+    losses: list[dict[str, torch.Tensor]] = []
+    logged_step, logged_time = step, time.monotonic()
+    seeds = np.random.SeedSequence([args.seed, step]).generate_state(args.num_envs)
+    observations, infos = envs.reset(seed=seeds.tolist())
+    buffer.start(observations, infos["observation_number"])
+    while step < args.total_steps:
+        # Act.
+        if step < args.learning_starts:
+            actions = warm_up_actions(args.num_envs)
+        else:
+            actions = policy.act(observations, explore=True)
+        observations, rewards, terminated, truncated, infos = envs.step(actions)
+        numbers = infos["observation_number"]
+        buffer.add(actions, rewards, terminated, truncated, observations, infos.get("final_obs"), numbers)
+        buffer.attach_hints(infos["hints"])
+        step += args.num_envs
+
+        # Learn.
+        if args.anneal:
+            set_learning_rate(optimizers, linear(args.learning_rate, 0.0, step / args.total_steps))
+        if step >= args.learning_starts:
+            for _ in range(args.updates_per_step):
+                batch = to_tensors(buffer.sample(args.batch_size), args.device)
+                losses.append(update(networks, optimizers, batch, args, hint_weight(args, step)))
+
+        # Record.
+        returns += rewards
+        lengths += 1
+        for env in np.flatnonzero(terminated | truncated).tolist():
+            run.log_episode(step, returns[env], lengths[env], bool(terminated[env]), infos, env)
+            recent_returns.append(returns[env])
+            returns[env], lengths[env] = 0, 0
+        if passed(step, args.log_every, args.num_envs) or step >= args.total_steps:
+            seconds = time.monotonic() - logged_time
+            means = {name: float(torch.stack([entry[name] for entry in losses]).mean()) for name in (losses or [{}])[0]}
+            speed = {"speed/steps_per_s": (step - logged_step) / seconds, "speed/updates_per_s": len(losses) / seconds}
+            run.log(step, means | speed | mentor_metrics("hint", envs.counters()))
+            run.show_progress(step, args.total_steps, speed["speed/steps_per_s"], recent_returns)
+            losses, logged_step, logged_time = [], step, time.monotonic()
+        if passed(step, args.checkpoint_every, args.num_envs):
+            run.save_policy(policy)
+            run.save(step, networks, optimizers, {"replay": buffer})
+
+    envs.close()
+    run.save_policy(policy)
+    run.finish(step)
+    return run.folder
+
+
+def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
+    config = json.loads((Path(folder) / "config.json").read_text())
+    policy = Policy(ENCODERS[config["args"]["encoder"]](), Actor())
+    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    return policy.to(device).act
+
+
+if __name__ == "__main__":
+    train(parse_flags(Args, PRESETS))
