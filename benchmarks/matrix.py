@@ -134,12 +134,14 @@ def as_arguments(flags: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def parse(args_type: type, arguments: Sequence[str], where: str) -> Any:
+def parse(args_type: type, arguments: Sequence[str], where: str, default: Any = None) -> Any:
     """`arguments` as an instance of the dataclass `args_type`; raises UsageError for values that do not fit."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return tyro.cli(args_type, args=list(arguments))
+            return tyro.cli(args_type, args=list(arguments), default=default)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
     except SystemExit:
         words = re.sub(r"[^\x20-\x7e]+", " ", said.getvalue())
         raise UsageError(f"{where}: {re.sub(r' {2,}', ' ', words).strip()}") from None
@@ -153,8 +155,19 @@ def check_seeds(seeds: Any, where: str) -> list[int]:
 
 
 def flag_names(module: ModuleType) -> list[str]:
-    """Names of the flags of an agent."""
-    return [field.name for field in dataclasses.fields(module.Args)]
+    """Names of the flags of an agent; `preset` is one where the agent has presets."""
+    names = [field.name for field in dataclasses.fields(module.Args)]
+    return [*names, "preset"] if hasattr(module, "PRESETS") else names
+
+
+def agent_args(module: ModuleType, flags: Flags, where: str) -> Any:
+    """An agent's `Args` for `flags`, as the agent's own command line makes them."""
+    default = None
+    if preset := flags.get("preset"):
+        check_names([preset], list(module.PRESETS), f"{where}: the presets")
+        default = module.Args(**module.PRESETS[preset])
+    own = {name: value for name, value in flags.items() if name != "preset"}
+    return parse(module.Args, as_arguments(own), where, default)
 
 
 def read_matrix(path: Path, overrides: Mapping[str, Any] | None = None) -> list[Cell]:
@@ -213,7 +226,7 @@ def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
                 forced = {flag: value for flag, value in overrides.items() if flag in names}
                 flags = {**shared, **own, **forced, "seed": seed}
                 arguments = as_arguments(flags)
-                args = parse(modules[name].Args, arguments, f"agents.{name}")
+                args = agent_args(modules[name], flags, f"agents.{name}")
                 env_id = str(getattr(args, "env_id", ""))
                 label = name if ids.count(place.get("env_id")) == 1 else f"{name}, {environment}"
                 evaluation = place.get("evaluate", {})

@@ -75,7 +75,7 @@ class Outcome:
 
     cell: Cell
     status: str
-    """"trained", "skipped", "failed" or "stopped" """
+    """trained, skipped, failed or stopped"""
     seconds: float
     log: Path
     reason: str = ""
@@ -87,7 +87,7 @@ class Stopped(Exception):
 
 
 def core_shares(workers: int) -> list[set[int]]:
-    """The cores of each of `workers` workers: apart from each other as long as there are enough, empty for no choice."""
+    """The cores of each of `workers` workers, apart from each other while there are enough; empty for no choice."""
     if not hasattr(os, "sched_getaffinity"):
         return [set() for _ in range(workers)]
     cores = sorted(os.sched_getaffinity(0))
