@@ -6,7 +6,7 @@ called by its path. It defines
 - `Args`, a dataclass of flags, among them `seed`;
 - `train(args) -> Path`, which trains, unless that run is done, and returns the run's folder;
 - `load_policy(folder, device) -> policy`, with `policy(observations) -> actions` for whole batches. A file without it
-  is a trainer: it can be run, not ranked.
+  is a trainer: it can be run, not ranked. A policy that needs more than observations is a `Watcher` instead.
 
 A run's folder holds at least `config.json` (`agent`, the file's stem, and `args`, its flags), the weights in
 `policy.*`, and `done` (a JSON object with `step`, the environment steps taken), which is written last. An agent that
@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,22 @@ class Driver(Protocol):
     def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         """Actions float32 [N, 2] for the N rows of `envs`."""
 
+    def report(self, row: int) -> dict[str, float]:
+        """What the driver has to say of the episode that has ended in `row`, for its score."""
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A policy that looks at the environments themselves, as for their pictures; the methods are those of `Driver`."""
+
+    observation: str
+
+    def start(self, row: int, seed: int) -> None: ...
+
+    def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray: ...
+
+    def report(self, row: int) -> dict[str, float]: ...
+
 
 class RandomDriver:
     """Uniform actions, drawn for each episode from its seed, so that they do not depend on the episodes beside it."""
@@ -81,6 +97,9 @@ class RandomDriver:
             [self._generators[row].uniform(space.low, space.high) for row in range(envs.num_envs)], dtype=np.float32
         )
 
+    def report(self, row: int) -> dict[str, float]:
+        return {}
+
 
 class ExpertDriver:
     """The environment's own rule-based driver, which sees its state."""
@@ -94,21 +113,29 @@ class ExpertDriver:
     def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         return envs.expert_actions()
 
+    def report(self, row: int) -> dict[str, float]:
+        return {}
+
 
 class AgentDriver:
     """A trained policy."""
 
-    observation = "masks"
-
-    def __init__(self, name: str, policy: Callable[[Observations], np.ndarray], training: Training) -> None:
+    def __init__(self, name: str, policy: Callable[[Observations], np.ndarray] | Watcher, training: Training) -> None:
         self.name, self._policy = name, policy
+        self.observation = policy.observation if isinstance(policy, Watcher) else "masks"
         self.training: Training | None = training
 
     def start(self, row: int, seed: int) -> None:
-        pass
+        if isinstance(self._policy, Watcher):
+            self._policy.start(row, seed)
 
     def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
+        if isinstance(self._policy, Watcher):
+            return self._policy.act(envs, observations)
         return self._policy(observations)
+
+    def report(self, row: int) -> dict[str, float]:
+        return self._policy.report(row) if isinstance(self._policy, Watcher) else {}
 
 
 BUILT_IN: dict[str, type[RandomDriver] | type[ExpertDriver]] = {"random": RandomDriver, "expert": ExpertDriver}
@@ -218,5 +245,9 @@ def load_drivers(driver: str, runs: Sequence[Path], device: str) -> list[Driver]
         training = read_training(folder)
         module = load_agent(driver or agent_of(folder))
         require_policy(module)
-        drivers.append(AgentDriver(Path(str(module.__file__)).stem, module.load_policy(folder, device), training))
+        try:
+            policy = module.load_policy(folder, device)
+        except (ValueError, ImportError, ConnectionError) as error:
+            raise UsageError(f"{folder} cannot be loaded: {error}") from error
+        drivers.append(AgentDriver(Path(str(module.__file__)).stem, policy, training))
     return drivers

@@ -62,8 +62,9 @@ MORE_SCORES = (
     "seconds",
     "reward_per_step",
     "metres_per_step",
+    "replies_parsed",
 )
-"""Scores for whoever asks; rows of an earlier version lack some."""
+"""Scores for whoever asks; rows of an earlier version lack some, and only `vlm_driver` reads replies."""
 
 TRAINING_TOWNS = {
     "CarlaNoCrash-v0": ("Suburb", "Town01"),
@@ -226,7 +227,7 @@ def drive(
         begins = terminated | truncated
         for row in np.flatnonzero(begins).tolist():
             if episode := current[row]:
-                yield episode, entry(infos["score"], row)
+                yield episode, entry(infos["score"], row) | driver.report(row)
                 current[row] = next(waiting, None)
                 done += 1
         busy = np.array([episode is not None for episode in current]) & ~begins

@@ -58,6 +58,9 @@ class KeyboardDriver:
         acceleration = 0.7 * down("up", "w") - 0.5 * down("down", "s")
         return np.array([[-1.0 if down("space") else acceleration, self._steer]], np.float32)
 
+    def report(self, row: int) -> dict[str, float]:
+        return {}
+
 
 @dataclass
 class Args(Scene):

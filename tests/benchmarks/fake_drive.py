@@ -1,15 +1,33 @@
 """A straight road with the interface of `CarlaNoCrash-v0`: acceleration arrives, hard steering runs a red light."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from mentorgym.envs.driving import language
 from mentorgym.envs.driving.score import COUNTS
+from mentorgym.mentors.mentor import Request
 
 NUM_ROUTES = 5
 TIME_LIMIT = 20
+
+
+class FakeAdapter:
+    """What a mentor is told of the road: the prompt names the row and the metres it has come."""
+
+    def __init__(self, envs: "FakeDrive"):
+        self.envs = envs
+
+    def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
+        unknown = np.full(2, np.nan, np.float32)
+        told = [f"{prompt} row {row}, {self.envs.metres[row]:.2f} m" for row in rows]
+        return [Request(self.envs.picture(row), text, 0, unknown) for row, text in zip(rows, told, strict=True)]
+
+    def to_action(self, feedback: str) -> np.ndarray | None:
+        return language.to_action(feedback)
 
 
 class FakeDrive(gym.vector.VectorEnv):
@@ -48,6 +66,7 @@ class FakeDrive(gym.vector.VectorEnv):
         self.route, self.steps, self.reds = (np.zeros(num_envs, int) for _ in range(3))
         self.metres, self.slip, self.returns = (np.zeros(num_envs) for _ in range(3))
         self.ended = np.ones(num_envs, bool)
+        self.adapter = FakeAdapter(self)
 
     def _begin(self, row: int, route: int, seed: int) -> None:
         if self.split == "test":

@@ -1,0 +1,145 @@
+"""A vision-language model alone at the wheel: nothing is trained.
+
+Found-RL's fine-tuned models as drivers (its paper, section 5): at every step the model is shown the picture and the
+prompt, and what it replies is driven. A reply that suggests no action is not replaced by a made-up one: the car repeats
+its last action, or brakes where there is none, and `replies_parsed`, the share of replies that could be driven, stands
+beside the scores of each episode.
+
+    python agents/vlm_driver.py --mentor vlm
+    python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/vlm_driver__seed0__0123abcd
+
+Training only checks that the model answers, and writes down which one it is: `policy.json` holds the model's name and
+options, the prompt, and the SHA-256 of its files where they lie in a folder.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from mentorgym.agents.toolbox import Run, parse_keywords
+from mentorgym.agents.toolbox.runs import write_atomically
+from mentorgym.envs.driving.language import PROMPT, check_prompt, grid
+from mentorgym.mentors.load import WEIGHTS, load_mentor
+from mentorgym.mentors.mentor import Mentor
+
+BRAKE = np.array([-1.0, 0.0], np.float32)
+
+
+@dataclasses.dataclass
+class Args:
+    """Flags of the driver. Rerunning the same command finds the run that is there."""
+
+    env_id: str = "CarlaNoCrash-v0"
+    """environment, or module:environment where a module of yours registers it"""
+    env_args: tuple[str, ...] = ()
+    """the environment's keyword arguments, as in: town=Suburb traffic=dense"""
+    seed: int = 0
+    """seed of the environments, networks, actions and batches"""
+    runs: str = "runs"
+    """folder of the run folders"""
+    resume: bool = True
+    """continue an earlier start of this run; --no-resume deletes what it left and starts over"""
+    device: str = "cpu"
+    """torch device of the networks"""
+
+    mentor: str = "vlm"
+    """who drives: expert, vlm, vlm:<folder or hub name>, the http address of an endpoint, or module:callable"""
+    mentor_args: tuple[str, ...] = ()
+    """the mentor's keyword arguments, as in: max_new_tokens=32"""
+    prompt: str = ""
+    """what is asked, with <image> and the fields {speed}, {forward}, {right}, {command}; by default the built-in one"""
+    score_grid: bool = False
+    """take the likeliest of 30 replies, one for each semantic action, instead of letting the model write"""
+
+
+def open_mentor(args: Args, device: str) -> Mentor:
+    """The model that `args` name; raises as `load_mentor` does, and ValueError for a prompt that cannot be filled."""
+    check_prompt(args.prompt or PROMPT)
+    options: dict[str, Any] = parse_keywords(args.mentor_args)
+    if args.score_grid:
+        options["answers"] = grid()
+    if device != "cpu":
+        options.setdefault("device", device)
+    return load_mentor(args.mentor, **options)
+
+
+def digest(mentor: str) -> str | None:
+    """SHA-256 over the weights and settings in the mentor's folder; None where it has none, as an endpoint."""
+    kind, _, name = mentor.partition(":")
+    folder = Path(name).expanduser() if name else WEIGHTS / kind
+    if not folder.is_dir():
+        return None
+    total = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        with path.open("rb") as file:
+            total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+class Policy:
+    """Asks the model about every row at every step; called with the environments, whose pictures it needs."""
+
+    observation = "state"
+
+    def __init__(self, mentor: Mentor, prompt: str):
+        self.mentor, self.prompt = mentor, prompt
+        self._last: dict[int, np.ndarray] = {}
+        self._asked: dict[int, int] = {}
+        self._parsed: dict[int, int] = {}
+
+    def start(self, row: int, seed: int) -> None:
+        """An episode begins in `row`."""
+        self._last[row] = BRAKE
+        self._asked[row] = self._parsed[row] = 0
+
+    def act(self, envs: Any, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """Actions float32 [N, 2] for the rows of `envs`, which have an `adapter`."""
+        rows = range(envs.num_envs)
+        feedback = self.mentor(envs.adapter.requests(rows, self.prompt))
+        for row, reply in zip(rows, feedback, strict=True):
+            action = None if reply is None else envs.adapter.to_action(reply)
+            self._asked[row] += 1
+            if action is not None:
+                self._last[row] = action
+                self._parsed[row] += 1
+        return np.stack([self._last[row] for row in rows], dtype=np.float32, casting="same_kind")
+
+    def report(self, row: int) -> dict[str, float]:
+        """The share of replies that could be driven, in the episode so far."""
+        return {"replies_parsed": self._parsed[row] / max(self._asked[row], 1)}
+
+
+def train(args: Args) -> Path:
+    """Check that the model can be asked, write down which one it is, and return the run's folder."""
+    run = Run("vlm_driver", args)
+    if run.finished:
+        print(f"{run.folder} is done; --no-resume writes it anew")
+        return run.folder
+    open_mentor(args, args.device)
+    told = {"mentor": args.mentor, "mentor_args": args.mentor_args, "prompt": args.prompt or PROMPT}
+    told |= {"score_grid": args.score_grid, "weights": digest(args.mentor)}
+    write_atomically(run.folder / "policy.json", json.dumps(told, indent=2) + "\n")
+    run.finish(0)
+    return run.folder
+
+
+def load_policy(folder: Path | str, device: str = "cpu") -> Policy:
+    """The model of a run's folder as a driver of vector environments.
+
+    Raises ValueError where the model's files are no longer those that the run was made with.
+    """
+    config = json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]
+    args = Args(**config | {name: tuple(config[name]) for name in ("env_args", "mentor_args")})
+    told = json.loads((Path(folder) / "policy.json").read_text("utf-8"))
+    if told["weights"] != digest(args.mentor):
+        raise ValueError(f"the weights of {args.mentor} have changed since {folder}: run its command with --no-resume")
+    return Policy(open_mentor(args, device), told["prompt"])
+
+
+if __name__ == "__main__":
+    train(tyro.cli(Args))
