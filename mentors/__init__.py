@@ -1,1 +1,6 @@
 """Foundation models and how to reach them: CLIP scorers, vision-language models, and the service that asks them."""
+
+from mentorgym.mentors.load import load_mentor
+from mentorgym.mentors.mentor import IMAGE_SLOT, Adapter, Feedback, Mentor, Request
+
+__all__ = ["IMAGE_SLOT", "Adapter", "Feedback", "Mentor", "Request", "load_mentor"]

@@ -1,0 +1,77 @@
+"""Checkpoints of transformers, from folders or by hub names: read with one clear error for whatever is wrong.
+
+Weights are safetensors alone, never pickles; code from the hub runs only where the user says so.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mentorgym.mentors.extras import import_transformers
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def check_device(device: str) -> torch.device:
+    """The device of that name; ValueError where this machine or this build of torch has none such."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {first_line(error)}") from None
+
+
+def check_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """The floating-point type of that name; for None, float32 on the CPU and bfloat16 elsewhere."""
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"unknown dtype {dtype!r}: valid are 'float32', 'bfloat16' and 'float16'")
+    return found
+
+
+def load_config(name: str, hub_code: bool = False) -> Any:
+    """The configuration in the folder, or of the hub's repository, `name`.
+
+    Raises ValueError where there is none, or code from the hub is needed that `hub_code` does not allow.
+    """
+    transformers = import_transformers()
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"no weights in {name}: the folder has no config.json")
+    elif not _HUB_NAME.fullmatch(name):
+        raise ValueError(f"no weights in {name}: there is no such folder")
+    try:
+        return transformers.AutoConfig.from_pretrained(name, trust_remote_code=hub_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"cannot read the configuration of {name}: {first_line(error)}") from None
+
+
+def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> torch.nn.Module:
+    """A model in evaluation mode; ValueError where its weights are missing, incomplete or no safetensors."""
+    logging = import_transformers().logging
+    shows_progress = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model, loaded = auto_class.from_pretrained(
+            name, dtype=dtype, use_safetensors=True, trust_remote_code=hub_code, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"cannot load {name} (safetensors only): {first_line(error)}") from None
+    finally:
+        if shows_progress:
+            logging.enable_progress_bar()
+    if loaded["missing_keys"]:
+        missing = sorted(loaded["missing_keys"])
+        raise ValueError(
+            f"the weights in {name} are incomplete: {len(missing)} tensors are missing, first {missing[0]}"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what libraries add in further lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

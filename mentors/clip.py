@@ -1,0 +1,238 @@
+"""CLIP scorers: how well pictures and texts agree, and a mentor that weighs the anchors of a context."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.numpy import load_file, save_file
+
+from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
+from mentorgym.mentors.extras import (
+    TORCHVISION_REMEDY,
+    cache_folder,
+    import_extra,
+    import_transformers,
+    torchvision_fault,
+)
+from mentorgym.mentors.mentor import Feedback, Request
+
+TEXTS_AT_ONCE = 64
+
+OPENCLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+
+
+class Scorer(Protocol):
+    """A model that puts pictures and texts on one sphere; they agree by `scale` * cosine + `bias`."""
+
+    scale: float
+    """the inverse of the learned temperature"""
+    bias: float
+    """0 where the model has none"""
+    fingerprint: str
+    """digest of all that the features of a text depend on"""
+
+    def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 [B, D]; what is too long of a text is cut off."""
+
+
+class TransformersScorer:
+    """A `CLIPModel` of transformers, with the tokenizer and the preprocessing that lie beside its weights.
+
+    `name` is a folder or a hub name. Pictures are resized, cropped and normalised by PIL, as
+    `preprocessor_config.json` says; torchvision is not used.
+
+    Raises:
+        ValueError: weights are missing or of another architecture, or the device cannot be used.
+        ImportError: transformers is missing, or broken by a torchvision that does not fit.
+    """
+
+    bias = 0.0
+
+    def __init__(self, name: str, device: str = "cpu", dtype: str | None = None):
+        transformers = import_transformers()
+        self.device = check_device(device)
+        config = load_config(name)
+        if config.model_type != "clip":
+            raise ValueError(f"{name} holds a model of type {config.model_type!r}; a CLIP scorer needs 'clip'")
+        self.model: Any = load_model(transformers.CLIPModel, name, check_dtype(dtype, self.device)).to(self.device)
+        # transformers 4 has the PIL variant under the plain name.
+        image_processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+        try:
+            self.image_processor = image_processor.from_pretrained(name)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{name} lacks its tokenizer or preprocessor: {first_line(error)}") from None
+        self.scale = float(self.model.logit_scale.exp())
+        tokenizer = self.tokenizer.backend_tokenizer.to_str()
+        self.fingerprint = _fingerprint(self.model.state_dict(), ("vision_model.", "visual_projection."), tokenizer)
+
+    def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""
+        pixels = self.image_processor(list(pictures), input_data_format="channels_last", return_tensors="pt")
+        with torch.inference_mode():
+            features = self.model.get_image_features(pixels["pixel_values"].to(self.device, self.model.dtype))
+        return _unit_vectors(features)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 [B, D]; what is too long of a text is cut off."""
+        longest = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        with torch.inference_mode():
+            features = self.model.get_text_features(
+                tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device)
+            )
+        return _unit_vectors(features)
+
+
+class OpenClipScorer:
+    """A model of open_clip, from `local-dir:<folder>` or by its hub name `<owner>/<name>`.
+
+    A folder holds `open_clip_config.json`, the tokenizer's files where the configuration names any, and weights as
+    `open_clip_model.safetensors` or `open_clip_pytorch_model.safetensors`; so does a repository of the hub.
+
+    Raises:
+        ValueError: there are no such weights, or the device cannot be used.
+        ImportError: open_clip is missing, or broken by a torchvision that does not fit.
+    """
+
+    def __init__(self, name: str, device: str = "cpu", dtype: str | None = None):
+        if fault := torchvision_fault():
+            raise ImportError(f"open_clip needs torchvision, which cannot be imported ({fault}); {TORCHVISION_REMEDY}")
+        open_clip = import_extra("open_clip", "openclip", "this mentor")
+        self.device = check_device(device)
+        self.dtype = check_dtype(dtype, self.device)
+        folder = Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else _download_openclip(name)
+        weights = next((path for each in OPENCLIP_WEIGHTS if (path := folder / each).is_file()), None)
+        if weights is None or not (folder / "open_clip_config.json").is_file():
+            raise ValueError(
+                f"no weights in {name}: the folder needs open_clip_config.json and {' or '.join(OPENCLIP_WEIGHTS)}"
+            )
+        try:
+            # open_clip by itself would take pickled weights too, and download those of a text tower that it names.
+            model, _, self.preprocess = open_clip.create_model_and_transforms(
+                f"local-dir:{folder}", load_weights=False, pretrained_text=False
+            )
+            open_clip.load_checkpoint(model, str(weights))
+            self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(f"cannot load {name} with open_clip: {first_line(error)}") from None
+        self.model: Any = model.eval().requires_grad_(False).to(self.device, self.dtype)
+        self.scale = float(self.model.logit_scale.exp())
+        bias = getattr(self.model, "logit_bias", None)
+        self.bias = 0.0 if bias is None else float(bias)
+        self.fingerprint = _fingerprint(self.model.state_dict(), ("visual.",), type(self.tokenizer).__name__)
+
+    def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""
+        from PIL import Image
+
+        pixels = torch.stack([self.preprocess(Image.fromarray(picture)) for picture in pictures])
+        with torch.inference_mode():
+            return _unit_vectors(self.model.encode_image(pixels.to(self.device, self.dtype)))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors float32 [B, D]; what is too long of a text is cut off."""
+        with torch.inference_mode():
+            return _unit_vectors(self.model.encode_text(self.tokenizer(list(texts)).to(self.device)))
+
+
+def _download_openclip(name: str) -> Path:
+    hub = import_extra("huggingface_hub", "openclip", "this mentor")
+    kept = ["*.json", "*.txt", "*.model", *OPENCLIP_WEIGHTS]
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=kept))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"cannot fetch {name} from the hub (a folder is local-dir:<folder>): {first_line(error)}"
+        ) from None
+
+
+def _unit_vectors(features: Any) -> np.ndarray:
+    # transformers 5 wraps in an output what 4 and open_clip return as it is.
+    features = getattr(features, "pooler_output", features).float()
+    return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()
+
+
+def _fingerprint(tensors: Mapping[str, torch.Tensor], vision: tuple[str, ...], tokenizer: str) -> str:
+    """Digest of the tokenizer and of all tensors but those of the vision tower, whose names begin with `vision`."""
+    digest = hashlib.sha256(tokenizer.encode())
+    for name, tensor in sorted(tensors.items()):
+        if not name.startswith(vision):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def text_features(scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
+    """`scorer.encode_texts`, float32 [B, D], kept on disk by the content of weights and texts."""
+    digest = hashlib.sha256(json.dumps([scorer.fingerprint, *texts]).encode()).hexdigest()
+    path = cache_folder() / "text_features" / f"{digest[:32]}.safetensors"
+    with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError):
+        return load_file(path)["features"]
+    chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    features = np.concatenate([scorer.encode_texts(chunk) for chunk in chunks])
+    with contextlib.suppress(OSError):  # A cache that cannot be written is no reason to stop.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        save_file({"features": features}, draft)
+        os.replace(draft, path)
+    return features
+
+
+class ClipMentor:
+    """Weighs the anchors of a request's context: probabilities float32 [K], the softmax over them (Found-RL, eq. 25).
+
+    `anchors` are texts, for each context its K.
+    """
+
+    def __init__(self, scorer: Scorer, anchors: Sequence[Sequence[str]]):
+        if (
+            not anchors
+            or isinstance(anchors, str)
+            or not all(len(texts) and not isinstance(texts, str) for texts in anchors)
+        ):
+            raise ValueError("anchors are texts, a list for each context, and none of these lists may be empty")
+        self.scorer = scorer
+        features = text_features(scorer, [text for texts in anchors for text in texts])
+        self.features = np.split(features, np.cumsum([len(texts) for texts in anchors])[:-1])
+
+    def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
+        """Probabilities for each request; raises IndexError for a context without anchors."""
+        images = self.scorer.encode_images([request.picture for request in requests])
+        answers: list[Feedback | None] = []
+        for request, image in zip(requests, images, strict=True):
+            logits = self.scorer.scale * (self.features[request.context] @ image) + self.scorer.bias
+            weights = np.exp(logits - logits.max())
+            answers.append((weights / weights.sum()).astype(np.float32))
+        return answers
+
+
+def load_clip(
+    name: str, *, anchors: Sequence[Sequence[str]], device: str = "cpu", dtype: str | None = None
+) -> ClipMentor:
+    """A `ClipMentor` over transformers; see `TransformersScorer`.
+
+    Args:
+        name: folder or hub name.
+        anchors: texts, for each context its K.
+        device: as torch names it.
+        dtype: as torch names it; None is float32 on the CPU and bfloat16 elsewhere.
+    """
+    return ClipMentor(TransformersScorer(name, device, dtype), anchors)
+
+
+def load_openclip(
+    name: str, *, anchors: Sequence[Sequence[str]], device: str = "cpu", dtype: str | None = None
+) -> ClipMentor:
+    """A `ClipMentor` over open_clip; see `OpenClipScorer` for `name`, `load_clip` for the rest."""
+    return ClipMentor(OpenClipScorer(name, device, dtype), anchors)

@@ -1,0 +1,121 @@
+"""Mentors by name: the one way in which wrappers, agents and commands get theirs."""
+
+import difflib
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mentorgym.mentors.expert import expert
+from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folders of our own weights: `clip` and `vlm`."""
+
+SPECS = {
+    "expert": "the action that the request carries",
+    "vlm": "our own small vision-language model",
+    "vlm:<folder or hub name>": "any AutoModelForImageTextToText of transformers",
+    "clip": "our own small CLIP",
+    "clip:<folder or hub name>": "any CLIPModel of transformers",
+    "openclip:<name or local-dir:folder>": "any model of open_clip",
+    "http://<host>:<port>/v1, https://...": "an OpenAI-compatible chat endpoint that takes images",
+    "<package.module>:<callable>": "your own",
+}
+"""What `load_mentor` takes."""
+
+# By name, for these modules import torch, which environments must not pay for.
+_LOADERS = {"vlm": ("vlm", "load_vlm"), "clip": ("clip", "load_clip"), "openclip": ("clip", "load_openclip")}
+_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def load_mentor(spec: str, **options: Any) -> Mentor:
+    """The mentor that `spec` names; see SPECS.
+
+    Options are those of `load_clip`, `load_openclip`, `load_vlm` and `load_endpoint`; the expert has none.
+
+    Of one's own, `module:callable`, a class is called with the options and must give a mentor; any other callable is
+    the mentor, and the options are further keyword arguments of it.
+
+    What can fail fails here: models are loaded and asked once, endpoints are probed.
+
+    Raises:
+        ValueError: an unknown spec, weights that are missing or of another architecture, an unfit value of an option.
+        TypeError: an unknown option.
+        ImportError: a package is missing or broken; the message says what to install.
+        ConnectionError: an endpoint that does not answer as one.
+    """
+    if spec == "expert":
+        _check_options(lambda: None, spec, options)
+        return expert
+    if spec.startswith(("http://", "https://")):
+        from mentorgym.mentors.endpoint import load_endpoint
+
+        _check_options(load_endpoint, spec, options)
+        return load_endpoint(spec, **options)
+    kind, _, name = spec.partition(":")
+    if kind in _LOADERS:
+        module, function = _LOADERS[kind]
+        if not name:
+            if kind == "openclip":
+                raise ValueError("openclip needs a name, as in openclip:local-dir:<folder>")
+            name = str(WEIGHTS / kind)
+        loader = getattr(importlib.import_module(f"mentorgym.mentors.{module}"), function)
+        _check_options(loader, spec, options)
+        mentor = loader(name, **options)
+        _warm_up(mentor)
+        return mentor
+    if _PLACE.fullmatch(spec):
+        return _load_callable(spec, options)
+    kinds = ("expert", *_LOADERS, "http")
+    close = difflib.get_close_matches(kind, kinds, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown mentor {spec!r}: {hint}Valid are {', '.join(SPECS)}")
+
+
+def _check_options(loader: Callable[..., Any], spec: str, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(loader).parameters.values()
+    keywords = [each for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    valid = [each.name for each in keywords]
+    for name in options:
+        if name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise TypeError(
+                f"unknown option {name!r} of mentor {spec!r}: {hint}Valid are {', '.join(valid) or 'none at all'}"
+            )
+    for each in keywords:
+        if each.default is inspect.Parameter.empty and each.name not in options:
+            raise TypeError(f"mentor {spec!r} needs the option {each.name!r}")
+
+
+def _load_callable(spec: str, options: dict[str, Any]) -> Mentor:
+    module, _, name = spec.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(f"mentor {spec!r}: there is no module {error.name!r} on Python's path") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"mentor {spec!r}: {module} has no {name!r}")
+        found = getattr(found, part)
+    if inspect.isclass(found):
+        found = found(**options)
+    elif options:
+        found = functools.partial(found, **options)
+    if not callable(found):
+        raise ValueError(f"mentor {spec!r} is a {type(found).__name__}, which cannot be called with requests")
+    return found
+
+
+def _warm_up(mentor: Mentor) -> None:
+    """Ask once, so that whatever fails does so before training; the picture has a size that no model expects."""
+    picture = np.zeros((40, 50, 3), np.uint8)
+    mentor([Request(picture, f"{IMAGE_SLOT}What is this?", 0, np.full(2, np.nan, np.float32))])
