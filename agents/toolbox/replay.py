@@ -1,7 +1,11 @@
-"""A replay buffer for bird's-eye masks and a state vector, with the masks packed to bits.
+"""A replay buffer for bird's-eye masks and a state vector, with the masks packed to bits, that takes late feedback.
 
 A transition's next observation is the row that follows it in the same environment; only an episode's final observation,
 which no row follows, has a place of its own. A stored transition takes about 26 kB, or 51 kB if each ends an episode.
+
+What a mentor says of an observation arrives steps later, under the environment's index and the observation's number
+(`mentorgym.wrappers`). A row carries its observation's number as a stamp; feedback whose number no row bears any more
+is dropped.
 """
 
 import json
@@ -13,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mentorgym.agents.toolbox.masks import PACKED_BYTES, pack
+from mentorgym.wrappers.feedback import LateBonuses, LateHints
 
 STATE_SIZE = 10
 ACTION_SIZE = 2
@@ -29,6 +34,45 @@ class Batch(NamedTuple):
     rewards: Any  # float32 [B]
     next_observations: dict[str, Any]
     terminated: Any  # float32 [B], 1 where no reward can follow; a truncated transition has 0
+    # What a mentor said of `observations`; None from a buffer whose observations have no numbers.
+    hints: Any = None  # float32 [B, 2], 0 where there is none
+    hint_mask: Any = None  # float32 [B], 1 where there is a hint
+    bonuses: Any = None  # float32 [B], of `actions`, 0 where there is none
+    bonus_mask: Any = None  # float32 [B], 1 where there is a bonus
+
+
+class Feedback:
+    """What has arrived for each of R rows of N environments, and the numbers of their observations."""
+
+    def __init__(self, rows: int, num_envs: int):
+        self.hints = np.zeros((rows, num_envs, ACTION_SIZE), np.float32)
+        self.hint_mask = np.zeros((rows, num_envs), np.float32)
+        self.bonuses = np.zeros((rows, num_envs), np.float32)
+        self.bonus_mask = np.zeros((rows, num_envs), np.float32)
+        self.stamps = np.full((rows, num_envs), -1, np.int64)
+        # Row of the observation whose number leaves this remainder; it may have been overwritten.
+        self.row_of = np.zeros((rows, num_envs), np.int64)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What a checkpoint holds. Numbers start anew in another process, so that stamps are worth nothing there."""
+        return {name: array for name, array in vars(self).items() if name not in ("stamps", "row_of")}
+
+    def stamp(self, row: int, numbers: np.ndarray) -> None:
+        """Put the observations of these numbers, int64 [N], -1 for none, in a row; the others' feedback goes."""
+        known = np.flatnonzero(numbers >= 0)
+        anew = np.flatnonzero((self.stamps[row] != numbers) | (numbers < 0))
+        for array in (self.hints, self.hint_mask, self.bonuses, self.bonus_mask):
+            array[row, anew] = 0
+        self.stamps[row] = numbers
+        self.row_of[numbers[known] % len(self.stamps), known] = row
+
+    def attach(self, values: np.ndarray, mask: np.ndarray, envs: np.ndarray, numbers: np.ndarray, late: Any) -> int:
+        """Write `late` [K, ...] to the rows of `values` that bear its numbers; returns how many there are."""
+        row = self.row_of[numbers % len(self.stamps), envs]
+        found = (self.stamps[row, envs] == numbers) & (numbers >= 0)
+        values[row[found], envs[found]] = late[found]
+        mask[row[found], envs[found]] = 1
+        return int(found.sum())
 
 
 class Observations:
@@ -62,6 +106,9 @@ class ReplayBuffer:
 
     `start` takes the first observations; then `add` takes what each step returned. An array of indices, 0 the oldest
     transition, gives a `Batch`: `buffer[indices]`.
+
+    With the observations' numbers, `infos["observation_number"]`, `start` and `add` make room for late feedback:
+    `attach_hints(infos["hints"])` and `attach_bonuses(infos["bonuses"])` after the `start` or `add` of the same infos.
     """
 
     def __init__(self, capacity: int, num_envs: int, seed: int = 0):
@@ -81,6 +128,7 @@ class ReplayBuffer:
         self.final_slot = np.full((self.rows, num_envs), -1, np.int32)
         self.finals = Observations(0)
         self.free_finals: list[int] = []
+        self.feedback: Feedback | None = None
 
     def __len__(self) -> int:
         return self.length * self.num_envs
@@ -92,11 +140,15 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes held for transitions."""
-        arrays = (self.actions, self.rewards, self.terminated, self.final_slot)
+        arrays = [self.actions, self.rewards, self.terminated, self.final_slot]
+        arrays += [] if self.feedback is None else vars(self.feedback).values()
         return self.rows_of_observations.nbytes + self.finals.nbytes + sum(array.nbytes for array in arrays)
 
-    def start(self, observations: dict[str, np.ndarray]) -> None:
-        """Take the observations of a reset: `bev` uint8 [N, 15, 96, 96], `state` float32 [N, 10]."""
+    def start(self, observations: dict[str, np.ndarray], numbers: np.ndarray | None = None) -> None:
+        """Take the observations of a reset: `bev` uint8 [N, 15, 96, 96], `state` float32 [N, 10].
+
+        `numbers` int64 [N] are the observations' own; one that the reset has left alone keeps its number and feedback.
+        """
         last = (self.head - 1) % self.rows
         for env in range(self.num_envs):
             if self.length and self.final_slot[last, env] < 0:
@@ -104,7 +156,7 @@ class ReplayBuffer:
                 slot = self._free_final()
                 self.finals.copy(slot, self.rows_of_observations, self.head * self.num_envs + env)
                 self.final_slot[last, env] = slot
-        self._put_row(observations)
+        self._put_row(observations, numbers)
 
     def add(
         self,
@@ -114,11 +166,13 @@ class ReplayBuffer:
         truncated: np.ndarray,
         observations: dict[str, np.ndarray],
         final_observations: Any,
+        numbers: np.ndarray | None = None,
     ) -> None:
         """Take one step of all N environments.
 
         `actions` [N, 2], `rewards` [N], `terminated` and `truncated` bool [N], `observations` as the step returned them
-        (the next episode's first, where one ended), `final_observations` the step's `infos["final_obs"]`, if any.
+        (the next episode's first, where one ended), `final_observations` the step's `infos["final_obs"]`, if any,
+        `numbers` int64 [N] those of `observations`.
         """
         ended = terminated | truncated
         if ended.any() and final_observations is None:
@@ -140,7 +194,17 @@ class ReplayBuffer:
             self.free_finals.extend(dropped[dropped >= 0].tolist())
         else:
             self.length += 1
-        self._put_row(observations)
+        self._put_row(observations, numbers)
+
+    def attach_hints(self, late: LateHints) -> int:
+        """Write late hints to the rows of their observations; returns how many are still there."""
+        kept = self._numbered()
+        return kept.attach(kept.hints, kept.hint_mask, late.envs, late.numbers, late.actions)
+
+    def attach_bonuses(self, late: LateBonuses) -> int:
+        """Write late bonuses to the rows of their observations; returns how many are still there."""
+        kept = self._numbered()
+        return kept.attach(kept.bonuses, kept.bonus_mask, late.envs, late.numbers, late.values)
 
     def sample(self, batch_size: int) -> Batch:
         """`batch_size` transitions drawn uniformly with replacement."""
@@ -158,14 +222,21 @@ class ReplayBuffer:
         ended = final_slots >= 0
         for name, array in self.finals.take(final_slots[ended]).items():
             next_observations[name][ended] = array
-        return Batch(
-            observations, self.actions[row, env], self.rewards[row, env], next_observations, self.terminated[row, env]
-        )
+        plain = self.actions[row, env], self.rewards[row, env], next_observations, self.terminated[row, env]
+        if (kept := self.feedback) is None:
+            return Batch(observations, *plain)
+        told = kept.hints[row, env], kept.hint_mask[row, env], kept.bonuses[row, env], kept.bonus_mask[row, env]
+        return Batch(observations, *plain, *told)
 
     def save(self, folder: Path) -> None:
         """Write everything, the sampler's random state included, as safetensors files in the new folder `folder`."""
         folder.mkdir(parents=True)
-        position = {"head": self.head, "length": self.length, "finals": len(self.finals.states)}
+        position = {
+            "head": self.head,
+            "length": self.length,
+            "finals": len(self.finals.states),
+            "feedback": int(self.feedback is not None),
+        }
         metadata = {"position": json.dumps(position), "generator": json.dumps(self.generator.bit_generator.state)}
         save_file({"rows": np.array([self.rows, self.num_envs])}, folder / "replay.safetensors", metadata)
         for name, arrays, count in self._groups(position):
@@ -174,7 +245,10 @@ class ReplayBuffer:
                 save_file(part, folder / f"{name}_{first:09d}.safetensors")
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote, into a buffer of the same capacity and number of environments (else ValueError)."""
+        """Read what `save` wrote, into a buffer of the same capacity and number of environments (else ValueError).
+
+        Feedback that was outstanding when it was saved finds no row any more.
+        """
         with safe_open(folder / "replay.safetensors", "np") as file:
             rows = file.get_tensor("rows").tolist()
             position = json.loads(file.metadata()["position"])
@@ -184,6 +258,7 @@ class ReplayBuffer:
         self.head, self.length = position["head"], position["length"]
         self.generator.bit_generator.state = generator
         self.finals = Observations(position["finals"])
+        self.feedback = Feedback(self.rows, self.num_envs) if position.get("feedback") else None
         for name, arrays, count in self._groups(position):
             for first in range(0, count, ROWS_PER_FILE):
                 with safe_open(folder / f"{name}_{first:09d}.safetensors", "np") as part:
@@ -192,8 +267,17 @@ class ReplayBuffer:
         used = self.final_slot[(self.head - self.length + np.arange(self.length)) % self.rows]
         self.free_finals = sorted(set(range(len(self.finals.states))) - set(used.ravel().tolist()), reverse=True)
 
-    def _put_row(self, observations: dict[str, np.ndarray]) -> None:
+    def _put_row(self, observations: dict[str, np.ndarray], numbers: np.ndarray | None) -> None:
         self.rows_of_observations.put(self.head * self.num_envs, observations)
+        if numbers is not None and self.feedback is None:
+            self.feedback = Feedback(self.rows, self.num_envs)
+        if self.feedback is not None:
+            self.feedback.stamp(self.head, np.full(self.num_envs, -1) if numbers is None else numbers)
+
+    def _numbered(self) -> Feedback:
+        if self.feedback is None:
+            raise ValueError("observations without numbers take no feedback; give `start` and `add` their numbers")
+        return self.feedback
 
     def _free_final(self) -> int:
         if not self.free_finals:
@@ -214,5 +298,7 @@ class ReplayBuffer:
             "terminated": self.terminated,
             "final_slot": self.final_slot,
         }
+        if self.feedback is not None:
+            per_row |= self.feedback.saved()
         rows = self.rows if position["length"] == self.rows - 1 else position["head"] + 1
         return [("rows", per_row, rows), ("finals", vars(self.finals), position["finals"])]

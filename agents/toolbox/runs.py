@@ -102,7 +102,7 @@ def to_tensors(arrays: Any, device: torch.device | str) -> Any:
     if isinstance(arrays, dict):
         return {name: to_tensors(array, device) for name, array in arrays.items()}
     if isinstance(arrays, Batch):
-        return Batch(*(to_tensors(field, device) for field in arrays))
+        return Batch(*(None if field is None else to_tensors(field, device) for field in arrays))
     return torch.from_numpy(arrays).to(device)
 
 

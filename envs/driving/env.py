@@ -1,6 +1,6 @@
 """`CarlaNoCrash-v0` and `CarlaLeaderboard-BEV-v0` as Gymnasium environments: vector environments with one world."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -8,6 +8,9 @@ from gymnasium.vector import AutoresetMode
 
 from mentorgym.envs.driving.batch import STEP_INFOS
 from mentorgym.envs.driving.vector import DrivingVectorEnv, LeaderboardVectorEnv
+
+if TYPE_CHECKING:
+    from mentorgym.envs.driving.mentoring import DrivingAdapter
 
 
 class DrivingEnv(gym.Env):
@@ -68,6 +71,11 @@ class DrivingEnv(gym.Env):
     def prompt_context(self) -> dict[str, Any]:
         """What a prompt says about the scene: see `picture.prompt_context`."""
         return self.vector.prompt_context(0)
+
+    @property
+    def adapter(self) -> "DrivingAdapter":
+        """What mentors are told of this world: row 0."""
+        return self.vector.adapter
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Everything that the episode's future depends on, as independent arrays by name."""

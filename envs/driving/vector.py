@@ -1,7 +1,8 @@
 """`CarlaNoCrash-v0` as a vector environment: any number of embedded worlds in one process."""
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,9 @@ from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.score import episode_score
 from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
 from mentorgym.envs.driving.window import Window
+
+if TYPE_CHECKING:
+    from mentorgym.envs.driving.mentoring import DrivingAdapter
 
 WINDOW_SCALE = 3
 """Screen pixels along a pixel of the picture."""
@@ -158,6 +162,13 @@ class DrivingVectorEnv(DrivingBatch, gym.vector.VectorEnv):
     def expert_actions(self) -> np.ndarray:
         """What the rule-based driver would do now: float32 [num_envs, 2]."""
         return self._expert_actions()
+
+    @functools.cached_property
+    def adapter(self) -> "DrivingAdapter":
+        """What mentors are told of these worlds: a row is a world."""
+        from mentorgym.envs.driving.mentoring import DrivingAdapter
+
+        return DrivingAdapter(self)
 
     def set_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Go back to a state of `get_state`; returns its observation.

@@ -1,0 +1,135 @@
+"""Requests and feedback in shared memory, where two processes hand them over without sending them.
+
+A slot holds one request and later the feedback on it. Its number is all that has to be told.
+"""
+
+import os
+import struct
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+
+from mentorgym.mentors.mentor import Feedback, Request
+
+BLOCK = 32
+"""Slots that are made at a time."""
+
+TEXT_BYTES = 16384
+"""Room in a slot for a request's action and prompt, and for the feedback, which takes their place."""
+
+REQUEST = struct.Struct("<dqII")  # time, context, bytes of the action, bytes of the prompt
+FEEDBACK = struct.Struct("<II")  # kind, bytes
+TEXT, NUMBERS, NOTHING = range(3)
+HEADER_BYTES = REQUEST.size
+
+MOUNT = Path("/dev/shm")
+"""Where Linux keeps shared memory; it may be small in a container, and writing beyond its end kills the process."""
+
+
+class SharedPictures:
+    """Numbered slots for requests with pictures of one shape, in blocks that are made as their numbers are used.
+
+    The owner makes the blocks and removes them when it closes. The process that it tells `prefix` opens them by name.
+    """
+
+    def __init__(self, prefix: str, picture_shape: tuple[int, ...], owner: bool):
+        self.prefix, self.picture_shape, self.owner = prefix, picture_shape, owner
+        self.picture_bytes = int(np.prod(picture_shape))
+        self.slot_bytes = HEADER_BYTES + TEXT_BYTES + self.picture_bytes
+        self.blocks: list[SharedMemory] = []
+
+    def put_request(self, slot: int, request: Request, asked: float) -> None:
+        """Write a request to its slot, with the time at which it was asked; ValueError if its words are too long."""
+        action, prompt = np.asarray(request.action, np.float32).tobytes(), request.prompt.encode("utf-8", "replace")
+        if len(action) + len(prompt) > TEXT_BYTES:
+            raise ValueError(
+                f"a prompt of {len(prompt):,} bytes is too long: at most {TEXT_BYTES - len(action):,} are passed on"
+            )
+        memory, at = self._find(slot)
+        REQUEST.pack_into(memory, at, asked, request.context, len(action), len(prompt))
+        at += HEADER_BYTES
+        memory[at : at + len(action) + len(prompt)] = action + prompt
+        picture = np.frombuffer(memory, np.uint8, self.picture_bytes, at + TEXT_BYTES)
+        picture.reshape(self.picture_shape)[...] = request.picture
+
+    def time_asked(self, slot: int) -> float:
+        """When the request of a slot was asked, on the clock of `time.monotonic`."""
+        memory, at = self._find(slot)
+        return REQUEST.unpack_from(memory, at)[0]
+
+    def request(self, slot: int) -> Request:
+        """A copy of the request of a slot."""
+        memory, at = self._find(slot)
+        _, context, action_bytes, prompt_bytes = REQUEST.unpack_from(memory, at)
+        at += HEADER_BYTES
+        action = np.frombuffer(bytes(memory[at : at + action_bytes]), np.float32)
+        prompt = bytes(memory[at + action_bytes : at + action_bytes + prompt_bytes]).decode("utf-8")
+        picture = np.frombuffer(memory, np.uint8, self.picture_bytes, at + TEXT_BYTES)
+        return Request(picture.reshape(self.picture_shape).copy(), prompt, context, action)
+
+    def put_feedback(self, slot: int, feedback: Feedback | None) -> None:
+        """Write the feedback on a slot's request over it; it has to fit TEXT_BYTES."""
+        if feedback is None:
+            kind, content = NOTHING, b""
+        elif isinstance(feedback, str):
+            kind, content = TEXT, feedback.encode("utf-8", "replace")
+        else:
+            kind, content = NUMBERS, feedback.tobytes()
+        memory, at = self._find(slot)
+        FEEDBACK.pack_into(memory, at, kind, len(content))
+        at += HEADER_BYTES
+        memory[at : at + len(content)] = content
+
+    def feedback(self, slot: int) -> Feedback | None:
+        """A copy of the feedback in a slot."""
+        memory, at = self._find(slot)
+        kind, size = FEEDBACK.unpack_from(memory, at)
+        if kind == NOTHING:
+            return None
+        at += HEADER_BYTES
+        content = bytes(memory[at : at + size])
+        return content.decode("utf-8") if kind == TEXT else np.frombuffer(content, np.float32)
+
+    def reserve(self, slots: int) -> None:
+        """Make blocks for at least `slots` slots; MemoryError, naming the remedy, where there is no room."""
+        while len(self.blocks) * BLOCK < slots:
+            size = BLOCK * self.slot_bytes
+            if MOUNT.is_dir() and shared_memory_left() < size:
+                raise MemoryError(
+                    f"{MOUNT} has no room for {size:,} bytes more of pictures: enlarge it (docker run --shm-size=1g), "
+                    "lower max_outstanding, or use worker='thread'"
+                )
+            block = SharedMemory(f"{self.prefix}{len(self.blocks)}", create=True, size=size)
+            self.blocks.append(block)
+            # Pages are taken when they are first written: now, while it is known that there are enough.
+            np.frombuffer(memory_of(block), np.uint8)[:] = 0
+
+    def close(self) -> None:
+        """Let go of the memory; the owner removes it."""
+        for block in self.blocks:
+            block.close()
+            if self.owner:
+                block.unlink()
+        self.blocks = []
+
+    def _find(self, slot: int) -> tuple[memoryview, int]:
+        """The memory that holds a slot, and where in it the slot begins."""
+        number, place = divmod(slot, BLOCK)
+        if self.owner:
+            self.reserve(slot + 1)
+        while len(self.blocks) <= number:
+            self.blocks.append(SharedMemory(f"{self.prefix}{len(self.blocks)}"))
+        return memory_of(self.blocks[number]), place * self.slot_bytes
+
+
+def memory_of(block: SharedMemory) -> memoryview:
+    """The bytes of a block that is not closed."""
+    assert block.buf is not None
+    return block.buf
+
+
+def shared_memory_left() -> int:
+    """Bytes that the system still has for shared memory, on Linux."""
+    state = os.statvfs(MOUNT)
+    return state.f_bavail * state.f_frsize

@@ -1,0 +1,50 @@
+"""The running mean and standard deviation that put a bonus on the scale of rewards."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+EPSILON = 1e-8
+
+
+class Normaliser:
+    """Deviations from the running mean, in running standard deviations, clipped to [-1, 1] (Found-RL, eq. 27).
+
+    As in its released code, one filter serves all environments and takes each sample in before it normalises it; it
+    begins with mean 0, variance 1 and the weight of 1e-4 samples.
+    """
+
+    def __init__(self) -> None:
+        self.mean, self.variance, self.count = 0.0, 1.0, 1e-4
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Take in `samples` [K] one after another; returns each normalised, float64 [K]."""
+        normalised = np.empty(len(samples))
+        for i, sample in enumerate(np.asarray(samples, np.float64).tolist()):
+            # Chan, Golub, LeVeque 1983: merging a set of one.
+            total = self.count + 1.0
+            deviation = sample - self.mean
+            self.variance = (self.variance + deviation * deviation / total) * self.count / total
+            self.mean += deviation / total
+            self.count = total
+            normalised[i] = (sample - self.mean) / np.sqrt(self.variance + EPSILON)
+        return np.clip(normalised, -1.0, 1.0)
+
+    def get_state(self) -> dict[str, float]:
+        """All that the future depends on."""
+        return {"mean": self.mean, "variance": self.variance, "count": self.count}
+
+    def set_state(self, state: Mapping[str, float]) -> None:
+        """Go on from what `get_state` gave."""
+        self.mean, self.variance, self.count = (float(state[name]) for name in ("mean", "variance", "count"))
+
+    def save(self, folder: Path) -> None:
+        """Write the state to the new folder `folder`, as a part of a checkpoint."""
+        folder.mkdir(parents=True)
+        (folder / "normaliser.json").write_text(json.dumps(self.get_state()) + "\n")
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        self.set_state(json.loads((folder / "normaliser.json").read_text()))
