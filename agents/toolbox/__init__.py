@@ -1,6 +1,6 @@
 """What the agents share that is not their algorithm: masks packed to bits, the replay buffer, the folder of a run."""
 
-from mentorgym.agents.toolbox.masks import PatchConvolution, pack_observations, shift, take_pixels, unpack
+from mentorgym.agents.toolbox.masks import PatchConvolution, pack_observations, rotate, shift, unpack
 from mentorgym.agents.toolbox.mentoring import FOUND_RL, mentor_metrics, with_hints
 from mentorgym.agents.toolbox.replay import Batch, Observations, ReplayBuffer
 from mentorgym.agents.toolbox.runs import (
@@ -30,10 +30,10 @@ __all__ = [
     "pack_observations",
     "parse_flags",
     "parse_keywords",
+    "rotate",
     "set_learning_rate",
     "shift",
     "start_torch",
-    "take_pixels",
     "to_tensors",
     "unpack",
     "with_hints",

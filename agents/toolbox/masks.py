@@ -152,18 +152,33 @@ def shift_planes(words, offsets, shifted):
                     shifted[b, plane, y, 2] = (second | third << np.uint64(32)) >> k & low_word
 
 
-def shift(packed: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+def shift(packed: torch.Tensor, offsets: torch.Tensor, repeat_edges: bool = True) -> torch.Tensor:
     """Packed masks uint8 [B, 25344] as seen from `offsets` int64 [B, 2] pixels further down and right, at most 31.
 
-    What comes in at an edge repeats the edge's pixels.
+    What comes in at an edge repeats the edge's pixels, or is 0.
     """
-    if packed.device.type == "cpu":
+    if repeat_edges and packed.device.type == "cpu":
         words = packed.contiguous().numpy().view(np.uint32).reshape(len(packed), -1, HEIGHT, WIDTH // 32)
         shifted = np.empty_like(words)
         shift_planes(words, offsets.numpy(), shifted)
         return torch.from_numpy(shifted.view(np.uint8).reshape(packed.shape))
     y, x = (torch.arange(HEIGHT, device=packed.device) + offsets[:, i, None] for i in range(2))
-    return take_pixels(packed, y.clamp(0, HEIGHT - 1)[:, :, None], x.clamp(0, WIDTH - 1)[:, None, :])
+    if repeat_edges:
+        y, x = y.clamp(0, HEIGHT - 1), x.clamp(0, WIDTH - 1)
+    return take_pixels(packed, y[:, :, None], x[:, None, :])
+
+
+def rotate(packed: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Packed masks uint8 [B, 25344] turned counter-clockwise about their centre by `angles` [B] in radians.
+
+    Each pixel is the nearest one of before; what comes in at an edge is 0.
+    """
+    centre = (HEIGHT - 1) / 2
+    place = torch.arange(HEIGHT, device=packed.device) - centre
+    down, right, angles = place[:, None], place[None, :], angles[:, None, None]
+    y = angles.cos() * down + angles.sin() * right
+    x = angles.cos() * right - angles.sin() * down
+    return take_pixels(packed, (y + centre).round().long(), (x + centre).round().long())
 
 
 def take_pixels(packed: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
