@@ -50,14 +50,20 @@ def load_config(name: str, hub_code: bool = False) -> Any:
         raise ValueError(f"cannot read the configuration of {name}: {first_line(error)}") from None
 
 
-def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> torch.nn.Module:
-    """A model in evaluation mode; ValueError where its weights are missing, incomplete or no safetensors."""
+def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> Any:
+    """A module in evaluation mode; ValueError where its weights are missing, incomplete or no safetensors."""
+    logging = import_transformers().logging
+    shows_progress = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         model, loaded = auto_class.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=hub_code, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"cannot load {name} (safetensors only): {first_line(error)}") from None
+    finally:
+        if shows_progress:
+            logging.enable_progress_bar()
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
         raise ValueError(

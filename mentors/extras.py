@@ -19,6 +19,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MENTORGYM_CACHE") or platformdirs.user_cache_dir("mentorgym"))
 
 
+def is_installed(module: str) -> bool:
+    """Whether Python would find `module`, be it importable or not."""
+    return importlib.util.find_spec(module) is not None
+
+
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise ImportError that names the `extra` which brings it to whoever wants `purpose`."""
     try:
@@ -35,7 +40,7 @@ def torchvision_fault() -> str | None:
     Its wheels fit one build of torch. Beside another they fail on import, and with them all that imports them, with
     messages that do not name torchvision.
     """
-    if importlib.util.find_spec("torchvision") is None:
+    if not is_installed("torchvision"):
         return None
     try:
         importlib.import_module("torchvision")

@@ -35,7 +35,9 @@ _PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)
 
 
 def load_mentor(spec: str, **options: Any) -> Mentor:
-    """The mentor that `spec` names; see SPECS, and `load_clip`, `load_openclip`, `load_vlm`, `load_endpoint` for options.
+    """The mentor that `spec` names; see SPECS.
+
+    Options are those of `load_clip`, `load_openclip`, `load_vlm` and `load_endpoint`; the expert has none.
 
     Of one's own, `module:callable`, a class is called with the options and must give a mentor; any other callable is
     the mentor, and the options are further keyword arguments of it.

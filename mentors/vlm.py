@@ -1,8 +1,197 @@
-"""Vision-language models of transformers as mentors."""
+"""Vision-language models of transformers as mentors, by generating a reply or by scoring the allowed ones."""
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
-from mentorgym.mentors.mentor import Mentor
+import numpy as np
+import torch
+from PIL import Image
+
+from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
+from mentorgym.mentors.extras import import_transformers, is_installed
+from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+
+ROWS_AT_ONCE = 256
+"""Replies that are scored in one forward pass; their caches lie in memory together."""
+
+
+def render_prompt(processor: Any, prompt: str) -> str:
+    """What the model reads for `prompt`, up to where its reply begins.
+
+    By the processor's chat template, as a user's message with the picture where IMAGE_SLOT stands; where there is no
+    template (PaliGemma), the prompt itself with the family's own image token.
+
+    Raises ValueError where the prompt has no slot for the picture, or several.
+    """
+    if prompt.count(IMAGE_SLOT) != 1:
+        raise ValueError(f"a prompt needs one slot {IMAGE_SLOT} for the picture, this has {prompt.count(IMAGE_SLOT)}")
+    if processor.chat_template is None:
+        return prompt.replace(IMAGE_SLOT, processor.image_token)
+    return processor.apply_chat_template([_message(prompt)], add_generation_prompt=True, tokenize=False)
+
+
+def render_reply(processor: Any, prompt: str, reply: str) -> str:
+    """What the model writes after `render_prompt` when it replies so, the token that ends it included."""
+    if processor.chat_template is not None:
+        before = render_prompt(processor, prompt)
+        messages = [_message(prompt), {"role": "assistant", "content": [{"type": "text", "text": reply}]}]
+        whole = processor.apply_chat_template(messages, tokenize=False)
+        if whole.startswith(before):
+            return whole[len(before) :].rstrip()
+    return reply + processor.tokenizer.eos_token
+
+
+def _message(prompt: str) -> dict[str, Any]:
+    before, after = prompt.split(IMAGE_SLOT)
+    content = [{"type": "text", "text": before}, {"type": "image"}, {"type": "text", "text": after}]
+    return {"role": "user", "content": [each for each in content if each.get("text") != ""]}
+
+
+class VlmMentor:
+    """A model of `AutoModelForImageTextToText`; `load_vlm` explains the arguments.
+
+    Answers with the text that the model writes, greedily, or with the likeliest of `answers`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: str = "cpu",
+        dtype: str | None = None,
+        max_new_tokens: int = 32,
+        answers: Sequence[str] | None = None,
+        image_splitting: bool = False,
+        hub_code: bool = False,
+    ):
+        transformers = import_transformers()
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {max_new_tokens}; a reply has at least one token")
+        if answers is not None and (isinstance(answers, str) or not answers):
+            raise ValueError("answers are the allowed replies, a list of at least one text")
+        self.max_new_tokens = max_new_tokens
+        self.device = check_device(device)
+        config = load_config(name, hub_code)
+        auto_class = transformers.AutoModelForImageTextToText
+        remote = hub_code and hasattr(config, "auto_map")
+        if not remote and type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            raise ValueError(
+                f"{name} holds a model of type {config.model_type!r}, not one that reads pictures and writes text"
+            )
+        self.processor = _load_processor(name, hub_code)
+        self.model: Any = load_model(auto_class, name, check_dtype(dtype, self.device), hub_code).to(self.device)
+        for option in ("do_image_splitting", "crop_to_patches"):
+            if hasattr(self.processor.image_processor, option):
+                setattr(self.processor.image_processor, option, image_splitting)
+        tokenizer = self.processor.tokenizer
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        ends = self.model.generation_config.eos_token_id
+        if ends is None:
+            ends = tokenizer.eos_token_id
+        self.ends = [ends] if isinstance(ends, int) else list(ends)
+        # A model that writes the marker of a picture fails in the next pass, for there is none that belongs to it.
+        markers = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.banned = sorted(markers - set(self.ends))
+        self.answers = None if answers is None else list(answers)
+        takes = inspect.signature(self.model.forward).parameters
+        self.last_logits = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        if self.answers is not None and config.is_encoder_decoder:
+            raise ValueError(f"{name} has an encoder and a decoder, which can generate but not score answers")
+
+    def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
+        """A reply for each request; raises ValueError for a prompt without its slot for the picture."""
+        pictures = [request.picture for request in requests]
+        prompts = [request.prompt for request in requests]
+        if self.answers is None:
+            return list(self.generate(pictures, prompts))
+        best = self.score(pictures, prompts, self.answers).argmax(axis=1)
+        return [self.answers[index] for index in best]
+
+    def generate(self, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> list[str]:
+        """Replies of at most `max_new_tokens` tokens, the likeliest token each time.
+
+        `pictures` are uint8 [H, W, 3], each of any size.
+        """
+        inputs = self._encode(pictures, prompts)
+        with torch.inference_mode():
+            written = self.model.generate(
+                **inputs,
+                do_sample=False,
+                num_beams=1,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                max_new_tokens=self.max_new_tokens,
+                suppress_tokens=self.banned,
+                eos_token_id=self.ends,
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+            )
+        read = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        replies = self.processor.tokenizer.batch_decode(written[:, read:], skip_special_tokens=True)
+        return [reply.strip() for reply in replies]
+
+    def score(self, pictures: Sequence[np.ndarray], prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        """Log-probabilities float32 [B, K] of each whole answer, its end included, as the reply to each request.
+
+        Each picture and prompt is read once, and the K answers go on from there.
+        """
+        at_once = max(1, ROWS_AT_ONCE // len(answers))
+        groups = [slice(start, start + at_once) for start in range(0, len(prompts), at_once)]
+        return np.concatenate([self._score(pictures[group], prompts[group], answers) for group in groups])
+
+    def _score(self, pictures: Sequence[np.ndarray], prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        tokenizer = self.processor.tokenizer
+        replies = [render_reply(self.processor, prompts[0], answer) for answer in answers]
+        tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
+        there = [torch.ones_like(each) for each in tokens]
+        written = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(self.device).repeat(len(prompts), 1)
+        mask = torch.nn.utils.rnn.pad_sequence(there, batch_first=True).to(self.device).repeat(len(prompts), 1)
+        inputs = self._encode(pictures, prompts)
+        with torch.inference_mode():
+            # Positions count the padding too: rotary embeddings know distances alone.
+            prefilled = self.model(**inputs, **self.last_logits, use_cache=True)
+            logits = prefilled.logits[:, -1:].repeat_interleave(len(answers), 0).float()
+            if written.shape[1] > 1:
+                prefilled.past_key_values.batch_repeat_interleave(len(answers))
+                read = inputs["attention_mask"].repeat_interleave(len(answers), 0)
+                later = self.model(
+                    input_ids=written[:, :-1],
+                    attention_mask=torch.cat([read, mask[:, :-1]], 1),
+                    past_key_values=prefilled.past_key_values,
+                    use_cache=True,
+                )
+                logits = torch.cat([logits, later.logits.float()], 1)
+            each = logits.log_softmax(-1).gather(2, written[..., None])[..., 0]
+            return (each * mask).sum(1).view(len(prompts), len(answers)).cpu().numpy()
+
+    def _encode(self, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> Any:
+        texts = [render_prompt(self.processor, prompt) for prompt in prompts]
+        begins = self.processor.tokenizer.bos_token
+        # Most chat templates write the first token themselves.
+        once = {"add_special_tokens": False} if begins and texts[0].startswith(begins) else {}
+        images = [[Image.fromarray(picture)] for picture in pictures]
+        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **once)
+        # PaliGemma's processor adds labels, meant for training.
+        inputs.pop("labels", None)
+        return inputs.to(self.device, self.model.dtype)
+
+
+def _load_processor(name: str, hub_code: bool) -> Any:
+    transformers = import_transformers()
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=hub_code)
+    except Exception as error:  # Without torchvision some families fail with whatever comes of it.
+        if not is_installed("torchvision"):
+            raise ImportError(
+                f"cannot load the processor of {name} ({first_line(error)}); if its family needs torchvision, as "
+                "InternVL3, Qwen2.5-VL and SmolVLM2 do: pip install 'mentorgym[vlm-torchvision]'"
+            ) from None
+        raise ValueError(f"cannot load the processor of {name}: {first_line(error)}") from None
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise ValueError(f"{name} has no processor for both pictures and texts")
+    return processor
 
 
 def load_vlm(
@@ -11,9 +200,25 @@ def load_vlm(
     device: str = "cpu",
     dtype: str | None = None,
     max_new_tokens: int = 32,
-    answers: list[str] | None = None,
+    answers: Sequence[str] | None = None,
     image_splitting: bool = False,
     hub_code: bool = False,
-) -> Mentor:
-    """A model of `AutoModelForImageTextToText` from a folder or by its hub name."""
-    raise NotImplementedError
+) -> VlmMentor:
+    """A model of transformers' `AutoModelForImageTextToText`.
+
+    SmolVLM (Idefics3), PaliGemma and Gemma 3 need no torchvision; InternVL3, Qwen2.5-VL and SmolVLM2 do.
+
+    Args:
+        name: folder or hub name.
+        device: as torch names it.
+        dtype: as torch names it; None is float32 on the CPU and bfloat16 elsewhere.
+        max_new_tokens: where a generated reply is cut off.
+        answers: the allowed replies, to score instead of generating.
+        image_splitting: whether large pictures are cut into tiles, which costs many more tokens.
+        hub_code: whether code that lies beside the weights is run.
+
+    Raises:
+        ValueError: weights are missing or of another architecture, or an option does not fit.
+        ImportError: a package is missing or broken.
+    """
+    return VlmMentor(name, device, dtype, max_new_tokens, answers, image_splitting, hub_code)
