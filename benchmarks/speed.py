@@ -1,4 +1,5 @@
-"""How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, and SAC learns, `... speed learner`.
+"""How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, SAC learns, `... speed learner`, and
+what asking a mentor costs, `... speed hints`.
 
 Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
@@ -21,7 +22,7 @@ import numpy as np
 
 import mentorgym
 from mentorgym.agents.toolbox.runs import describe_start
-from mentorgym.benchmarks import speed_learner
+from mentorgym.benchmarks import speed_hints, speed_learner
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.envs.driving import DrivingVectorEnv
 
@@ -221,6 +222,13 @@ def learner(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"version": mentorgym.__version__, **figures}
 
 
+def hints(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    figures = speed_hints.measure(arguments.seconds, arguments.repeats, progress_console.print)
+    report(speed_hints.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
 def report(lines: Sequence[str], path: Path | None) -> None:
     """Print `lines`, and write them to `path`, if one is given, with the command and the commit that made them."""
     show(*lines)
@@ -275,13 +283,15 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.speed", description=__doc__)
     parser.add_argument(
-        "what", choices=["driving", "learner"], help="what to time: an environment family, or SAC's updates"
+        "what",
+        choices=["driving", "learner", "hints"],
+        help="what to time: an environment family, SAC's updates, or stepping and asking with a mentor",
     )
     parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 512], help="worlds in the batch")
     cores = [1, 2][: len(CORES) or os.cpu_count()]
     parser.add_argument("--threads", type=int, nargs="+", default=cores, help="threads that share the worlds")
     parser.add_argument("--repeats", type=int, default=5, help="alternating runs; medians are reported")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of stepping in each run")
+    parser.add_argument("--seconds", type=float, help="seconds of each run, 3 by default; of each arm of hints, 60")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env out")
     parser.add_argument("--against", metavar="PYTHON", help="interpreter that has another version, to be timed too")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
@@ -291,7 +301,9 @@ def main() -> None:
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
     )
     arguments = parser.parse_args()
-    job = {"driving": driving, "learner": learner}[arguments.what]
+    if arguments.seconds is None:
+        arguments.seconds = 60.0 if arguments.what == "hints" else 3.0
+    job = {"driving": driving, "learner": learner, "hints": hints}[arguments.what]
     run_command("speed", lambda: job(arguments), arguments.json)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mentorgym.mentors.mentor import Feedback, Mentor, Request
+from mentorgym.mentors.shared_pictures import TEXT_BYTES
 from mentorgym.mentors.worker import ProcessWorker, Reply, ThreadWorker, WorkerDied, tell
 
 Key = tuple[int, int]
@@ -96,6 +97,9 @@ class MentorService:
             raise ValueError(
                 f"this service takes pictures uint8 {self.picture_shape}, not {picture.dtype} {picture.shape}"
             )
+        prompt_bytes, action_bytes = len(request.prompt.encode("utf-8", "replace")), 4 * request.action.size
+        if prompt_bytes + action_bytes > TEXT_BYTES:
+            raise ValueError(f"a prompt of {prompt_bytes:,} bytes is too long; a request has room for {TEXT_BYTES:,}")
         env = key[0]
         if self.outstanding(env) >= self.max_outstanding:
             self._counts["skipped"] += 1
@@ -178,7 +182,7 @@ class MentorService:
             raise ValueError(f"worker must be 'process' or 'thread', not {worker!r}")
         if worker == "process" and not isinstance(mentor, str):
             raise ValueError(
-                "a mentor itself can only be asked in a thread, worker='thread'; else name it: 'package.module:callable'"
+                "a mentor itself can only be asked in a thread: worker='thread'; or name it: 'package.module:callable'"
             )
         if worker == "process" and multiprocessing.current_process().daemon:
             raise ValueError(

@@ -40,12 +40,8 @@ class SharedPictures:
         self.blocks: list[SharedMemory] = []
 
     def put_request(self, slot: int, request: Request, asked: float) -> None:
-        """Write a request to its slot, with the time at which it was asked; ValueError if its words are too long."""
+        """Write a request, whose action and prompt have to fit TEXT_BYTES, and when it was asked to its slot."""
         action, prompt = np.asarray(request.action, np.float32).tobytes(), request.prompt.encode("utf-8", "replace")
-        if len(action) + len(prompt) > TEXT_BYTES:
-            raise ValueError(
-                f"a prompt of {len(prompt):,} bytes is too long: at most {TEXT_BYTES - len(action):,} are passed on"
-            )
         memory, at = self._find(slot)
         REQUEST.pack_into(memory, at, asked, request.context, len(action), len(prompt))
         at += HEADER_BYTES

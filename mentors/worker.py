@@ -155,7 +155,7 @@ class ProcessWorker:
         batch_size: int,
         max_wait: float,
     ):
-        self.pictures = SharedPictures(f"mentor-{secrets.token_hex(4)}-", picture_shape, owner=True)
+        self.pictures = SharedPictures(f"mentor-{os.getpid()}-{secrets.token_hex(2)}-", picture_shape, owner=True)
         self.arguments = (mentor, dict(options), self.pictures.prefix, picture_shape, batch_size, max_wait)
         self.owner = os.getpid()
         self.process: multiprocessing.process.BaseProcess | None = None
@@ -258,6 +258,8 @@ def serve(
     # Ctrl-C reaches every process of a terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Standard output is for the results of the parent's command.
+    os.dup2(2, 1)
     # One thread for each library that counts on threads: the learner's cores are its own.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 

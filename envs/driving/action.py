@@ -16,6 +16,6 @@ def to_control(actions: np.ndarray) -> np.ndarray:
 
 def from_control(controls: np.ndarray) -> np.ndarray:
     """Actions float32 [..., 2] of controls [..., 3]: of throttle and brake the larger one counts (Found-RL)."""
-    controls = np.clip(np.asarray(controls, np.float32), [0.0, -1.0, 0.0], 1.0)
+    controls = np.clip(controls, [0.0, -1.0, 0.0], 1.0).astype(np.float32)
     throttle, steer, brake = np.moveaxis(controls, -1, 0)
     return np.stack([np.where(throttle > brake, throttle, -brake), steer], axis=-1)

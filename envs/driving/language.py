@@ -125,7 +125,9 @@ def check_prompt(template: str) -> None:
     except (ValueError, IndexError) as error:
         raise ValueError(f"the prompt is no template for str.format: {error}; braces of JSON are doubled") from None
     if unknown:
-        raise ValueError(f"the prompt has unknown fields {sorted(unknown)}; there are {', '.join(FIELDS)}")
+        raise ValueError(
+            f"the prompt has unknown fields {sorted(unknown)}; there are {', '.join(FIELDS)}; double the braces of JSON"
+        )
 
 
 def fill(template: str, told: dict[str, Any]) -> str:
