@@ -50,8 +50,8 @@ def load_config(name: str, hub_code: bool = False) -> Any:
         raise ValueError(f"cannot read the configuration of {name}: {first_line(error)}") from None
 
 
-def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> torch.nn.Module:
-    """A model in evaluation mode; ValueError where its weights are missing, incomplete or no safetensors."""
+def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> Any:
+    """A module in evaluation mode; ValueError where its weights are missing, incomplete or no safetensors."""
     logging = import_transformers().logging
     shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -1,20 +1,322 @@
-"""OpenAI-compatible chat endpoints as mentors."""
+"""OpenAI-compatible chat endpoints as mentors: vLLM, SGLang, llama.cpp's server, or a hosted service."""
 
-from typing import Any
+import asyncio
+import base64
+import io
+import json
+import logging
+import os
+import random
+import secrets
+import threading
+import weakref
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
-from mentorgym.mentors.mentor import Mentor
+import numpy as np
+from PIL import Image
+
+from mentorgym.mentors.extras import import_extra
+from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+
+Result = TypeVar("Result")
+
+MAX_REPLY = 1 << 20
+"""Bytes of a response's body; a longer one is a fault."""
+
+RETRIED = (408, 409, 425, 429)
+"""Statuses, besides those from 500, after which the same question may yet be answered."""
+
+LONGEST_PAUSE = 8.0
+"""Seconds between two attempts, unless the endpoint asks for more."""
+
+_log = logging.getLogger(__name__)
+
+
+class EndpointFault(Exception):
+    """Why an attempt brought no reply."""
+
+    def __init__(self, reason: str, status: int = 0, retry_after: float | None = None):
+        super().__init__(reason)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class EndpointMentor:
+    """Asks a chat endpoint about all requests of a batch at once; `load_endpoint` explains the arguments.
+
+    Whatever goes wrong with a request, its answer is None, and a line in the log says so once for each kind of fault.
+    """
+
+    structured: bool
+    """whether the endpoint keeps to a JSON schema, found out at construction"""
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        schema: Mapping[str, Any] | None = None,
+        max_new_tokens: int = 64,
+        timeout: float = 30.0,
+        retries: int = 2,
+        backoff: float = 0.5,
+        concurrency: int = 8,
+        requests_per_second: float | None = None,
+    ):
+        httpx = import_extra("httpx", "vlm", "a mentor behind an endpoint")
+        if retries < 0 or timeout <= 0 or backoff < 0 or concurrency < 1 or max_new_tokens < 1:
+            raise ValueError(
+                "an endpoint needs retries and backoff of at least 0, timeout above 0, and concurrency and "
+                "max_new_tokens of at least 1"
+            )
+        if requests_per_second is not None and requests_per_second <= 0:
+            raise ValueError(f"requests_per_second={requests_per_second}: above 0, or None for no limit")
+        self.url = url.rstrip("/")
+        self.max_new_tokens, self.timeout, self.retries, self.backoff = max_new_tokens, timeout, retries, backoff
+        self.spacing = 1 / requests_per_second if requests_per_second else 0.0
+        self._next_start = 0.0
+        self._reported: set[str] = set()
+        self._key = _api_key(self.url)
+        # Uncompressed, so that the size of what arrives is the size of what is read.
+        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        limits = httpx.Limits(max_connections=concurrency)
+        try:
+            self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
+            httpx.URL(self.url)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ValueError(f"{url} is no address of an endpoint: {error}") from None
+        self._room = asyncio.Semaphore(concurrency)
+        # The client belongs to one event loop, and the caller's thread may be running another one.
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+        thread.start()
+        self._close = weakref.finalize(self, _shut_down, self._loop, thread, self._client)
+        try:
+            self.model = model or self._run(self._first_model())
+            self.structured = self._run(self._probe())
+        except BaseException:
+            self.close()
+            raise
+        self.schema = dict(schema) if schema is not None and self.structured else None
+
+    def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
+        """The text of each reply, None where there is none after all attempts.
+
+        Raises ValueError for a prompt without its slot for the picture.
+        """
+        payloads = [self._payload(request.picture, request.prompt, self.schema) for request in requests]
+        return self._run(self._ask_all(payloads))
+
+    def close(self) -> None:
+        """Close the connections; the mentor cannot be asked afterwards."""
+        self._close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _payload(self, picture: np.ndarray, prompt: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+        if prompt.count(IMAGE_SLOT) != 1:
+            raise ValueError(f"a prompt needs one slot {IMAGE_SLOT} for the picture: {prompt!r}")
+        before, after = prompt.split(IMAGE_SLOT)
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": address}}]
+        if before:
+            parts.insert(0, {"type": "text", "text": before})
+        if after:
+            parts.append({"type": "text", "text": after})
+        payload = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": parts}],
+            "max_tokens": self.max_new_tokens,
+            "temperature": 0,
+            "seed": 0,
+        }
+        if schema is not None:
+            wanted = {"name": "reply", "schema": schema, "strict": True}
+            payload["response_format"] = {"type": "json_schema", "json_schema": wanted}
+        return payload
+
+    async def _ask_all(self, payloads: Sequence[dict[str, Any]]) -> list[Feedback | None]:
+        return list(await asyncio.gather(*map(self._ask_or_none, payloads)))
+
+    async def _ask_or_none(self, payload: dict[str, Any]) -> str | None:
+        try:
+            return await self._ask(payload)
+        except EndpointFault as fault:
+            # Of a status once, whatever else the body says.
+            kind = str(fault.status or fault)
+            if kind not in self._reported:
+                self._reported.add(kind)
+                _log.warning("no reply from %s: %s; likewise from now on without a word", self.url, fault)
+            return None
+
+    async def _ask(self, payload: dict[str, Any]) -> str:
+        """The reply, after as many attempts as it takes; raises the fault of the last one."""
+        for attempt in range(self.retries + 1):
+            try:
+                return _text_of(await self._exchange("POST", "/chat/completions", payload))
+            except EndpointFault as fault:
+                final = 400 <= fault.status < 500 and fault.status not in RETRIED
+                if final or attempt == self.retries:
+                    raise
+                pause = fault.retry_after
+            if pause is None:
+                # At random, so that what failed together does not come back together.
+                pause = min(self.backoff * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+            await asyncio.sleep(pause)
+        raise AssertionError
+
+    async def _exchange(self, method: str, path: str, payload: dict[str, Any] | None = None) -> Any:
+        """The JSON of one attempt; raises EndpointFault for all that can go wrong with it."""
+        try:
+            async with self._room:
+                await self._pace()
+                async with asyncio.timeout(self.timeout):
+                    async with self._client.stream(method, self.url + path, json=payload) as response:
+                        body = bytearray()
+                        async for chunk in response.aiter_raw():
+                            body += chunk
+                            if len(body) > MAX_REPLY:
+                                raise EndpointFault(f"a reply of more than {MAX_REPLY} bytes")
+        except EndpointFault:
+            raise
+        except TimeoutError:
+            raise EndpointFault(f"nothing within {self.timeout:g} s") from None
+        except Exception as error:  # A fault of the endpoint, of whatever kind, must not become one of the training.
+            raise EndpointFault(self._censored(f"{type(error).__name__} {error}".strip())) from None
+        if response.status_code != 200:
+            said = body[:300].decode(errors="replace").strip()
+            reason = self._censored(f"status {response.status_code} {said}".strip())
+            raise EndpointFault(reason, response.status_code, self._retry_after(response.headers))
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise EndpointFault("a reply that is no JSON") from None
+
+    async def _pace(self) -> None:
+        """Wait for this request's turn under the rate limit."""
+        if self.spacing:
+            start = max(self._loop.time(), self._next_start)
+            self._next_start = start + self.spacing
+            await asyncio.sleep(start - self._loop.time())
+
+    def _retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds that the endpoint asks to wait for, at most `timeout`; None where it does not say in seconds."""
+        try:
+            return min(max(float(headers.get("Retry-After", "")), 0.0), self.timeout)
+        except ValueError:
+            return None
+
+    def _censored(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+    async def _first_model(self) -> str:
+        try:
+            models = await self._exchange("GET", "/models")
+            return str(models["data"][0]["id"])
+        except EndpointFault as fault:
+            raise self._unusable(fault) from None
+        except (LookupError, TypeError):
+            raise ConnectionError(f"{self.url} lists no models; name one with the option `model`") from None
+
+    async def _probe(self) -> bool:
+        """Whether a schema that no model would follow by chance is kept to; raises where there is no reply at all."""
+        word = secrets.token_hex(4)
+        schema = {
+            "type": "object",
+            "properties": {"word": {"type": "string", "enum": [word]}},
+            "required": ["word"],
+            "additionalProperties": False,
+        }
+        picture = np.full((64, 64, 3), 128, np.uint8)
+        prompt = f"{IMAGE_SLOT}What colour is this?"
+        try:
+            reply = await self._ask(self._payload(picture, prompt, schema))
+        except EndpointFault as fault:
+            if fault.status not in (400, 422):
+                raise self._unusable(fault) from None
+            try:
+                await self._ask(self._payload(picture, prompt, None))
+            except EndpointFault as plain:
+                raise self._unusable(plain) from None
+            return False
+        try:
+            return json.loads(reply) == {"word": word}
+        except (ValueError, RecursionError):
+            return False
+
+    def _unusable(self, fault: EndpointFault) -> ConnectionError:
+        hint = {
+            401: "; the key is taken from MENTORGYM_API_KEY, or for https from OPENAI_API_KEY",
+            403: "; the key is taken from MENTORGYM_API_KEY, or for https from OPENAI_API_KEY",
+            404: "; the address usually ends in /v1, and the option `model` names one that is served there",
+            400: "; the model has to take images",
+        }.get(fault.status, "")
+        return ConnectionError(f"{self.url} is no usable chat endpoint: {fault}{hint}")
+
+
+def _api_key(url: str) -> str | None:
+    """From the environment alone. Without encryption a key that may be OpenAI's own is not sent."""
+    key = os.environ.get("MENTORGYM_API_KEY")
+    if not key and url.startswith("https://"):
+        key = os.environ.get("OPENAI_API_KEY")
+    return key or None
+
+
+def _text_of(answer: Any) -> str:
+    try:
+        text = answer["choices"][0]["message"]["content"]
+    except (LookupError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise EndpointFault("a reply without text")
+    return text
+
+
+def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client: Any) -> None:
+    if thread is threading.current_thread():  # The mentor was collected there, and cannot wait for itself.
+        loop.stop()
+        return
+    asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 def load_endpoint(
     url: str,
     *,
     model: str | None = None,
-    schema: dict[str, Any] | None = None,
+    schema: Mapping[str, Any] | None = None,
     max_new_tokens: int = 64,
     timeout: float = 30.0,
     retries: int = 2,
+    backoff: float = 0.5,
     concurrency: int = 8,
-    requests_per_second: float = 0.0,
-) -> Mentor:
-    """The chat endpoint under `url`, as vLLM, SGLang or llama.cpp serve it."""
-    raise NotImplementedError
+    requests_per_second: float | None = None,
+) -> EndpointMentor:
+    """The chat endpoint under `url`, which usually ends in `/v1`.
+
+    A key is taken from the environment, from MENTORGYM_API_KEY or, over https alone, OPENAI_API_KEY.
+
+    Args:
+        url: where `/models` and `/chat/completions` are.
+        model: the name of a model served there; None is the first that the endpoint lists.
+        schema: JSON schema of the replies, asked for where the endpoint turns out to keep to it.
+        max_new_tokens: where a reply is cut off.
+        timeout: seconds for one attempt.
+        retries: further attempts after a fault.
+        backoff: seconds before the first of them, twice as many before each next one; `Retry-After` overrides it.
+        concurrency: requests under way at a time.
+        requests_per_second: limit on their rate, attempts counted singly; None for no limit.
+
+    Raises:
+        ValueError: an option does not fit.
+        ConnectionError: nothing there answers as a chat endpoint that takes images.
+        ImportError: httpx is missing.
+    """
+    return EndpointMentor(
+        url, model, schema, max_new_tokens, timeout, retries, backoff, concurrency, requests_per_second
+    )
