@@ -55,6 +55,7 @@ def test_a_class_is_called_with_the_options_and_a_function_is_bound_to_them(monk
         ("exprt", {}, ValueError, "did you mean 'expert'"),
         ("expert:now", {}, ValueError, "there is no module 'expert'"),
         ("", {}, ValueError, "unknown mentor ''"),
+        ("clp:mine", {}, ValueError, "no module 'clp' on Python's path. did you mean 'clip'"),
         ("clp:folder/of/mine", {}, ValueError, "did you mean 'clip'"),
         ("no_such_package.mentors:ask", {}, ValueError, "no module 'no_such_package'"),
         ("json:no_such_thing", {}, ValueError, "json has no 'no_such_thing'"),
