@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mentorgym.agents.toolbox.shards import Samples, to_png, write_sharegpt, write_shard
+from mentorgym.agents.toolbox.shards import Samples, to_png, write_shard, write_sharegpt
 from mentorgym.agents.toolbox.tuning import sample_weights
 
 WORDS = {"prompt": '<image>Speed: 3.0 m/s. Say "go" — or not.', "answer": '{"throttle": 0.5}', "caption": "A ↑ road."}
