@@ -243,7 +243,7 @@ class ReplayBuffer:
         return (self.head - self.length + indices // self.num_envs) % self.rows, indices % self.num_envs
 
     def _batch(self, first: tuple[np.ndarray, np.ndarray], last: tuple[np.ndarray, np.ndarray]) -> Batch:
-        """The transitions from the observations in rows and environments `first` to what followed on those in `last`."""
+        """The transitions from the observations at rows and environments `first` to what followed those at `last`."""
         observations = self.rows_of_observations.take(first[0] * self.num_envs + first[1])
         next_observations = self.rows_of_observations.take((last[0] + 1) % self.rows * self.num_envs + last[1])
         final_slots = self.final_slot[last]

@@ -1,7 +1,6 @@
 """What holds of every agent: a short run learns, resumes after it was killed, and leaves a policy that acts."""
 
 import copy
-import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from mentorgym import agents
-from mentorgym.agents import drqv2, ppo, sac, sac_awag, sac_vmr, td3
+from mentorgym.agents import drqv2, drqv2_vmr, ppo, sac, sac_awag, sac_vmr, td3
 from mentorgym.agents.toolbox import METRICS, Run, make_envs, mentor_metrics, parse_flags
 
 
@@ -29,12 +28,12 @@ def read_metrics(folder: Path) -> list[dict]:
 
 def test_every_agent_is_tested(all_agents):
     files = Path(agents.__file__).parent.glob("*.py")
-    drivers = {path.stem for path in files if "\ndef load_policy(" in path.read_text("utf-8")}
-    assert {agent.__name__.split(".")[-1] for agent in all_agents} == drivers
+    learners = {path.stem for path in files if "\nclass Networks(" in path.read_text("utf-8")}
+    assert {agent.__name__.split(".")[-1] for agent in all_agents} == learners
 
 
 def test_a_short_run_learns_resumes_and_loads(any_agent, short_flags, toy_road, monkeypatch):
-    args = short_flags(any_agent)
+    args = short_flags(any_agent, checkpoint_every=100)
     policies: list[torch.nn.Module] = []
     starts: list[dict[str, torch.Tensor]] = []
     original = any_agent.Networks.policy
@@ -69,17 +68,16 @@ def test_a_short_run_learns_resumes_and_loads(any_agent, short_flags, toy_road, 
     np.testing.assert_array_equal(actions, policy(first))
 
 
-@pytest.mark.parametrize("agent", [td3, drqv2], ids=["td3", "drqv2"])
-def test_the_same_seed_gives_the_same_losses_and_another_seed_others(agent, short_flags, tmp_path):
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(short_flags, tmp_path):
     def losses(name: str, seed: int) -> list[float]:
-        folder = agent.train(short_flags(agent, runs=str(tmp_path / name), seed=seed, total_steps=80))
+        folder = drqv2_vmr.train(short_flags(drqv2_vmr, runs=str(tmp_path / name), seed=seed, total_steps=80))
         return [row["loss/critic"] for row in read_metrics(folder) if "loss/critic" in row]
 
     assert losses("a", 3) == losses("b", 3) != losses("c", 4)
 
 
 def test_a_resumed_run_keeps_its_hints_and_asks_for_more(short_flags, monkeypatch):
-    args = short_flags(sac_vmr)
+    args = short_flags(sac_vmr, checkpoint_every=100)
     buffers: list[sac_vmr.ReplayBuffer] = []
 
     class WatchedBuffer(sac_vmr.ReplayBuffer):
@@ -96,11 +94,10 @@ def test_a_resumed_run_keeps_its_hints_and_asks_for_more(short_flags, monkeypatc
         patch.setattr(Run, "finish", die)
         with pytest.raises(Killed):
             sac_vmr.train(args)
-    args = dataclasses.replace(args)
     sac_vmr.train(args)
     resumed = buffers[1]
-    # At the checkpoint, the last one before the end, every second observation of 80 steps had its hint.
-    assert resumed.loaded.hint_mask.sum() > 30
+    # Every second observation of 100 steps had its hint.
+    assert resumed.loaded.hint_mask.sum() >= 48
     np.testing.assert_array_equal(resumed.loaded.hint_mask > 0, np.abs(resumed.loaded.hints).sum(1) > 0)
     newest = resumed[np.arange(len(resumed))[-20:]]
     assert newest.hint_mask.sum() >= 8
@@ -129,7 +126,7 @@ def test_clip_rewards_enter_the_rewards_and_the_normaliser_goes_on(agent, short_
         return original(networks, optimizer, batch, *rest)
 
     monkeypatch.setattr(agent, "update_critic", watched)
-    args = short_flags(agent, clip_reward="toy_road:scorer", clip_scale=0.5)
+    args = short_flags(agent, clip_reward="toy_road:scorer", clip_scale=0.5, checkpoint_every=100)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "finish", die)
         with pytest.raises(Killed):

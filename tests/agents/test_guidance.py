@@ -1,4 +1,4 @@
-"""What hints change: the margin loss (VMR) and the guidance loss (AWAG), each against a reference in double precision."""
+"""What hints change: the margin loss (VMR) and the guidance loss (AWAG), against references in double precision."""
 
 import copy
 import math
@@ -40,7 +40,9 @@ def in_double(networks, *features):
 
 def test_a_cosine_falls_from_start_to_end():
     # Found-RL's released schedule: 0.03 to 0 over 300 000 steps with exponent 0.7.
-    found = [cosine(0.03, 0.0, step / 300_000, 0.7) for step in (0, 50_000, 100_000, 150_000, 200_000, 300_000, 400_000)]
+    found = [
+        cosine(0.03, 0.0, step / 300_000, 0.7) for step in (0, 50_000, 100_000, 150_000, 200_000, 300_000, 400_000)
+    ]
     np.testing.assert_allclose(found, [0.03, 0.0244, 0.0167, 0.0097, 0.0043, 0, 0], atol=5e-5)
     assert cosine(2.0, 1.0, 0.25, 1.0) == pytest.approx(1 + (1 + math.sqrt(0.5)) / 2)
 
