@@ -1,32 +1,64 @@
-"""Draw learning curves of training runs, and keep their numbers.
+"""Draw what training runs logged, several agents in one figure, and keep the numbers.
 
     python -m mentorgym.benchmarks.curves --run runs/CarlaNoCrash-v0/ppo__seed*__2d03c0a1 --name ppo_regular
+    python -m mentorgym.benchmarks.curves --run runs/CarlaNoCrash-v0/sac*__seed* --name mentors --what feedback
 
-Writes `<name>.csv` and `<name>.png` into `--output`. Each row of the CSV sums up one seed's episodes that ended within
-a window of steps: how many, their mean return, mean speed, and metres driven for each episode's end. On endless
-training routes an episode ends with a failure, so the last are metres between failures. Parked cars fail seldom and
-collect rewards at red lights; the speed tells them from good drivers.
+Writes a CSV and a PNG into `--output`. Runs that differ in nothing but the seed are one agent: a thin line for each
+seed, a thick one for their mean wherever all of them have a value, and, from three seeds on, the 95 % bootstrap
+interval of that mean. `--what` chooses:
+
+- `learning`: the episodes that ended within a window of steps: how many, their mean return, reward and metres driven
+  per step, mean speed, and metres driven for each episode's end. On endless training routes an episode ends with a
+  failure, so the last are metres between failures. Parked cars fail seldom and collect rewards at red lights; the speed
+  tells them from good drivers.
+- `losses`: every loss, and over those that a mentor's hints enter their weight, dashed, as it decays.
+- `feedback`: how much of what mentors were asked was answered, after how long, and how many steps later.
+- `clip`: the margin of the actions that a CLIP scorer judged, and the bonus.
 """
 
 import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
+from mentorgym.agents.toolbox.runs import METRICS, NOT_HASHED
 from mentorgym.benchmarks.cli import UsageError, run_command, show
+from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval
 
-COLUMNS = ("seed", "step", "episodes", "return", "mean_speed", "metres_per_end")
-PANELS = {
+LEARNING = {
+    "episodes": "",
     "return": "return of an episode",
     "mean_speed": "mean speed, m/s",
     "metres_per_end": "metres between failures",
+    "reward_per_step": "reward per step",
+    "metres_per_step": "metres per step",
 }
+"""Columns of `--what learning` and the titles of their panels; one without a title is not drawn."""
+
+WEIGHT = "hint/weight"
+"""The decay that is drawn over AUXILIARY."""
+
+AUXILIARY = ("loss/vmr", "loss/awag")
+
+LOGGED = {
+    "losses": (*(name for name in METRICS if name.startswith("loss/")), WEIGHT),
+    "feedback": tuple(
+        name
+        for name in METRICS
+        if name.startswith(("hint/", "clip/")) and name not in (WEIGHT, "clip/margin", "clip/bonus")
+    ),
+    "clip": ("clip/margin", "clip/bonus"),
+}
+"""The metrics of every other `--what`."""
+
+Curve = list[dict[str, float]]
+"""Rows of one run, each the sum of a window that ends at "step"; what was not logged is left out."""
 
 
 @dataclass
@@ -34,9 +66,13 @@ class Args:
     """Flags of the command."""
 
     run: tuple[Path, ...]
-    """folders of training runs: the seeds of one agent with the same flags"""
+    """folders of training runs: the seeds of each agent with the same flags"""
     name: str
-    """name of the files"""
+    """name of the files; all but learning add what they show"""
+    what: Literal["learning", "losses", "feedback", "clip"] = "learning"
+    """what to draw"""
+    label: tuple[str, ...] = ()
+    """names of the agents in the order in which their runs are given; by default told by their flags"""
     output: Path = Path("results/curves")
     """folder for them"""
     window: int = 20_000
@@ -45,13 +81,11 @@ class Args:
     """print one JSON object instead of a line of text"""
 
 
-def read_curve(folder: Path, window: int) -> list[dict[str, float]]:
-    """The rows of one run, in the order of COLUMNS; windows without an episode's end are left out.
-
-    Raises UsageError for a folder that holds no run, or one of whose episodes none has ended.
-    """
+def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run's `config.json`, and the lines of its log that count; UsageError for a folder that holds no run."""
     try:
-        seed = json.loads((folder / "config.json").read_text("utf-8"))["args"]["seed"]
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        seed = config["args"]["seed"]
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} is not the folder of a training run: {error}") from error
@@ -61,42 +95,153 @@ def read_curve(folder: Path, window: int) -> list[dict[str, float]]:
         if kept and (line["step"] < kept[-1]["step"] or line.get("resumes") != kept[-1].get("resumes")):
             kept = [earlier for earlier in kept if earlier["step"] < line["step"]]
         kept.append(line)
-    windows: dict[int, list[dict[str, Any]]] = {}
-    for line in kept:
-        if "episode/return" in line:
-            windows.setdefault(math.ceil(line["step"] / window), []).append(line)
-    if not windows:
-        raise UsageError(f"{folder}: no episode has ended yet, so there is no curve")
+    return config | {"seed": seed}, kept
+
+
+def windows(lines: Sequence[dict[str, Any]], window: int) -> dict[int, list[dict[str, Any]]]:
+    """`lines` by the step at which their window ends, in order."""
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault(math.ceil(line["step"] / window) * window, []).append(line)
+    return dict(sorted(groups.items()))
+
+
+def learning_curve(lines: Sequence[dict[str, Any]], window: int) -> Curve:
+    """The rows of LEARNING; windows without an episode's end are left out."""
     rows = []
-    for number, episodes in sorted(windows.items()):
+    for step, episodes in windows([line for line in lines if "episode/return" in line], window).items():
         count = len(episodes)
         steps = sum(line["episode/length"] for line in episodes)
         # An environment of somebody else's may log neither distance nor speed.
         metres = 1000 * sum(line.get("episode/completed_km", math.nan) for line in episodes)
         covered = sum(line.get("episode/mean_speed", math.nan) * line["episode/length"] for line in episodes)
-        mean_return = sum(line["episode/return"] for line in episodes) / count
-        values = (seed, number * window, count, mean_return, covered / steps, metres / count)
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
+        total = sum(line["episode/return"] for line in episodes)
+        values = (count, total / count, covered / steps, metres / count, total / steps, metres / steps)
+        rows.append({"step": step} | dict(zip(LEARNING, values, strict=True)))
     return rows
 
 
-def draw(rows: Sequence[dict[str, float]], name: str, path: Path) -> None:
-    """Write one panel for each of PANELS, a line for each seed, as a PNG."""
+def logged_curve(lines: Sequence[dict[str, Any]], names: Sequence[str], window: int) -> Curve:
+    """The means of the metrics `names` over each window; windows that log none of them are left out."""
+    rows = []
+    for step, logged in windows([line for line in lines if any(name in line for name in names)], window).items():
+        given = {name: [line[name] for line in logged if name in line] for name in names}
+        rows.append({"step": step} | {name: sum(values) / len(values) for name, values in given.items() if values})
+    return rows
+
+
+def read_curve(folder: Path, window: int, what: str = "learning") -> Curve:
+    """The rows of one run; UsageError for a folder that holds no run, or nothing of `what`."""
+    _, lines = read_run(folder)
+    if what == "learning":
+        if not (rows := learning_curve(lines, window)):
+            raise UsageError(f"{folder}: no episode has ended yet, so there is no curve")
+        return rows
+    if not (rows := logged_curve(lines, LOGGED[what], window)):
+        raise UsageError(f"{folder} has logged none of {', '.join(LOGGED[what])}")
+    return rows
+
+
+def group(configs: Mapping[Path, dict[str, Any]]) -> dict[str, list[Path]]:
+    """The folders of each agent by a name that tells it from the others: its file's, and the flags that differ.
+
+    Raises UsageError for two runs of one agent and seed.
+    """
+
+    def flags(folder: Path) -> dict[str, Any]:
+        return {name: value for name, value in configs[folder]["args"].items() if name not in (*NOT_HASHED, "label")}
+
+    agents: dict[str, dict[str, list[Path]]] = {}
+    for folder, config in configs.items():
+        same = agents.setdefault(str(config.get("agent", "agent")), {})
+        same.setdefault(json.dumps(flags(folder), sort_keys=True), []).append(folder)
+    named: dict[str, list[Path]] = {}
+    for agent, variants in agents.items():
+        each = [flags(folders[0]) for folders in variants.values()]
+        names = dict.fromkeys(name for own in each for name in own)
+        differing = [name for name in names if any(own.get(name) != each[0].get(name) for own in each)]
+        for own, folders in zip(each, variants.values(), strict=True):
+            told = ", ".join(f"{name}={in_words(own.get(name))}" for name in differing)
+            seeds = [configs[folder]["seed"] for folder in folders]
+            if len(set(seeds)) < len(seeds):
+                raise UsageError("two runs have the same seed: name runs that differ in nothing but the seed")
+            named[f"{agent} ({told})" if told else agent] = folders
+    return named
+
+
+def in_words(value: Any) -> str:
+    """A flag's value for a label."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def means(curves: Mapping[int, Curve], column: str) -> list[tuple[float, float, float, float]]:
+    """(step, mean, low, high) wherever every seed of `curves` has `column`; the bounds are NaN for too few seeds."""
+    by_seed = [{row["step"]: row[column] for row in curve if column in row} for curve in curves.values()]
+    shared = sorted(set.intersection(*(set(values) for values in by_seed)))
+    points = []
+    for step in shared:
+        values = [each[step] for each in by_seed]
+        bounds = mean_interval(values) if len(values) >= SEEDS_FOR_INTERVAL else (math.nan, math.nan)
+        points.append((step, sum(values) / len(values), *bounds))
+    return points
+
+
+def draw(agents: Mapping[str, Mapping[int, Curve]], panels: Mapping[str, str], name: str, path: Path) -> None:
+    """Write one panel for each of `panels`, by column the title, as a PNG; `agents` by name their curves by seed."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise UsageError(f'curves need {error.name}: pip install "mentorgym[plots]"') from error
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(10, 3), layout="constrained")
-        for axes, (column, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-            for seed in dict.fromkeys(row["seed"] for row in rows):
-                own = [row for row in rows if row["seed"] == seed]
-                axes.plot([row["step"] for row in own], [row[column] for row in own], label=f"seed {seed:g}")
-            axes.set(xlabel="environment steps", title=label, ylim=(min(0, axes.get_ylim()[0]), None))
-        axes.legend(frameon=False)
+        figure = Figure(figsize=(3.4 * across + 0.4, 2.6 * down + 0.4), layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False).ravel()
+        for axes, (column, title) in zip(grid, panels.items(), strict=False):
+            # The weight's scale, at the right, only where there is one.
+            weight = axes.twinx() if column in AUXILIARY else None
+            for number, (agent, curves) in enumerate(agents.items()):
+                colour = f"C{number}"
+                for curve in curves.values():
+                    own = [row for row in curve if column in row]
+                    axes.plot(*columns_of(own, column), color=colour, alpha=0.35, linewidth=0.8)
+                if points := means(curves, column):
+                    steps, middle, low, high = zip(*points, strict=True)
+                    axes.plot(steps, middle, color=colour, linewidth=1.8, label=agent)
+                    axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+                if weight:
+                    decay = [row for row in next(iter(curves.values())) if {column, WEIGHT} <= row.keys()]
+                    weight.plot(*columns_of(decay, WEIGHT), color=colour, linestyle="--", linewidth=1)
+            axes.set(xlabel="environment steps", title=title, ylim=(min(0, axes.get_ylim()[0]), None))
+            if weight:
+                weight.set(ylabel="weight (dashed)", ylim=(0, None))
+                weight.spines["right"].set_visible(True)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        handles = {
+            label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=across)
         figure.suptitle(name)
         figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def columns_of(rows: Sequence[dict[str, float]], column: str) -> tuple[list[float], list[float]]:
+    """Steps and values of `column`."""
+    return [row["step"] for row in rows], [row[column] for row in rows]
+
+
+def write_table(path: Path, agents: Mapping[str, Mapping[int, Curve]], columns: Sequence[str]) -> None:
+    """Write every row of every curve; what was not logged is left empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("agent", "seed", "step", *columns))
+        for agent, curves in agents.items():
+            for seed, curve in curves.items():
+                for row in curve:
+                    cells = (f"{row[column]:.6g}" if column in row else "" for column in columns)
+                    writer.writerow((agent, seed, f"{row['step']:.0f}", *cells))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,17 +251,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def job() -> dict[str, Any]:
         if args.window < 1:
             raise UsageError(f"--window {args.window}: a point sums up at least 1 step")
-        curves = [read_curve(folder, args.window) for folder in args.run]
-        if len({curve[0]["seed"] for curve in curves}) < len(curves):
-            raise UsageError("two runs have the same seed: name runs that differ in nothing but the seed")
-        rows = [row for curve in curves for row in curve]
+        configs = {folder: read_run(folder)[0] for folder in args.run}
+        groups = group(configs)
+        if args.label and len(args.label) != len(groups):
+            raise UsageError(f"{len(args.label)} labels for {len(groups)} agents: {'; '.join(groups)}")
+        agents = {
+            label: {configs[folder]["seed"]: read_curve(folder, args.window, args.what) for folder in folders}
+            for label, folders in zip(args.label or groups, groups.values(), strict=True)
+        }
+        logged = {column for curves in agents.values() for curve in curves.values() for row in curve for column in row}
+        titles = LEARNING if args.what == "learning" else {name: name for name in LOGGED[args.what]}
+        columns = [column for column in titles if column in logged]
+        panels = {column: titles[column] for column in columns if titles[column] and column != WEIGHT}
         args.output.mkdir(parents=True, exist_ok=True)
-        table, picture = (args.output / f"{args.name}{suffix}" for suffix in (".csv", ".png"))
-        draw(rows, args.name, picture)
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows([f"{row[column]:.6g}" for column in COLUMNS] for row in rows)
+        stem = args.name if args.what == "learning" else f"{args.name}_{args.what}"
+        table, picture = (args.output / f"{stem}{suffix}" for suffix in (".csv", ".png"))
+        draw(agents, panels, args.name, picture)
+        write_table(table, agents, columns)
         if not args.json:
             show(f"curves: {table}, {picture}")
         return {"table": str(table), "picture": str(picture)}

@@ -41,11 +41,9 @@ from mentorgym.benchmarks.evaluate import (
 )
 from mentorgym.benchmarks.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
 from mentorgym.benchmarks.rows import Row, merge, read_rows
-from mentorgym.benchmarks.statistics import bootstrap_interval, interquartile_mean
+from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
 
 TRAFFIC_ORDER = ("empty", "regular", "dense", "busy")
-
-SEEDS_FOR_INTERVAL = 3
 
 CSV_COLUMNS = (
     "env",

@@ -1,4 +1,4 @@
-"""Small models of our own, from nothing: a CLIP and a vision-language model with the architecture of SmolVLM (Idefics3).
+"""Small models of our own, from nothing: a CLIP and a VLM with the architecture of SmolVLM (Idefics3).
 
 Both are transformers' own classes, so the real checkpoints take the same path, and their tokenizers are trained on the
 words that they are for: a sentence that comes up again and again is one token, and so is a number of two decimals.
@@ -36,14 +36,21 @@ CHAT_TEMPLATE = (
 VOCABULARY = 2048
 
 
+def _pil_variant(transformers: Any, name: str) -> Any:
+    """An image processor that does without torchvision; transformers 4 has it under the plain name."""
+    return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
+
+
 def _train_tokenizer(texts: Iterable[str], markers: Iterable[str]) -> Any:
-    """A byte-level BPE tokenizer (tokenizers' own class) for `texts`, with numbers apart from what surrounds them."""
+    """A byte-level BPE tokenizer (tokenizers' own class) for `texts`, numbers, sentences and clauses apart."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(NUMBERS), "isolated"),
+            pre_tokenizers.Split(Regex(r"\.(?=\s|$)"), "merged_with_previous"),
+            pre_tokenizers.Split(" and ", "merged_with_next"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -74,7 +81,7 @@ def build_vlm(
     language model. Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
-    processing = getattr(transformers, "Idefics3ImageProcessorPil", transformers.Idefics3ImageProcessor)
+    processing = _pil_variant(transformers, "Idefics3ImageProcessor")
     answers = [str(round(number / 100, 2)) for number in range(-100, 101)]
     speeds = [str(round(number / 10, 1)) for number in range(100)]
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -149,7 +156,7 @@ def build_clip(
     transformers = import_transformers()
     from tokenizers.processors import TemplateProcessing
 
-    processing = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    processing = _pil_variant(transformers, "CLIPImageProcessor")
     start, end, padding = "<|startoftext|>", "<|endoftext|>", "<|padding|>"
     trained = _train_tokenizer(texts, [padding, start, end])
     trained.post_processor = TemplateProcessing(

@@ -40,7 +40,7 @@ from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
 Flags = TypeVar("Flags")
 
 METRICS = {
-    "step": "environment steps taken, all environments together",
+    "step": "environment steps taken, all environments together; for a trainer, gradient updates",
     "seconds": "training time, earlier starts of the run included",
     "resumes": "how often the run had been resumed from a checkpoint",
     "episode/return": "undiscounted sum of an episode's rewards",
@@ -76,6 +76,21 @@ METRICS = {
     "clip/availability": "share of the pictures shown to the scorer that came back with a bonus",
     "clip/latency_s": "mean seconds from a picture to its bonus",
     "clip/staleness": "mean steps that an environment took between a picture and its bonus",
+    "loss/answer": "cross-entropy of an answer's tokens, mean",
+    "loss/contrastive": "symmetric cross-entropy of pictures and captions over the batch",
+    "loss/anchors": "cross-entropy of a picture's caption over all of its context",
+    "heldout/exact": "share of held-out answers that are met word for word",
+    "heldout/parsed": "share of replies that suggest an action",
+    "heldout/acceleration_error": "mean absolute error of the acceleration suggested",
+    "heldout/acceleration_error_of_constant": "the same of the constant action with the smallest",
+    "heldout/steer_error": "mean absolute error of the steer suggested",
+    "heldout/steer_error_of_constant": "the same of the constant action with the smallest",
+    "heldout/accuracy": "share of held-out pictures whose own caption is the likeliest of their context",
+    "heldout/balanced_accuracy": "the same, the mean over the labels that occur",
+    "heldout/majority": "share of the most frequent label",
+    "heldout/balanced_majority": "what always the most frequent label makes of the mean over the labels that occur",
+    "heldout/near_errors": "share of the errors that fall on neighbours of the true action",
+    "heldout/near_errors_by_chance": "the same if errors fell evenly on all other actions",
     "speed/steps_per_s": "environment steps a second since the last such row",
     "speed/updates_per_s": "gradient updates a second since the last such row",
 }
@@ -194,12 +209,17 @@ class Stored(Protocol):
 class Run:
     """The folder of one training run, opened where an earlier start of the same command left it."""
 
-    def __init__(self, agent: str, args: Any):
-        """`agent` is the algorithm's name and `args` its dataclass, with `env_id`, `seed`, `runs`, `resume`."""
-        flags = dataclasses.asdict(args)
+    def __init__(self, agent: str, args: Any, environment: str = ""):
+        """`agent` is the algorithm's name and `args` its dataclass, with `seed`, `runs`, `resume` and `env_id`.
+
+        A trainer, which has no `env_id`, says in `environment` what its data are of.
+        """
+        flags = {
+            name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(args).items()
+        }
         hashed = {name: value for name, value in flags.items() if name not in NOT_HASHED}
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
-        environment = args.env_id.split(":")[-1].replace("/", "_")
+        environment = environment or args.env_id.split(":")[-1].replace("/", "_")
         self.folder = Path(args.runs) / environment / f"{agent}__seed{args.seed}__{digest}"
         if not args.resume and self.folder.exists():
             shutil.rmtree(self.folder)

@@ -2,20 +2,22 @@
 
 import csv
 import json
+import math
 
 import pytest
 
 from mentorgym.benchmarks import curves
 
 
-def write_run(folder, seed, episodes):
+def write_run(folder, seed, episodes, agent="mine", logged=(), **flags):
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"args": {"seed": seed}}))
+    (folder / "config.json").write_text(json.dumps({"agent": agent, "args": {"seed": seed} | flags}))
     lines = [{"step": 10, "loss/policy": 0.1}]
     for step, total, length, km, speed in episodes:
         values = (step, total, length, km, speed)
         names = ("step", *(f"episode/{name}" for name in ("return", "length", "completed_km", "mean_speed")))
         lines.append(dict(zip(names, values, strict=True)))
+    lines += logged
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -28,11 +30,11 @@ def test_a_point_sums_up_the_episodes_of_its_window(tmp_path):
     arguments = ["--run", str(one), str(two), "--name", "mine", "--output", str(tmp_path / "out"), "--window", "100"]
     curves.main(arguments)
     with (tmp_path / "out" / "mine.csv").open(newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    assert [list(row.values()) for row in rows] == [
-        [1, 100, 2, 6.0, (3.0 * 30 + 5.0 * 10) / 40, 20.0],
-        [1, 200, 1, 6.0, 2.0, 200.0],
-        [2, 400, 1, -1.0, 1.0, 5.0],
+        rows = [[row.pop("agent"), *map(float, row.values())] for row in csv.DictReader(file)]
+    assert rows == [
+        ["mine", 1, 100, 2, 6.0, (3.0 * 30 + 5.0 * 10) / 40, 20.0, 12.0 / 40, 1.0],
+        ["mine", 1, 200, 1, 6.0, 2.0, 200.0, 6.0 / 50, 4.0],
+        ["mine", 2, 400, 1, -1.0, 1.0, 5.0, -1.0 / 20, 0.25],
     ]
     assert (tmp_path / "out" / "mine.png").read_bytes().startswith(b"\x89PNG")
 
@@ -70,3 +72,63 @@ def test_two_runs_of_one_seed_are_refused(tmp_path):
     runs = [str(write_run(tmp_path / name, 4, [(10, 1.0, 10, 0.01, 1.0)])) for name in ("one", "two")]
     with pytest.raises(SystemExit, match="two runs have the same seed"):
         curves.main(["--run", *runs, "--name", "mine", "--output", str(tmp_path)])
+
+
+def test_agents_are_told_apart_by_the_flags_in_which_they_differ(tmp_path):
+    drives = [(10, 1.0, 10, 0.01, 1.0)]
+    runs = [
+        write_run(tmp_path / "a1", 1, drives, "sac"),
+        write_run(tmp_path / "b1", 1, drives, "sac_vmr", mentor="expert", device="cpu"),
+        write_run(tmp_path / "b2", 2, drives, "sac_vmr", mentor="expert", device="cuda"),
+        write_run(tmp_path / "c1", 1, drives, "sac_vmr", mentor="vlm", device="cpu"),
+    ]
+    groups = curves.group({folder: curves.read_run(folder)[0] for folder in runs})
+    assert groups == {
+        "sac": runs[:1],
+        "sac_vmr (mentor=expert)": runs[1:3],
+        "sac_vmr (mentor=vlm)": runs[3:],
+    }
+    arguments = ["--run", *map(str, runs), "--name", "all", "--output", str(tmp_path), "--label", "SAC", "VMR"]
+    with pytest.raises(SystemExit, match="2 labels for 3 agents"):
+        curves.main(arguments)
+    curves.main([*arguments, "VLM"])
+    assert {line.split(",")[0] for line in (tmp_path / "all.csv").read_text().splitlines()[1:]} == {"SAC", "VMR", "VLM"}
+
+
+@pytest.mark.parametrize(
+    ("what", "columns"),
+    [
+        ("losses", ["loss/critic", "loss/vmr", "hint/weight"]),
+        ("feedback", ["hint/availability", "hint/latency_s"]),
+        ("clip", ["clip/margin"]),
+    ],
+)
+def test_logged_metrics_are_averaged_over_windows_and_drawn_for_all_seeds(tmp_path, what, columns):
+    metrics = ("loss/critic", "loss/vmr", "hint/weight", "hint/availability", "hint/latency_s", "clip/margin")
+    runs = []
+    for seed in (1, 2, 3):
+        logged = [{"step": step} | dict.fromkeys(metrics, seed + step / 100) for step in (50, 100, 150)]
+        runs.append(str(write_run(tmp_path / str(seed), seed, [], logged=logged)))
+    curves.main(["--run", *runs, "--name", "x", "--output", str(tmp_path), "--window", "100", "--what", what])
+    with (tmp_path / f"x_{what}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [name for name in rows[0] if "/" in name and name != "loss/policy"] == columns
+    assert [float(row[columns[-1]]) for row in rows] == [1.75, 2.5, 2.75, 3.5, 3.75, 4.5]
+    assert (tmp_path / f"x_{what}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_mean_is_drawn_where_all_seeds_have_a_value_with_an_interval_from_three_seeds_on():
+    one, two, three = (
+        [{"step": step, "loss/vmr": value} for step in steps]
+        for steps, value in (((10, 20), 1.0), ((10, 20, 30), 3.0), ((20, 30), 8.0))
+    )
+    assert [point[:2] for point in curves.means({1: one, 2: two}, "loss/vmr")] == [(10, 2.0), (20, 2.0)]
+    assert all(math.isnan(bound) for bound in curves.means({1: one, 2: two}, "loss/vmr")[0][2:])
+    ((step, mean, low, high),) = curves.means({1: one, 2: two, 3: three}, "loss/vmr")
+    assert (step, mean, low, high) == (20, 4.0, 1.0, 8.0)
+
+
+def test_what_was_never_logged_is_said(tmp_path):
+    folder = write_run(tmp_path / "run", 1, [])
+    with pytest.raises(SystemExit, match="has logged none of clip/margin, clip/bonus"):
+        curves.main(["--run", str(folder), "--name", "x", "--output", str(tmp_path), "--what", "clip"])

@@ -1,0 +1,134 @@
+"""What the trainers of models share: batches of samples, the learning rate, and a model in a checkpoint.
+
+Their step is a gradient update.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mentorgym.agents.toolbox.runs import Run
+from mentorgym.agents.toolbox.shards import Sample, Samples
+
+
+class Weights:
+    """A model in a checkpoint; parameters that are tied are kept once."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        save_model(self.model, str(folder / "model.safetensors"))
+
+    def load(self, folder: Path) -> None:
+        load_model(self.model, folder / "model.safetensors")
+
+
+def sample_weights(samples: Samples, balance: float) -> np.ndarray:
+    """How often to draw each sample, float64 [N], in sum 1: in proportion to n^-balance, n its label's count.
+
+    0 draws all alike, 1 all labels alike; samples without a "label" are drawn alike anyway.
+    """
+    labels = [words.get("label", -1) for words in samples.words]
+    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weights = counts[places] ** -float(balance)
+    return weights / weights.sum()
+
+
+class _Batches(Dataset):
+    """The batch of each step, drawn by seed and step alone, so that a resumed run draws what it would have drawn."""
+
+    def __init__(self, samples: Samples, prepare: Callable, batch_size: int, seed: int, balance: float):
+        self.samples, self.prepare, self.batch_size, self.seed = samples, prepare, batch_size, seed
+        self.cumulated = np.cumsum(sample_weights(samples, balance))
+
+    def __getitem__(self, step: int) -> Any:
+        draws = np.random.default_rng([self.seed, step]).random(self.batch_size)
+        chosen = np.searchsorted(self.cumulated, draws * self.cumulated[-1], side="right")
+        return self.prepare([self.samples[int(index)] for index in chosen])
+
+
+def batches(
+    samples: Samples,
+    prepare: Callable[[Sequence[Sample]], Any],
+    steps: range,
+    batch_size: int,
+    seed: int,
+    balance: float,
+    workers: int,
+) -> Iterator[Any]:
+    """What `prepare` makes of the batch of each of `steps`, made by as many processes as there are `workers`."""
+    dataset = _Batches(samples, prepare, batch_size, seed, balance)
+    context = "spawn" if workers else None
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        multiprocessing_context=context,  # type: ignore[arg-type]
+    )
+    return iter(loader)
+
+
+def learning_rate(step: int, total_steps: int, peak: float, warm_up: float) -> float:
+    """Linear up to the peak over the share `warm_up` of the steps, then a cosine down to 0 at the last."""
+    rising = max(1.0, warm_up * total_steps)
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1.0, total_steps - rising)))
+
+
+def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW, which decays matrices and leaves vectors and scalars alone."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trained if each.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [each for each in trained if each.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
+
+
+def take_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float, max_norm: float) -> None:
+    """One update along the gradient of `loss`, clipped to `max_norm`, at the learning rate `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], max_norm)
+    optimizer.step()
+
+
+class Meter:
+    """Means of losses and speed between two lines of a run's metrics."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._losses: list[dict[str, torch.Tensor]] = []
+        self._since = time.monotonic()
+
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        """Count the losses of one update."""
+        self._losses.append(losses)
+
+    def log(self, step: int, total_steps: int) -> None:
+        """Write the line of `step` and show it."""
+        means = {name: float(torch.stack([each[name] for each in self._losses]).mean()) for name in self._losses[0]}
+        speed = len(self._losses) / (time.monotonic() - self._since)
+        self._run.log(step, means | {"speed/updates_per_s": speed})
+        told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        print(f"{step:>9,}/{total_steps:,} updates  {speed:.2f}/s  {told}", flush=True)
+        self._losses, self._since = [], time.monotonic()
+
+
+def spread(samples: Samples, count: int) -> list[Sample]:
+    """At most `count` samples, from all over."""
+    return [samples[int(index)] for index in np.unique(np.linspace(0, len(samples) - 1, count).astype(int))]

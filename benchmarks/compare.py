@@ -1,0 +1,175 @@
+"""Is one driver better than another? The difference of their scores on the same episodes, with an interval.
+
+    python -m mentorgym.benchmarks.compare --rows results/rows/sac_vmr_expert__CarlaNoCrash-v0.jsonl \
+        --against results/rows/sac__CarlaNoCrash-v0.jsonl
+
+Prints, for each town and traffic and for all of them together, the difference of the means over runs and episodes with
+its 95 % bootstrap interval, and the probability that a run of the first driver beats one of the second on an episode,
+with its interval (`mentorgym.benchmarks.statistics.difference`). "above" and "below" stand where the interval of the
+difference leaves 0 out. Episodes that only one of them drove do not count.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from mentorgym.benchmarks.cli import UsageError, run_command, show
+from mentorgym.benchmarks.evaluate import choose_columns, heading
+from mentorgym.benchmarks.rows import Row, merge, read_rows
+from mentorgym.benchmarks.statistics import difference
+
+Episode = tuple[Any, ...]
+"""What tells episodes apart, whoever drives: environment, town, traffic, weather, route and seed."""
+
+EPISODE = ("env", "town", "traffic", "weather", "route", "seed")
+
+
+@dataclass
+class Args:
+    """Compare two drivers on the episodes that both drove."""
+
+    rows: tuple[Path, ...]
+    """files with the rows of the first driver"""
+    against: tuple[Path, ...]
+    """files with the rows of the second"""
+    driver: str = ""
+    """name of the first driver, where its files hold several"""
+    against_driver: str = ""
+    """name of the second driver, where its files hold several"""
+    columns: tuple[str, ...] = ("driving_score", "success", "route_completion")
+    """scores to compare, by name; `all` compares every one"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """print one JSON object instead of the table"""
+
+
+def read_driver(paths: Sequence[Path], name: str, flag: str) -> tuple[str, dict[Any, dict[Episode, Row]]]:
+    """A driver's name and its rows by run and episode; raises UsageError for no driver, or several."""
+    if missing := [path for path in paths if not path.is_file()]:
+        raise UsageError(f"no file {missing[0]}: evaluate the driver first")
+    rows = merge(row for path in paths for row in read_rows(path))
+    drivers = sorted({row["driver"] for row in rows})
+    if name:
+        rows = [row for row in rows if row["driver"] == name]
+    if not rows:
+        raise UsageError(f"no rows of {name or 'any driver'} there, only of {', '.join(drivers) or 'nobody'}")
+    if not name and len(drivers) > 1:
+        raise UsageError(f"rows of {', '.join(drivers)}: choose one with {flag}")
+    runs: dict[Any, dict[Episode, Row]] = {}
+    for row in rows:
+        runs.setdefault(row["run"], {})[tuple(row[field] for field in EPISODE)] = row
+    return rows[0]["driver"], runs
+
+
+def shared_episodes(*drivers: Mapping[Any, Mapping[Episode, Row]]) -> list[Episode]:
+    """The episodes that every run of every driver drove, in order."""
+    episodes = set.intersection(*(set(driven) for runs in drivers for driven in runs.values()))
+    if not episodes:
+        raise UsageError("there is no episode that every run of both drove: evaluate them with the same flags")
+    return sorted(episodes)
+
+
+def table_of(runs: Mapping[Any, Mapping[Episode, Row]], episodes: Sequence[Episode], column: str) -> np.ndarray:
+    """The scores `column` of each run on each of `episodes`, float [runs, E]."""
+    return np.array([[float(driven[episode]["score"][column]) for episode in episodes] for driven in runs.values()])
+
+
+def verdict(low: float, high: float) -> str:
+    """Where an interval lies from 0."""
+    return "above" if low > 0 else "below" if high < 0 else "-"
+
+
+def compare(
+    first: Mapping[Any, Mapping[Episode, Row]], second: Mapping[Any, Mapping[Episode, Row]], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The lines of the table: each environment's towns and traffic one by one, and, if there are several, together."""
+    episodes = shared_episodes(first, second)
+    cells: dict[tuple[str, ...], list[Episode]] = {}
+    for episode in episodes:
+        cells.setdefault(episode[:3], []).append(episode)
+    for env in sorted({episode[0] for episode in episodes}):
+        if len(parts := [cell for cell in cells if cell[0] == env]) > 1:
+            cells[env, "all", "all"] = [episode for cell in parts for episode in cells[cell]]
+    lines = []
+    for (env, town, traffic), driven in cells.items():
+        places = [episode[1:3] for episode in driven]
+        strata = [sorted(set(places)).index(place) for place in places]
+        for column in columns:
+            if any(
+                column not in runs[episode]["score"]
+                for side in (first, second)
+                for runs in side.values()
+                for episode in driven
+            ):
+                continue
+            scores = [table_of(side, driven, column) for side in (first, second)]
+            found = difference(*scores, strata)
+            lines.append(
+                {
+                    "env": env,
+                    "town": town,
+                    "traffic": traffic,
+                    "score": column,
+                    "first": float(scores[0].mean()),
+                    "second": float(scores[1].mean()),
+                    **{
+                        f"difference_{name}" if name in ("mean", "low", "high") else name: value
+                        for name, value in found._asdict().items()
+                    },
+                    "verdict": verdict(found.low, found.high),
+                    "runs": [len(first), len(second)],
+                    "episodes": len(driven),
+                }
+            )
+    return lines
+
+
+def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str) -> Table:
+    """`lines` for the terminal."""
+    table = Table("town", "traffic", "score", box=SIMPLE_HEAD, title=f"{first} against {second}")
+    for name in (first, second, "difference", "", "improves with probability", "runs", "episodes"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        low, high, likely = line["difference_low"], line["difference_high"], line["probability"]
+        table.add_row(
+            line["town"],
+            line["traffic"],
+            heading(line["score"]),
+            f"{line['first']:.3f}",
+            f"{line['second']:.3f}",
+            f"{line['difference_mean']:+.3f} [{low:+.3f}, {high:+.3f}]",
+            line["verdict"],
+            f"{likely:.2f} [{line['probability_low']:.2f}, {line['probability_high']:.2f}]",
+            " and ".join(map(str, line["runs"])),
+            str(line["episodes"]),
+        )
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    args = tyro.cli(
+        Args, args=sys.argv[1:] if arguments is None else list(arguments), prog="compare", description=__doc__
+    )
+
+    def job() -> dict[str, Any]:
+        columns = choose_columns(args.columns)
+        first, runs = read_driver(args.rows, args.driver, "--driver")
+        second, others = read_driver(args.against, args.against_driver, "--against-driver")
+        lines = compare(runs, others, columns)
+        if not lines:
+            raise UsageError(f"no episode has all of {', '.join(columns)}")
+        show(in_table(lines, first, second))
+        return {"first": first, "second": second, "lines": lines}
+
+    run_command("compare", job, args.as_json)
+
+
+if __name__ == "__main__":
+    main()
