@@ -21,8 +21,11 @@ from mentorgym.wrappers.vector import ActionHints
 
 ENVS = 16
 BATCH_SIZE = 32
-STRETCH_S = 1.0
+STRETCH_S = 3.0
 """About how long one arm drives before it is the other's turn."""
+
+LEAD = 3
+"""Steps at the beginning of a turn that are not timed: in them comes what the mentor answered in the other's turn."""
 
 LAST_STEPS = 100
 """Steps in which the last answers have to arrive."""
@@ -66,67 +69,81 @@ class SmallVision(nn.Module):
 
 
 class Drive:
-    """`CarlaNoCrash-v0` with masks in regular traffic under the expert, whose thinking is not timed."""
+    """`CarlaNoCrash-v0` with masks in regular traffic; all drives are the same while they get the same actions."""
 
     def __init__(self, **hints: Any):
         envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
         self.drivers = cast(DrivingVectorEnv, envs.unwrapped)
         self.envs: gym.vector.VectorEnv = ActionHints(envs, **hints) if hints else envs
-        self.handed_out: set[tuple[int, int]] = set()
+        self.numbers: list[np.ndarray] = []
         self.arrived: list[tuple[int, int]] = []
         self.steps, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
         _, infos = self.envs.reset(seed=0)
         self._note(infos)
-        for _ in range(20):
-            self.step()
-        # What is compiled or made at first use is, by now.
-        self.seconds, self.cpu_seconds, self.steps = 0.0, 0.0, 0
 
-    def step(self) -> None:
-        """One step of all environments."""
-        actions = self.drivers.expert_actions()
+    def plan(self, steps: int) -> list[np.ndarray]:
+        """The expert's next actions, each [ENVS, 2]; this drive takes them."""
+        actions = []
+        for _ in range(steps):
+            actions.append(self.drivers.expert_actions().copy())
+            self.envs.step(actions[-1])
+        return actions
+
+    def follow(self, plan: list[np.ndarray]) -> tuple[float, float]:
+        """Seconds that the steps of a plan but the first few take, on the clock and of this process's own."""
+        for actions in plan[:LEAD]:
+            self.step(actions)
         start, cpu_start = time.perf_counter(), time.process_time()
+        for actions in plan[LEAD:]:
+            self.step(actions)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+        self.steps += ENVS * (len(plan) - LEAD)
+        self.seconds += seconds
+        self.cpu_seconds += cpu_seconds
+        return seconds, cpu_seconds
+
+    def step(self, actions: np.ndarray) -> None:
+        """One step of all environments."""
         _, _, _, _, infos = self.envs.step(actions)
-        self.seconds += time.perf_counter() - start
-        self.cpu_seconds += time.process_time() - cpu_start
-        self.steps += ENVS
         self._note(infos)
 
-    def stretch(self, steps: int) -> tuple[float, float]:
-        """Seconds that `steps` steps take, on the clock and of this process's own."""
-        seconds, cpu_seconds = self.seconds, self.cpu_seconds
-        for _ in range(steps):
-            self.step()
-        return self.seconds - seconds, self.cpu_seconds - cpu_seconds
+    def handed_out(self) -> set[tuple[int, int]]:
+        """Environment and number of every observation so far that was to be acted on."""
+        return {(env, n) for numbers in self.numbers for env, n in enumerate(numbers.tolist()) if n >= 0}
 
     def _note(self, infos: dict[str, Any]) -> None:
         if "hints" in infos:
-            numbers = infos["observation_number"].tolist()
-            self.handed_out.update((env, number) for env, number in enumerate(numbers) if number >= 0)
+            self.numbers.append(infos["observation_number"])
             self.arrived += zip(infos["hints"].envs.tolist(), infos["hints"].numbers.tolist(), strict=True)
 
 
 def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], Any]) -> dict[str, Any]:
     """The same drives with hints and without, `seconds` of each, in turns."""
-    bare, hinted = Drive(), Drive(at_bound="skip", batch_size=BATCH_SIZE, **mentor)
+    pilot, bare, hinted = Drive(), Drive(), Drive(at_bound="skip", batch_size=BATCH_SIZE, **mentor)
     say("driving with a mentor and without ...")
-    steps = max(1, round(20 * STRETCH_S / bare.stretch(20)[0]))
-    hinted.stretch(20)
+    # What is compiled or made at first use is, after one round; the next says how long a step takes.
+    for _ in range(2):
+        plan = pilot.plan(LEAD + 20)
+        hinted.follow(plan)
+        steps = max(1, round(20 * STRETCH_S / bare.follow(plan)[0]))
+    for drive in (bare, hinted):
+        drive.steps, drive.seconds, drive.cpu_seconds = 0, 0.0, 0.0
     ratios: list[tuple[float, float]] = []
     while min(bare.seconds, hinted.seconds) < seconds:
+        plan = pilot.plan(LEAD + steps)
         # Whoever goes first, it is the other's turn the next time.
         first, second = (bare, hinted) if len(ratios) % 2 else (hinted, bare)
-        taken = {first: first.stretch(steps), second: second.stretch(steps)}
+        taken = {first: first.follow(plan), second: second.follow(plan)}
         ratios.append((taken[bare][0] / taken[hinted][0], taken[bare][1] / taken[hinted][1]))
     counters = cast(ActionHints, hinted.envs).counters()
-    for drive in (bare, hinted):
+    for drive in (pilot, bare, hinted):
         drive.envs.close()
     return {
         "ratio": statistics.median(ratio for ratio, _ in ratios),
         "cpu_ratio": statistics.median(ratio for _, ratio in ratios),
         "stretches": len(ratios),
         "steps_per_s": {"none": bare.steps / bare.seconds, "skip": hinted.steps / hinted.seconds},
-        "availability": len(hinted.arrived) / len(hinted.handed_out),
+        "availability": len(hinted.arrived) / len(hinted.handed_out()),
         "latency_s": counters["latency_s"],
         "batch_size": counters["batch_size"],
     }
@@ -136,14 +153,15 @@ def measure_pause(seconds: float, mentor: dict[str, Any], say: Callable[[str], A
     """Drive for `seconds` with environments that wait until they may ask, and then until all answers have come."""
     drive = Drive(at_bound="pause", batch_size=BATCH_SIZE, **mentor)
     say("driving with a mentor for whom the environments wait ...")
-    while drive.seconds < seconds:
-        drive.step()
-    steps_per_s = drive.steps / drive.seconds
-    asked = set(drive.handed_out)
+    start, steps = time.perf_counter(), 0
+    while (taken := time.perf_counter() - start) < seconds:
+        drive.step(drive.drivers.expert_actions())
+        steps += ENVS
+    asked = drive.handed_out()
     for _ in range(LAST_STEPS):
         if asked <= set(drive.arrived):
             break
-        drive.step()
+        drive.step(drive.drivers.expert_actions())
     drive.envs.close()
     lost = len(asked - set(drive.arrived))
     return {
@@ -151,7 +169,7 @@ def measure_pause(seconds: float, mentor: dict[str, Any], say: Callable[[str], A
         "pause_answered_share": 1 - lost / len(asked),
         "pause_lost": lost,
         "pause_twice": len(drive.arrived) - len(set(drive.arrived)),
-        "pause_steps_per_s": steps_per_s,
+        "pause_steps_per_s": steps / taken,
     }
 
 
