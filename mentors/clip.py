@@ -66,7 +66,8 @@ class TransformersScorer:
             raise ValueError(f"{name} holds a model of type {config.model_type!r}; a CLIP scorer needs 'clip'")
         self.model: Any = load_model(transformers.CLIPModel, name, check_dtype(dtype, self.device)).to(self.device)
         # transformers 4 has the PIL variant under the plain name.
-        image_processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+        kind = "CLIPImageProcessorPil" if hasattr(transformers, "CLIPImageProcessorPil") else "CLIPImageProcessor"
+        image_processor = getattr(transformers, kind)
         try:
             self.image_processor = image_processor.from_pretrained(name)
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
