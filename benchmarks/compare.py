@@ -108,7 +108,7 @@ def compare(
                 for episode in driven
             ):
                 continue
-            scores = [table_of(side, driven, column) for side in (first, second)]
+            scores = table_of(first, driven, column), table_of(second, driven, column)
             found = difference(*scores, strata)
             lines.append(
                 {

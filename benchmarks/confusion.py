@@ -152,9 +152,9 @@ def draw(counts: np.ndarray, title: str, path: Path) -> None:
         raise UsageError(f'the picture needs {error.name}: pip install "mentorgym[plots]"') from error
     with matplotlib.rc_context({"font.size": 7}):
         figure = Figure(figsize=(13, 8), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(2, 1))
+        left, right = figure.subfigures(1, 2, width_ratios=(2, 1), squeeze=False)[0]
         colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.85")
-        whole, *parts = left.subplots(), *right.subplots(2, 1)
+        whole, parts = left.subplots(), right.subplots(2, 1)
         longitudinal, lateral = marginals(counts)
         for axes, matrix, names, label in (
             (whole, counts, NAMES, "action"),
@@ -217,7 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         if not pairs:
             raise UsageError(f"{args.mentor} answered none of {count} questions")
-        counts = confusion(*np.array(pairs).T, size=language.NUM_ACTIONS)
+        labels, found = np.array(pairs).T
+        counts = confusion(labels, found, language.NUM_ACTIONS)
         towns = sorted({str(words["town"]) for words in samples.words if "town" in words})
         told = {
             "mentor": args.mentor,

@@ -12,6 +12,7 @@ few that are not. Writes `efficiency.md` into `--output`, with the figures that 
 `published.csv` lies there.
 """
 
+import functools
 import importlib
 import inspect
 import shlex
@@ -86,7 +87,7 @@ def drive(env: str) -> tuple[list[dict[str, np.ndarray]], list[Request]]:
     """Observations of one row each, and the requests about them."""
     envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular")
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
-    observations, _ = envs.reset(seed=list(range(OBSERVATIONS)))
+    observations, _ = envs.reset(seed=0)
     for _ in range(STEPS):
         observations, *_ = envs.step(drivers.expert_actions())
     requests = drivers.adapter.requests(range(OBSERVATIONS), "")
@@ -95,7 +96,7 @@ def drive(env: str) -> tuple[list[dict[str, np.ndarray]], list[Request]]:
     return rows, requests
 
 
-def policies(names: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
+def policies(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """The policies of agents, those of one kind once, each by the names of all that drive with it."""
     kinds: dict[tuple[Any, ...], tuple[list[str], ModuleType, Any]] = {}
     for name in names:
@@ -144,11 +145,15 @@ def candidates(args: Args) -> Iterator[Candidate]:
         raise UsageError(f"no agent {unknown[0]!r}: there are {', '.join(agent_names())}")
     observations, requests = drive(args.env)
     for name, policy in policies(args.agent or agent_names()):
-        act = policy.to(args.device).act
         count = sum(each.numel() for each in policy.parameters())
-        yield Candidate(name, count, lambda k, act=act: act(observations[k % OBSERVATIONS]))
+        yield Candidate(name, count, functools.partial(decide, policy.to(args.device).act, observations))
     for name, mentor in mentors(args):
-        yield Candidate(name, size(mentor), lambda k, mentor=mentor: mentor([requests[k % OBSERVATIONS]]))
+        yield Candidate(name, size(mentor), functools.partial(decide, mentor, [[request] for request in requests]))
+
+
+def decide(driver: Callable[[Any], Any], inputs: Sequence[Any], k: int) -> Any:
+    """What `driver` makes of the k-th of `inputs`, which come round again."""
+    return driver(inputs[k % len(inputs)])
 
 
 def measure(candidate: Candidate, passes: int) -> dict[str, Any]:

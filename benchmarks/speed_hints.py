@@ -77,6 +77,10 @@ class Drive:
         self.steps, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
         _, infos = self.envs.reset(seed=0)
         self._note(infos)
+        for _ in range(20):
+            self.step()
+        # What is compiled or made at first use is, by now.
+        self.seconds, self.cpu_seconds, self.steps = 0.0, 0.0, 0
 
     def step(self) -> None:
         """One step of all environments."""
@@ -122,7 +126,7 @@ def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], An
         "cpu_ratio": statistics.median(ratio for _, ratio in ratios),
         "stretches": len(ratios),
         "steps_per_s": {"none": bare.steps / bare.seconds, "skip": hinted.steps / hinted.seconds},
-        "availability": len(hinted.arrived) / hinted.steps,
+        "availability": len(hinted.arrived) / len(hinted.handed_out),
         "latency_s": counters["latency_s"],
         "batch_size": counters["batch_size"],
     }

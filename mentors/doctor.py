@@ -145,7 +145,7 @@ def check_folder(variable: str, purpose: str) -> Piece:
     """A folder that an environment variable names."""
     place = os.environ.get(variable)
     if not place:
-        return Piece(variable, MISSING, f"not set; {purpose}", f"set {variable} to the folder where they lie")
+        return Piece(variable, MISSING, f"not set; {purpose}", f"set {variable} to that folder")
     if not Path(place).is_dir():
         return Piece(variable, BROKEN, f"{place} is not a folder", "name a folder, or unset it")
     return Piece(variable, OK, place)
@@ -160,9 +160,9 @@ def examine() -> list[Piece]:
         check_cache,
         lambda: check_weights("clip"),
         lambda: check_weights("vlm"),
-        lambda: check_folder("MENTORGYM_MAPS", "towns of one's own or CARLA's by name"),
-        lambda: check_folder("MENTORGYM_ROUTES", "route files by name"),
-        lambda: check_folder("CARLA_ROOT", "CARLA's towns by name"),
+        lambda: check_folder("MENTORGYM_MAPS", "the folder of maps, for towns by name"),
+        lambda: check_folder("MENTORGYM_ROUTES", "the folder of route files, for routes by name"),
+        lambda: check_folder("CARLA_ROOT", "the folder of CARLA, for its towns by name"),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

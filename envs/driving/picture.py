@@ -223,8 +223,8 @@ def prompt_contexts(
     told = np.empty((len(rows), 4))
     guide(tables, world, episode, np.asarray(rows, np.int64), told)
     return [
-        {"speed": speed, "target": (forward, right), "command": int(command), "command_name": COMMAND_NAMES[command]}
-        for speed, forward, right, command in told.tolist()
+        {"speed": speed, "target": (forward, right), "command": command, "command_name": COMMAND_NAMES[command]}
+        for (speed, forward, right), command in zip(told[:, :3].tolist(), told[:, 3].astype(int).tolist(), strict=True)
     ]
 
 

@@ -133,14 +133,16 @@ def test_margins_are_against_the_likeliest_action_that_is_no_neighbour():
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (500, 2)) * rng.choice([1.0, 0.2], (500, 2))
     probabilities = rng.dirichlet(np.full(30, 0.2), 500)
-    expected = []
+    expected, order = [], [(a, s) for a in ALONG for s in SIDES]
+    for action, row in zip(actions[::2], probabilities[::2], strict=True):
+        row[order.index(semantic(action))] += rng.random()
     for action, row in zip(actions, probabilities, strict=True):
         along, side = semantic(action)
-        told = {(a, s): row[i] for i, (a, s) in enumerate((a, s) for a in ALONG for s in SIDES)}
+        told = dict(zip(order, row, strict=True))
         unlike = [p for (a, s), p in told.items() if not (alike(a, along) and alike(s, side))]
         expected.append(max(0.0, told[along, side] - max(unlike)))
     margins = DrivingAdapter.margins(None, probabilities, actions)
-    assert margins.dtype == np.float32 and np.count_nonzero(margins) > 20
+    assert margins.dtype == np.float32 and np.count_nonzero(margins) > 100
     np.testing.assert_allclose(margins, expected, atol=1e-6)
 
 
