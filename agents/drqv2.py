@@ -368,7 +368,7 @@ def update(
         kind = "rotation" if torch.rand(()) < 0.5 else "black shift"
     observations, next_observations = (augment(each, kind) for each in (batch.observations, batch.next_observations))
     batch = batch._replace(observations=observations, next_observations=next_observations)
-    losses = {}
+    losses: dict[str, torch.Tensor] = {}
     if args.clip_reward:
         batch = batch._replace(rewards=batch.rewards + batch.bonuses)
         losses["clip/bonus"] = batch.bonuses.mean()

@@ -335,7 +335,7 @@ def update(
 ) -> dict[str, torch.Tensor]:
     """One update of everything from one batch of tensors."""
     actor_features, critic_features = networks.encode(batch.observations)
-    losses = {}
+    losses: dict[str, torch.Tensor] = {}
     if args.clip_reward:
         batch = batch._replace(rewards=batch.rewards + batch.bonuses)
         losses["clip/bonus"] = batch.bonuses.mean()

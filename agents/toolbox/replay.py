@@ -217,8 +217,9 @@ class ReplayBuffer:
         first = last = self._place(indices)
         going = np.ones(batch_size, bool)
         discounts = np.full(batch_size, gamma, np.float32)
+        kept = self.feedback
         rewards = self.rewards[first]
-        bonuses = None if self.feedback is None else self.feedback.bonuses[first]
+        bonuses = np.zeros_like(rewards) if kept is None else kept.bonuses[first]
         for _ in range(n_step - 1):
             indices = indices + self.num_envs
             going &= (self.final_slot[last] < 0) & (indices < len(self))
@@ -226,10 +227,11 @@ class ReplayBuffer:
             last = np.where(going, row, last[0]), env
             share = discounts * going
             rewards += share * self.rewards[last]
-            if self.feedback is not None:
-                bonuses += share * self.feedback.bonuses[last]
+            if kept is not None:
+                bonuses += share * kept.bonuses[last]
             discounts[going] *= gamma
-        return self._batch(first, last)._replace(rewards=rewards, bonuses=bonuses, discounts=discounts)
+        batch = self._batch(first, last)._replace(rewards=rewards, discounts=discounts)
+        return batch if kept is None else batch._replace(bonuses=bonuses)
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         indices = np.asarray(indices, np.int64)

@@ -145,7 +145,7 @@ def parse_flags(flags: type[Flags], presets: Mapping[str, Mapping[str, Any]]) ->
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", choices=sorted(presets))
     known, rest = parser.parse_known_args()
-    return tyro.cli(flags, args=rest, default=flags(**presets[known.preset]) if known.preset else None)
+    return tyro.cli(flags, args=rest, default=flags(**presets.get(known.preset, {})))
 
 
 def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_rate: float) -> None:

@@ -66,7 +66,13 @@ def test_metrics_are_published_keys_at_the_asked_steps(short_flags):
         assert episodes
         assert all(1 <= row["episode/length"] <= 20 for row in episodes)
         assert {row["episode/end"] for row in episodes} <= {"lateral deviation"}
-    assert written == set(METRICS)
+    # The rest is what the trainers of mentors write.
+    trainers = {name for name in METRICS if name.startswith("heldout/")} | {
+        "loss/answer",
+        "loss/contrastive",
+        "loss/anchors",
+    }
+    assert written == METRICS.keys() - trainers
 
 
 def test_an_unknown_metric_is_refused(short_sac):
