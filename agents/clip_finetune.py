@@ -75,7 +75,7 @@ class Args:
     batch_size: int = 64
     """samples in a batch"""
     balance: float = 0.5
-    """samples are drawn in proportion to n^-balance, n being how many have their label: 0 as they are, 1 labels alike"""
+    """draw samples in proportion to n^-balance, n being how many have their label: 0 as they are, 1 labels alike"""
     anchors_weight: float = 1.0
     """weight of the loss over the captions of a picture's own context"""
     learning_rate: float = 1e-3

@@ -70,7 +70,7 @@ class Args:
     batch_size: int = 32
     """samples in a batch"""
     balance: float = 0.5
-    """samples are drawn in proportion to n^-balance, n being how many have their label: 0 as they are, 1 labels alike"""
+    """draw samples in proportion to n^-balance, n being how many have their label: 0 as they are, 1 labels alike"""
     learning_rate: float = 1e-3
     """highest learning rate (AdamW); about 1e-5 for checkpoints"""
     warm_up: float = 0.05

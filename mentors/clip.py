@@ -169,7 +169,7 @@ def _fingerprint(tensors: Mapping[str, torch.Tensor], vision: tuple[str, ...], t
     for name, tensor in sorted(tensors.items()):
         if not name.startswith(vision):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -158,7 +158,7 @@ class EndpointMentor:
             try:
                 return _text_of(await self._exchange("POST", "/chat/completions", payload))
             except EndpointFault as fault:
-                final = 400 <= fault.status < 500 and fault.status not in RETRIED
+                final = 0 < fault.status < 500 and fault.status not in RETRIED
                 if final or attempt == self.retries:
                     raise
                 pause = fault.retry_after

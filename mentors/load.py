@@ -5,7 +5,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,13 @@ def load_mentor(spec: str, **options: Any) -> Mentor:
         return mentor
     if _PLACE.fullmatch(spec):
         return _load_callable(spec, options)
-    kinds = ("expert", *_LOADERS, "http")
-    close = difflib.get_close_matches(kind, kinds, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = _nearest(kind, ("expert", *_LOADERS, "http"))
     raise ValueError(f"unknown mentor {spec!r}: {hint}Valid are {', '.join(SPECS)}")
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _check_options(loader: Callable[..., Any], spec: str, options: dict[str, Any]) -> None:
@@ -84,10 +87,9 @@ def _check_options(loader: Callable[..., Any], spec: str, options: dict[str, Any
     valid = [each.name for each in keywords]
     for name in options:
         if name not in valid:
-            close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}? " if close else ""
             raise TypeError(
-                f"unknown option {name!r} of mentor {spec!r}: {hint}Valid are {', '.join(valid) or 'none at all'}"
+                f"unknown option {name!r} of mentor {spec!r}: {_nearest(name, valid)}"
+                f"Valid are {', '.join(valid) or 'none at all'}"
             )
     for each in keywords:
         if each.default is inspect.Parameter.empty and each.name not in options:
@@ -101,7 +103,10 @@ def _load_callable(spec: str, options: dict[str, Any]) -> Mentor:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(f"mentor {spec!r}: there is no module {error.name!r} on Python's path") from None
+        raise ValueError(
+            f"mentor {spec!r}: there is no module {error.name!r} on Python's path. {_nearest(module, tuple(_LOADERS))}"
+            f"Valid are {', '.join(SPECS)}"
+        ) from None
     for part in name.split("."):
         if not hasattr(found, part):
             raise ValueError(f"mentor {spec!r}: {module} has no {name!r}")

@@ -50,7 +50,7 @@ class SharedPictures:
         picture.reshape(self.picture_shape)[...] = request.picture
 
     def time_asked(self, slot: int) -> float:
-        """When the request of a slot was asked, on the clock of `time.monotonic`."""
+        """When the request of a slot was asked, by `time.monotonic`, a clock that all processes share."""
         memory, at = self._find(slot)
         return REQUEST.unpack_from(memory, at)[0]
 

@@ -1,4 +1,4 @@
-"""Small models of our own, from nothing: a CLIP and a vision-language model with the architecture of SmolVLM (Idefics3).
+"""Small models of our own, from nothing: a CLIP and a VLM with the architecture of SmolVLM (Idefics3).
 
 Both are transformers' own classes, so the real checkpoints take the same path, and their tokenizers are trained on the
 words that they are for: a sentence that comes up again and again is one token, and so is a number of two decimals.

@@ -114,7 +114,8 @@ def test_every_module_is_imported_without_the_extras():
         for floor in FLOORS
         for path in (ROOT / floor).rglob("*.py")
     }
-    extras = ("carla", "highway_env", "imageio", "imageio_ffmpeg", "pettingzoo", "pygame", "scipy", "hypothesis")
+    extras = ("carla", "highway_env", "httpx", "hypothesis", "imageio", "imageio_ffmpeg", "matplotlib", "open_clip")
+    extras += ("pettingzoo", "pygame", "scipy", "torchvision", "transformers")
     code = (
         f"import importlib, sys\nsys.modules.update(dict.fromkeys({extras}))\n"
         f"for name in {sorted(names - subjects)}: importlib.import_module(name)"

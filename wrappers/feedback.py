@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -104,7 +104,7 @@ class Consultation:
         max_wait: float = 0.01,
         max_outstanding: int = 4,
         pause_timeout: float = 30.0,
-        worker: str = "process",
+        worker: Literal["process", "thread"] = "process",
     ):
         for name, value, valid in (
             ("at_bound", at_bound, ("skip", "pause")),

@@ -39,6 +39,7 @@ class Batch(NamedTuple):
     hint_mask: Any = None  # float32 [B], 1 where there is a hint
     bonuses: Any = None  # float32 [B], of `actions`, 0 where there is none
     bonus_mask: Any = None  # float32 [B], 1 where there is a bonus
+    discounts: Any = None  # float32 [B], what a value of `next_observations` counts; None unless sampled
 
 
 class Feedback:
@@ -206,26 +207,53 @@ class ReplayBuffer:
         kept = self._numbered()
         return kept.attach(kept.bonuses, kept.bonus_mask, late.envs, late.numbers, late.values)
 
-    def sample(self, batch_size: int) -> Batch:
-        """`batch_size` transitions drawn uniformly with replacement."""
-        return self[self.generator.integers(len(self), size=batch_size)]
+    def sample(self, batch_size: int, n_step: int = 1, gamma: float = 1.0) -> Batch:
+        """`batch_size` transitions drawn uniformly with replacement, over `n_step` steps each.
+
+        Rewards and bonuses are sums, discounted by `gamma` a step. A sum stops early at its episode's end or the newest
+        observation; `next_observations`, `terminated` and `discounts` are those of where it stops.
+        """
+        indices = self.generator.integers(len(self), size=batch_size)
+        first = last = self._place(indices)
+        going = np.ones(batch_size, bool)
+        discounts = np.full(batch_size, gamma, np.float32)
+        rewards = self.rewards[first]
+        bonuses = None if self.feedback is None else self.feedback.bonuses[first]
+        for _ in range(n_step - 1):
+            indices = indices + self.num_envs
+            going &= (self.final_slot[last] < 0) & (indices < len(self))
+            row, env = self._place(indices)
+            last = np.where(going, row, last[0]), env
+            share = discounts * going
+            rewards += share * self.rewards[last]
+            if self.feedback is not None:
+                bonuses += share * self.feedback.bonuses[last]
+            discounts[going] *= gamma
+        return self._batch(first, last)._replace(rewards=rewards, bonuses=bonuses, discounts=discounts)
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"transitions are numbered 0 to {len(self) - 1}")
-        env = indices % self.num_envs
-        row = (self.head - self.length + indices // self.num_envs) % self.rows
-        observations = self.rows_of_observations.take(row * self.num_envs + env)
-        next_observations = self.rows_of_observations.take((row + 1) % self.rows * self.num_envs + env)
-        final_slots = self.final_slot[row, env]
+        place = self._place(indices)
+        return self._batch(place, place)
+
+    def _place(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and environments of transitions by their numbers."""
+        return (self.head - self.length + indices // self.num_envs) % self.rows, indices % self.num_envs
+
+    def _batch(self, first: tuple[np.ndarray, np.ndarray], last: tuple[np.ndarray, np.ndarray]) -> Batch:
+        """The transitions from the observations at rows and environments `first` to what followed those at `last`."""
+        observations = self.rows_of_observations.take(first[0] * self.num_envs + first[1])
+        next_observations = self.rows_of_observations.take((last[0] + 1) % self.rows * self.num_envs + last[1])
+        final_slots = self.final_slot[last]
         ended = final_slots >= 0
         for name, array in self.finals.take(final_slots[ended]).items():
             next_observations[name][ended] = array
-        plain = self.actions[row, env], self.rewards[row, env], next_observations, self.terminated[row, env]
+        plain = self.actions[first], self.rewards[first], next_observations, self.terminated[last]
         if (kept := self.feedback) is None:
             return Batch(observations, *plain)
-        told = kept.hints[row, env], kept.hint_mask[row, env], kept.bonuses[row, env], kept.bonus_mask[row, env]
+        told = kept.hints[first], kept.hint_mask[first], kept.bonuses[first], kept.bonus_mask[first]
         return Batch(observations, *plain, *told)
 
     def save(self, folder: Path) -> None:

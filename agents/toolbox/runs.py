@@ -114,10 +114,12 @@ def start_torch(seed: int, threads: int) -> None:
 
 def to_tensors(arrays: Any, device: torch.device | str) -> Any:
     """An array, dict or `Batch` of arrays as tensors on `device`; on the CPU they share the arrays' memory."""
+    if arrays is None:
+        return None
     if isinstance(arrays, dict):
         return {name: to_tensors(array, device) for name, array in arrays.items()}
     if isinstance(arrays, Batch):
-        return Batch(*(None if field is None else to_tensors(field, device) for field in arrays))
+        return Batch(*(to_tensors(field, device) for field in arrays))
     return torch.from_numpy(arrays).to(device)
 
 

@@ -74,7 +74,9 @@ class Samples(Sequence[Sample]):
         elif self.source.suffix == ".json" and self.source.is_file():
             self._read_sharegpt()
         else:
-            raise ValueError(f"{self.source} is neither a folder of shards (.tar) nor a file of ShareGPT records (.json)")
+            raise ValueError(
+                f"{self.source} is neither a folder of shards (.tar) nor a file of ShareGPT records (.json)"
+            )
         if not self.words:
             raise ValueError(f"{self.source} holds no samples: collect some first")
         anchors = self.source / ANCHORS

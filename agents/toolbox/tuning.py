@@ -1,4 +1,4 @@
-"""What the trainers of models share: batches of samples, the learning rate's course, and a model's part of a checkpoint.
+"""What the trainers of models share: batches of samples, the learning rate, and a model in a checkpoint.
 
 Their step is a gradient update.
 """
@@ -70,7 +70,11 @@ def batches(
     dataset = _Batches(samples, prepare, batch_size, seed, balance)
     context = "spawn" if workers else None
     loader = DataLoader(
-        dataset, batch_size=None, sampler=steps, num_workers=workers, multiprocessing_context=context  # type: ignore[arg-type]
+        dataset,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        multiprocessing_context=context,  # type: ignore[arg-type]
     )
     return iter(loader)
 

@@ -15,7 +15,7 @@ from mentorgym.envs.driving import rules, tasks, termination, view
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
 from mentorgym.envs.driving.kernel import announce_compilation, draw, episode_key
-from mentorgym.envs.driving.picture import picture, prompt_context
+from mentorgym.envs.driving.picture import pictures, prompt_contexts
 from mentorgym.envs.driving.routes import Route, find_routes, read_routes
 from mentorgym.envs.driving.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
@@ -429,16 +429,25 @@ class DrivingBatch:
 
     def picture(self, row: int = 0) -> np.ndarray:
         """What is around ego `row` as an image, uint8 [192, 192, 3]."""
-        return picture(self._tables, self._world.state, self._episode, self._memory, row)
+        return self.pictures([row])[0]
+
+    def pictures(self, rows: Sequence[int]) -> np.ndarray:
+        """What is around each of the K egos `rows` as images, uint8 [K, 192, 192, 3]."""
+        return pictures(self._tables, self._world.state, self._episode, self._memory, rows)
 
     def prompt_context(self, row: int = 0) -> dict[str, Any]:
-        """What a prompt says about ego `row`: see `picture.prompt_context`."""
-        return prompt_context(self._tables, self._world.state, self._episode, row)
+        """What a prompt says about ego `row`: see `picture.prompt_contexts`."""
+        return self.prompt_contexts([row])[0]
 
-    def _expert_actions(self) -> np.ndarray:
-        """What the rule-based driver would do now: float32 [A, 2]."""
+    def prompt_contexts(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """What a prompt says about each of the egos `rows`: see `picture.prompt_contexts`."""
+        return prompt_contexts(self._tables, self._world.state, self._episode, rows)
+
+    def _expert_actions(self, first: int = 0, last: int | None = None) -> np.ndarray:
+        """What the rule-based driver would do now in worlds `first:last`: float32 [A, 2], elsewhere 0."""
         actions = np.zeros((self.num_worlds * self.num_egos, 2), np.float32)
-        drive_by_rules(self._tables, self._world.state, self._episode, 0, self.num_worlds, actions)
+        last = self.num_worlds if last is None else last
+        drive_by_rules(self._tables, self._world.state, self._episode, first, last, actions)
         return actions
 
     # Freezing

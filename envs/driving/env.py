@@ -69,7 +69,7 @@ class DrivingEnv(gym.Env):
         return self.vector.picture(0)
 
     def prompt_context(self) -> dict[str, Any]:
-        """What a prompt says about the scene: see `picture.prompt_context`."""
+        """What a prompt says about the scene: see `picture.prompt_contexts`."""
         return self.vector.prompt_context(0)
 
     @property

@@ -1,5 +1,6 @@
-"""What a mentor is told of driving, and how its replies become actions and margins."""
+"""What a mentor is told of driving, when it is asked out of turn, and what its replies mean."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,90 @@ import numpy as np
 
 from mentorgym.envs.driving import language
 from mentorgym.envs.driving.batch import DrivingBatch
+from mentorgym.envs.driving.kernel import f32, inner, kernel
+from mentorgym.envs.driving.state import EMPTY
+from mentorgym.envs.driving.tables import same_level
 from mentorgym.envs.driving.view import SIZE
 from mentorgym.mentors.mentor import Feedback, Request
 
+CLOSE = f32(3.0)
+"""Seconds to a collision below which the mentor is asked (Found-RL, released configuration)."""
+
+
+@inner
+def _reaches(place, speed, reach):
+    """The first and last moment (s) at which something along one axis is within `reach` of the origin."""
+    if abs(speed) < f32(1e-3):
+        return (-f32(np.inf), f32(np.inf)) if abs(place) <= reach else (f32(np.inf), -f32(np.inf))
+    one, other = (-reach - place) / speed, (reach - place) / speed
+    return min(one, other), max(one, other)
+
+
+@inner
+def _close_ahead(pose, velocity, half_size, poses, velocities, half_sizes, kinds, skip):
+    """Whether one of these actors, at present ahead of the ego, will touch it within CLOSE if all keep their velocity.
+
+    Boxes are taken along the ego's axes, as long and wide as they appear from there.
+    """
+    cos, sin = math.cos(pose[3]), math.sin(pose[3])
+    for i in range(poses.shape[0]):
+        dx, dy = poses[i, 0] - pose[0], poses[i, 1] - pose[1]
+        ahead, left = dx * cos + dy * sin, dy * cos - dx * sin
+        if kinds[i] == EMPTY or i == skip or ahead <= f32(0.0) or not same_level(poses[i, 2] - pose[2]):
+            continue
+        vx, vy = velocities[i, 0] - velocity[0], velocities[i, 1] - velocity[1]
+        turn = poses[i, 3] - pose[3]
+        along, across = abs(math.cos(turn)), abs(math.sin(turn))
+        length, width = half_sizes[i, 0], half_sizes[i, 1]
+        enter, leave = _reaches(ahead, vx * cos + vy * sin, half_size[0] + along * length + across * width)
+        enters, leaves = _reaches(left, vy * cos - vx * sin, half_size[1] + across * length + along * width)
+        enter, leave = max(enter, enters), min(leave, leaves)
+        if enter <= leave and leave >= f32(0.0) and enter < CLOSE:
+            return True
+    return False
+
+
+@kernel
+def find_urgent(
+    vehicle_pose,
+    vehicle_velocity,
+    vehicle_half_size,
+    vehicle_kind,
+    walker_pose,
+    walker_velocity,
+    walker_half_size,
+    walker_kind,
+    urgent,
+):
+    """Set `urgent`, bool [B, E], where the ego is about to run into a vehicle or a walker; arrays of WorldState."""
+    for b in range(urgent.shape[0]):
+        for ego in range(urgent.shape[1]):
+            if urgent[b, ego]:
+                continue
+            pose, velocity, half_size = vehicle_pose[b, ego], vehicle_velocity[b, ego], vehicle_half_size[b, ego]
+            urgent[b, ego] = _close_ahead(
+                pose,
+                velocity,
+                half_size,
+                vehicle_pose[b],
+                vehicle_velocity[b],
+                vehicle_half_size[b],
+                vehicle_kind[b],
+                np.int64(ego),
+            ) or _close_ahead(
+                pose,
+                velocity,
+                half_size,
+                walker_pose[b],
+                walker_velocity[b],
+                walker_half_size[b],
+                walker_kind[b],
+                np.int64(-1),
+            )
+
 
 class DrivingAdapter:
-    """`mentorgym.mentors.mentor.Adapter` of a batch of egos: row `world * E + ego`."""
+    """`mentorgym.mentors.mentor.Adapter` of a batch of egos; ego e of world b is row b * E + e."""
 
     picture_shape = (SIZE, SIZE, 3)
     action_size = 2
@@ -22,18 +101,35 @@ class DrivingAdapter:
         self.anchors = language.anchors()
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
-        """The picture, the prompt (`language.PROMPT` for ""), the context and the expert's action of each of `rows`."""
-        actions = self._batch._expert_actions()
+        """The picture, the prompt (of `language.PROMPT` for ""), the context and the expert's action of each row."""
+        batch, egos = self._batch, self._batch.num_egos
+        actions = batch._expert_actions(min(rows) // egos, max(rows) // egos + 1)
         asked = []
-        for row in rows:
-            told = self._batch.prompt_context(row)
+        for row, picture, told in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
             text = language.fill(prompt or language.PROMPT, told)
-            context = language.context(told["command"], told["speed"])
-            asked.append(Request(self._batch.picture(row), text, context, actions[row]))
+            asked.append(Request(picture, text, language.context(told["command"], told["speed"]), actions[row]))
         return asked
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
-        return np.zeros(self._batch.num_worlds * self._batch.num_egos, bool)
+        """Bool [A]: egos less than 3 s from a collision ahead, off their lane, or with an infraction in this step.
+
+        Found-RL's event trigger (released configuration). All is read from the worlds; `infos` are not needed.
+        """
+        state, episode = self._batch._world.state, self._batch._episode
+        flags = episode.event_collision | episode.event_red | episode.event_stop | episode.event_pixel
+        urgent = (flags | episode.outside | episode.wrong_lane).astype(bool)
+        find_urgent(
+            state.vehicle_pose,
+            state.vehicle_velocity,
+            state.vehicle_half_size,
+            state.vehicle_kind,
+            state.walker_pose,
+            state.walker_velocity,
+            state.walker_half_size,
+            state.walker_kind,
+            urgent.reshape(self._batch.num_worlds, self._batch.num_egos),
+        )
+        return urgent
 
     def check_prompt(self, prompt: str) -> None:
         """See `language.check_prompt`."""

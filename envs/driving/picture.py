@@ -3,13 +3,16 @@
 The picture is the window of `view` at its native 192 x 192 pixels, in Found-RL's colours (released configuration).
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from mentorgym.envs.driving.kernel import inner, kernel
 from mentorgym.envs.driving.state import (
     CHANGE_LEFT,
     CHANGE_RIGHT,
+    EMPTY,
     FOLLOW,
     LEFT,
     LIGHT_GREEN,
@@ -21,7 +24,7 @@ from mentorgym.envs.driving.state import (
     WorldState,
 )
 from mentorgym.envs.driving.tables import TownTables
-from mentorgym.envs.driving.view import CHANNELS, PEDESTRIAN, SIZE, STOP, VEHICLE, ViewMemory, draw
+from mentorgym.envs.driving.view import AGES, CHANNELS, PEDESTRIAN, SIZE, STOP, VEHICLE, ViewMemory, draw
 
 COMMAND_NAMES = {
     LEFT: "turn left at the intersection",
@@ -38,91 +41,172 @@ TARGET_SPACING = 50.0
 TARGET_REACHED = 12.0
 """Metres within which a target point behind the ego counts as passed."""
 
-# Values for `draw`, which keeps the highest: within an instant a light hides the stop sign, red hides yellow and green.
-_STOP, _GREEN, _YELLOW, _RED, _ACTOR = 1, 2, 3, 4, 5
+# Values for `draw`, which keeps the highest, in painter's order: within an instant a light hides the stop sign, red
+# hides yellow and green. Beside it the colours of the latest instant.
 _PAINT = np.zeros(7, np.uint8)
-_PAINT[[STOP, LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, VEHICLE, PEDESTRIAN]] = _STOP, _GREEN, _YELLOW, _RED, _ACTOR, _ACTOR
+_PAINT[[STOP, LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, VEHICLE, PEDESTRIAN]] = 1, 2, 3, 4, 5, 6
+_MOVING = ((160, 160, 0), (0, 255, 0), (255, 255, 0), (255, 0, 0), (0, 0, 255), (0, 255, 255))
 
 _TINTS = (3, 2, 1, 0)
 """Fifths of the way to white, from the oldest of the four instants to now."""
 
+_PALETTE = np.array(
+    [
+        (0, 0, 0),
+        (46, 52, 54),
+        (136, 138, 133),
+        (255, 0, 255),
+        (255, 140, 255),
+        *(tuple(c + (255 - c) * fifths // 5 for c in colour) for colour in _MOVING for fifths in _TINTS),
+        (255, 255, 255),
+    ],
+    np.uint8,
+)
+"""Colours in painter's order: background, road, route, markings, broken ones, each value of _PAINT at its four
+instants, ego."""
 
-def _layers(planes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
-    """Masks, bool [192, 192], and their colours in painter's order."""
-    road, route, marking = planes[:3]
-    yield road == 255, (46, 52, 54)
-    yield route == 255, (136, 138, 133)
-    yield marking == 255, (255, 0, 255)
-    yield marking == 120, (255, 140, 255)
-    for value, first, colour in (
-        (_STOP, 11, (160, 160, 0)),
-        (_GREEN, 11, (0, 255, 0)),
-        (_YELLOW, 11, (255, 255, 0)),
-        (_RED, 11, (255, 0, 0)),
-        (_ACTOR, 3, (0, 0, 255)),
-        (_ACTOR, 7, (0, 255, 255)),
-    ):
-        for plane, fifths in zip(planes[first : first + 4], _TINTS, strict=True):
-            yield plane == value, tuple(c + (255 - c) * fifths // 5 for c in colour)
-    yield road == 120, (255, 255, 255)
+_FIRST_MOVING, _EGO = 5, len(_PALETTE) - 1
 
 
-def picture(tables: TownTables, world: WorldState, episode: EpisodeState, memory: ViewMemory, row: int) -> np.ndarray:
-    """The scene around ego `row` (world * E + ego) as RGB, uint8 [192, 192, 3].
+@inner
+def _compose(planes, palette, image):
+    """Write the topmost colour of each pixel of `planes`, uint8 [15, 192, 192], to `image`, uint8 [192, 192, 3]."""
+    road, route, marking = planes[0], planes[1], planes[2]
+    covered = np.empty(SIZE, np.uint8)
+    for r in range(SIZE):
+        covered[:] = 0
+        for plane in range(3, CHANNELS):
+            line = planes[plane, r]
+            for k in range(SIZE):
+                covered[k] |= line[k]
+        for k in range(SIZE):
+            top = 0
+            if road[r, k] == 120:
+                top = _EGO
+            elif covered[k]:
+                for plane in range(3, CHANNELS):
+                    value = np.int64(planes[plane, r, k])
+                    if value > 0:
+                        top = max(top, _FIRST_MOVING + (value - 1) * len(AGES) + (plane - 3) % len(AGES))
+            elif marking[r, k] == 255:
+                top = 3
+            elif marking[r, k] == 120:
+                top = 4
+            elif route[r, k] == 255:
+                top = 2
+            elif road[r, k] == 255:
+                top = 1
+            for channel in range(3):
+                image[r, k, channel] = palette[top, channel]
+
+
+@kernel
+def _paint(tables, world, episode, memory, rows, paint, palette, images):
+    """Write the pictures of the egos `rows`, int64 [K], to `images`, uint8 [K, 192, 192, 3]."""
+    egos = world.ego_control.shape[1]
+    planes = np.zeros((egos, CHANNELS, SIZE, SIZE), np.uint8)
+    for i in range(len(rows)):
+        b, ego = rows[i] // egos, rows[i] % egos
+        if world.vehicle_kind[b, ego] == EMPTY:
+            images[i] = 0
+            continue
+        draw(tables, world, episode, memory, b, b + 1, paint, planes)
+        _compose(planes[ego], palette, images[i])
+
+
+def pictures(
+    tables: TownTables, world: WorldState, episode: EpisodeState, memory: ViewMemory, rows: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """The scenes around the K egos `rows` (world * E + ego) as RGB, uint8 [K, 192, 192, 3].
 
     Painter's order: background, road, route, lane markings, white broken markings, stop sign, green, yellow and red
     lights, vehicles, walkers, ego; within each the past first, tinted toward white (Found-RL, released configuration).
     """
-    b, ego = divmod(row, world.ego_control.shape[1])
-    planes = np.empty((world.ego_control.shape[1], CHANNELS, SIZE, SIZE), np.uint8)
-    draw(tables, world, episode, memory, b, b + 1, _PAINT, planes)
-    top = np.zeros((SIZE, SIZE), np.uint8)
-    palette: list[tuple[int, ...]] = [(0, 0, 0)]
-    for covered, colour in _layers(planes[ego]):
-        np.putmask(top, covered, len(palette))
-        palette.append(colour)
-    return np.array(palette, np.uint8)[top]
+    images = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
+    _paint(tables, world, episode, memory, np.asarray(rows, np.int64), _PAINT, _PALETTE, images)
+    return images
 
 
-def route_commands(tables: TownTables, route: np.ndarray) -> np.ndarray:
-    """The command (1 to 6) in force at each waypoint of a route, int64 [n].
+def picture(tables: TownTables, world: WorldState, episode: EpisodeState, memory: ViewMemory, row: int) -> np.ndarray:
+    """The scene around ego `row` as RGB, uint8 [192, 192, 3]: see `pictures`."""
+    return pictures(tables, world, episode, memory, [row])[0]
+
+
+@inner
+def _command(waypoint_lane, lane_turn, lane_road, lane_section, lane_number, route, place):
+    """The command (1 to 6) in force at a waypoint of a route.
 
     A turn holds on the junction's lanes; a lane change at the first waypoint on the new lane.
     """
-    lane = tables.waypoint_lane[route]
-    commands = tables.lane_turn[lane].astype(np.int64)
-    before, after = lane[:-1], lane[1:]
-    same_section = (tables.lane_road[before] == tables.lane_road[after]) & (
-        tables.lane_section[before] == tables.lane_section[after]
-    )
-    # OpenDRIVE numbers lanes outwards from the middle of the road, where traffic keeps right.
-    outwards = np.abs(tables.lane_number[after]) - np.abs(tables.lane_number[before])
-    commands[1:][same_section & (outwards < 0)] = CHANGE_LEFT
-    commands[1:][same_section & (outwards > 0)] = CHANGE_RIGHT
-    return commands
+    lane = waypoint_lane[route[place]]
+    before = waypoint_lane[route[max(place - 1, 0)]]
+    if lane != before and lane_road[before] == lane_road[lane] and lane_section[before] == lane_section[lane]:
+        # OpenDRIVE numbers lanes outwards from the middle of the road, where traffic keeps right.
+        outwards = abs(lane_number[lane]) - abs(lane_number[before])
+        if outwards != 0:
+            return CHANGE_LEFT if outwards < 0 else CHANGE_RIGHT
+    return np.int64(lane_turn[lane])
 
 
-def target_points(tables: TownTables, route: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of a route's target points in it, int64 [m], and the route's commands, int64 [n].
+@inner
+def _guide(waypoint_pose, waypoint_lane, lane_turn, lane_road, lane_section, lane_number, route, index, pose):
+    """What `prompt_contexts` tells of a route, all of whose waypoints are valid, from its waypoint `index` on.
 
-    A target point stands wherever the command changes, every 50 m between, and at the end.
+    Returns the target's offset forward and to the right in the frame of `pose`, and the command.
     """
-    commands = route_commands(tables, route)
-    metres = np.zeros(len(route))
-    steps = np.diff(tables.waypoint_pose[route, :2].astype(np.float64), axis=0)
-    np.cumsum(np.hypot(steps[:, 0], steps[:, 1]), out=metres[1:])
-    change = np.ones(len(route), bool)
-    change[1:] = commands[1:] != commands[:-1]
-    start = metres[change][np.cumsum(change) - 1]
-    stretch = (metres - start) // TARGET_SPACING
-    chosen = change.copy()
-    chosen[1:] |= stretch[1:] != stretch[:-1]
-    chosen[-1] = True
-    return np.flatnonzero(chosen), commands
+    x, y, yaw = np.float64(pose[0]), np.float64(pose[1]), np.float64(pose[3])
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    metres, stretch, before = 0.0, 0.0, np.int64(0)  # metres since the last change of the command
+    command, forward, right = np.int64(FOLLOW), 0.0, 0.0
+    last = len(route) - 1
+    for place in range(last + 1):
+        here = _command(waypoint_lane, lane_turn, lane_road, lane_section, lane_number, route, place)
+        at_x, at_y = np.float64(waypoint_pose[route[place], 0]), np.float64(waypoint_pose[route[place], 1])
+        if here != before:
+            metres = 0.0
+        else:
+            behind = route[place - 1]
+            metres += math.hypot(at_x - waypoint_pose[behind, 0], at_y - waypoint_pose[behind, 1])
+        stands = here != before or metres // TARGET_SPACING != stretch
+        before, stretch = here, metres // TARGET_SPACING
+        if place == index:
+            command = here
+        if (place > index and stands) or place == last:
+            forward, right = (at_x - x) * cos + (at_y - y) * sin, (at_x - x) * sin - (at_y - y) * cos
+            if forward >= 0.0 or math.hypot(forward, right) >= TARGET_REACHED:
+                break
+    return forward, right, before if command == FOLLOW else command
 
 
-def prompt_context(tables: TownTables, world: WorldState, episode: EpisodeState, row: int) -> dict:
-    """What a mentor is told in words about ego `row` (world * E + ego).
+@kernel
+def guide(tables, world, episode, rows, told):
+    """Write what `prompt_context` tells of the egos `rows`, int64 [K], to `told`, float64 [K, 4].
+
+    Columns: speed, metres to the target forward and to the right, command.
+    """
+    for i in range(len(rows)):
+        row = rows[i]
+        b, ego = row // world.ego_control.shape[1], row % world.ego_control.shape[1]
+        pose, velocity = world.vehicle_pose[b, ego], world.vehicle_velocity[b, ego]
+        yaw = np.float64(pose[3])
+        told[i, 0] = np.float64(velocity[0]) * math.cos(yaw) + np.float64(velocity[1]) * math.sin(yaw)
+        told[i, 1], told[i, 2], told[i, 3] = _guide(
+            tables.waypoint_pose,
+            tables.waypoint_lane,
+            tables.lane_turn,
+            tables.lane_road,
+            tables.lane_section,
+            tables.lane_number,
+            episode.route[row, : episode.route_length[row]],
+            episode.route_index[row],
+            pose,
+        )
+
+
+def prompt_contexts(
+    tables: TownTables, world: WorldState, episode: EpisodeState, rows: Sequence[int] | np.ndarray
+) -> list[dict]:
+    """What a mentor is told in words about each of the egos `rows` (world * E + ego).
 
     | key | value |
     | --- | --- |
@@ -131,31 +215,19 @@ def prompt_context(tables: TownTables, world: WorldState, episode: EpisodeState,
     | `command` | 1 left, 2 right, 3 straight, 4 follow, 5 change left, 6 change right |
     | `command_name` | the same in words |
 
-    Target points stand where the command changes and every 50 m; one that is behind the ego and within 12 m has been
-    passed (Found-RL, released configuration). Deviations: positions are exact, without a GNSS receiver's noise; the
-    command is that of the manoeuvre under way or, on a plain lane, of the one that begins at the target point, so that
-    a turn is announced before the junction.
+    Target points stand where the command changes, every 50 m between, and at the end; one that is behind the ego and
+    within 12 m has been passed (Found-RL, released configuration). Deviations: positions are exact, without a GNSS
+    receiver's noise; the command is that of the manoeuvre under way or, on a plain lane, of the one that begins at the
+    target point, so that a turn is announced before the junction.
     """
-    egos = world.ego_control.shape[1]
-    b, ego = row // egos, row % egos
-    x, y, _, yaw = world.vehicle_pose[b, ego].astype(np.float64)
-    forward, right = np.array([np.cos(yaw), np.sin(yaw)]), np.array([np.sin(yaw), -np.cos(yaw)])
-    route = episode.route[row, : episode.route_length[row]]
-    places, commands = target_points(tables, route)
-    index = episode.route_index[row]
-    for place in places[np.searchsorted(places, index, side="right") :]:
-        offset = tables.waypoint_pose[route[place], :2] - np.array([x, y])
-        if offset @ forward >= 0.0 or np.hypot(*offset) >= TARGET_REACHED:
-            break
-    else:
-        place = places[-1]
-        offset = tables.waypoint_pose[route[place], :2] - np.array([x, y])
-    command = int(commands[index])
-    if command == FOLLOW:
-        command = int(commands[place])
-    return {
-        "speed": float(world.vehicle_velocity[b, ego] @ forward),
-        "target": (float(offset @ forward), float(offset @ right)),
-        "command": command,
-        "command_name": COMMAND_NAMES[command],
-    }
+    told = np.empty((len(rows), 4))
+    guide(tables, world, episode, np.asarray(rows, np.int64), told)
+    return [
+        {"speed": speed, "target": (forward, right), "command": command, "command_name": COMMAND_NAMES[command]}
+        for (speed, forward, right), command in zip(told[:, :3].tolist(), told[:, 3].astype(int).tolist(), strict=True)
+    ]
+
+
+def prompt_context(tables: TownTables, world: WorldState, episode: EpisodeState, row: int) -> dict:
+    """What a mentor is told in words about ego `row`: see `prompt_contexts`."""
+    return prompt_contexts(tables, world, episode, [row])[0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mentorgym.agents.toolbox import PatchConvolution, pack_observations, unpack
+from mentorgym.agents.toolbox import PatchConvolution, pack_observations, rotate, shift, unpack
 from mentorgym.agents.toolbox.masks import CHANNEL_VALUES, unpack_with_torch
 
 
@@ -68,3 +68,44 @@ def test_a_batch_is_its_rows():
     whole = convolution(packed)
     # Rows may lie anywhere in memory.
     np.testing.assert_array_equal(convolution(packed[::2]).detach(), whole[::2].detach())
+
+
+def test_shifts_are_drqv2s():
+    generator = np.random.default_rng(0)
+    pictures = draw_masks(30, 0.2)
+    offsets = torch.from_numpy(generator.integers(-4, 5, (30, 2)))
+    # arXiv 2107.09645, section 3.2: pad by repetition, shift by a whole number, interpolate.
+    padded = torch.nn.functional.pad(torch.from_numpy(pictures).double(), (4, 4, 4, 4), mode="replicate")
+    places = torch.arange(96).double()
+    y, x = (2 * (places + 4 + offsets[:, i, None] + 0.5) / 104 - 1 for i in range(2))
+    grid = torch.stack([x[:, None, :].expand(30, 96, 96), y[:, :, None].expand(30, 96, 96)], dim=3)
+    expected = torch.nn.functional.grid_sample(padded, grid, align_corners=False)
+    found = unpack(shift(pack(pictures), offsets))
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
+
+
+def test_shifts_with_black_edges_and_shifts_of_many_pixels():
+    generator = np.random.default_rng(1)
+    pictures = draw_masks(8, 0.2)
+    offsets = generator.integers(-31, 32, (8, 2))
+    black, repeated = np.zeros_like(pictures), np.zeros_like(pictures)
+    for i, (down, right) in enumerate(offsets):
+        for y in range(96):
+            for x in range(96):
+                if 0 <= y + down < 96 and 0 <= x + right < 96:
+                    black[i, :, y, x] = pictures[i, :, y + down, x + right]
+                repeated[i, :, y, x] = pictures[i, :, min(max(y + down, 0), 95), min(max(x + right, 0), 95)]
+    packed = pack(pictures)
+    np.testing.assert_array_equal(unpack(shift(packed, torch.from_numpy(offsets), repeat_edges=False)), black)
+    np.testing.assert_array_equal(unpack(shift(packed, torch.from_numpy(offsets))), repeated)
+
+
+def test_rotations_turn_counter_clockwise_about_the_centre():
+    pictures = draw_masks(3, 0.2)
+    packed = pack(pictures)
+    quarter = unpack(rotate(packed, torch.tensor([np.pi / 2, -np.pi / 2, np.pi]))).numpy()
+    for found, picture, turns in zip(quarter, pictures, (1, -1, 2), strict=True):
+        np.testing.assert_array_equal(found, np.rot90(picture, turns, axes=(1, 2)))
+    assert torch.equal(rotate(packed, torch.zeros(3)), packed)
+    white = torch.full_like(packed[:1], 255)
+    assert (unpack(rotate(white, torch.tensor([0.1])))[0, :, 0, 0] == 0).all()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from mentorgym.agents import ppo, sac
+from mentorgym.agents import drqv2_awag, ppo, sac, sac_vmr
 from mentorgym.agents.toolbox import METRICS, Run, make_envs
 from mentorgym.agents.toolbox.runs import drop_half_line, flatten_optimizer, parse_keywords, restore_optimizer
 
@@ -50,15 +50,22 @@ def test_a_finished_folder_is_complete(agent, short_run):
     assert json.loads((folder / "done").read_text())["step"] == short_run.total_steps
 
 
-def test_metrics_are_published_keys_at_the_asked_steps(short_sac, short_ppo):
+def test_metrics_are_published_keys_at_the_asked_steps(short_flags):
+    scored = short_flags(sac, clip_reward="toy_road:scorer")
+    runs = [
+        sac.train(scored),
+        ppo.train(short_flags(ppo)),
+        sac_vmr.train(short_flags(sac_vmr)),
+        drqv2_awag.train(short_flags(drqv2_awag)),
+    ]
     written = set()
-    for rows in (read_metrics(sac.train(short_sac)), read_metrics(ppo.train(short_ppo))):
+    for rows in map(read_metrics, runs):
         written |= set().union(*rows)
         assert [row["step"] for row in rows if "speed/steps_per_s" in row] == [40, 80, 120, 160]
         episodes = [row for row in rows if "episode/return" in row]
         assert episodes
         assert all(1 <= row["episode/length"] <= 20 for row in episodes)
-        assert {row["episode/end"] for row in episodes} == {"lateral deviation"}
+        assert {row["episode/end"] for row in episodes} <= {"lateral deviation"}
     assert written == set(METRICS)
 
 

@@ -8,8 +8,30 @@ import pytest
 
 from mentorgym import agents
 
-OWN = {"Args", "Actor", "Critic", "Networks", "update", "train"}
+OWN = {
+    "Args",
+    "Actor",
+    "Critic",
+    "Networks",
+    "make_optimizers",
+    "hint_weight",
+    "update",
+    "update_critic",
+    "update_actor",
+    "train",
+    "load_policy",
+}
 """The algorithm itself: in each file, but different."""
+
+FAMILIES = ("sac", "drqv2")
+"""An agent and those that a mentor helps; of these, all but what the hints change is the same."""
+
+CHANGED_BY_HINTS = {"Args", "update", "train"}
+
+CHANGED_BY = {
+    "vmr": {"update_critic"},
+    "awag": {"Actor", "update_actor"},
+}
 
 FILES = sorted(path for path in Path(agents.__file__).parent.glob("*.py") if "class SmallEncoder" in path.read_text())
 """Those that learn to drive; trainers, and drivers that do not learn, have blocks of their own."""
@@ -28,9 +50,31 @@ def blocks(path: Path) -> dict[str, str]:
 def test_blocks_of_one_name_are_identical(first: Path, second: Path):
     ours, theirs = blocks(first), blocks(second)
     shared = (ours.keys() & theirs.keys()) - OWN
-    assert {"SmallEncoder", "FoundRLEncoder", "Policy", "load_policy"} <= shared
+    assert {"SmallEncoder", "FoundRLEncoder", "Policy", "mlp", "passed"} <= shared
     for name in sorted(shared):
         assert ours[name] == theirs[name], f"{name} differs between {first.name} and {second.name}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", CHANGED_BY)
+def test_hints_change_what_they_must_and_nothing_else(family: str, method: str):
+    plain, mentored = (blocks(FILES[0].with_name(f"{name}.py")) for name in (family, f"{family}_{method}"))
+    assert plain.keys() <= mentored.keys()
+    changed = {name for name in plain if plain[name] != mentored[name]}
+    assert changed == CHANGED_BY_HINTS | CHANGED_BY[method]
+
+
+@pytest.mark.parametrize("method", CHANGED_BY)
+def test_hints_enter_both_families_in_the_same_way(method: str):
+    first, second = (blocks(FILES[0].with_name(f"{family}_{method}.py")) for family in FAMILIES)
+    for name in ("hint_weight", "margin_loss" if method == "vmr" else "guidance_loss"):
+        assert first[name] == second[name]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_differ_in_nothing_but_their_losses(family: str):
+    first, second = (blocks(FILES[0].with_name(f"{family}_{method}.py")) for method in CHANGED_BY)
+    assert first["train"].replace("_vmr", "") == second["train"].replace("_awag", "")
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda path: path.stem)

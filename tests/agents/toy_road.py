@@ -1,10 +1,57 @@
 """A road of one lane with the spaces and vector semantics of `CarlaNoCrash-v0`, and nothing hidden."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 
+from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+
 LENGTH = 60
 HALF_WIDTH = 3.0
+
+
+class ToyAdapter:
+    """Asks what a driver would do who holds 6 m/s and the middle of the lane; the anchors are to brake, to accelerate.
+
+    The picture is as bright as the speed is high, red where the car is right of the middle and green where it is left.
+    """
+
+    picture_shape = (4, 4, 3)
+    action_size = 2
+    anchors = [["It brakes.", "It accelerates."]]
+
+    def __init__(self, envs: "ToyRoadEnv"):
+        self.envs = envs
+
+    def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
+        asked = []
+        for env in rows:
+            picture = np.zeros(self.picture_shape, np.uint8)
+            picture[..., 0 if self.envs.offset[env] > 0 else 1] = 10 * self.envs.speed[env]
+            ideal = np.clip([6 - self.envs.speed[env], -self.envs.offset[env]], -1, 1).astype(np.float32)
+            asked.append(Request(picture, prompt or IMAGE_SLOT + "What now?", 0, ideal))
+        return asked
+
+    def urgent(self, infos: dict[str, Any]) -> np.ndarray:
+        return np.zeros(self.envs.num_envs, bool)
+
+    def check_prompt(self, prompt: str) -> None:
+        pass
+
+    def to_action(self, feedback: Feedback) -> np.ndarray | None:
+        return None if isinstance(feedback, str) else feedback
+
+    def margins(self, probabilities: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        accelerates = actions[:, 0] > 0
+        difference = probabilities[:, 1] - probabilities[:, 0]
+        return np.maximum(np.where(accelerates, difference, -difference), 0).astype(np.float32)
+
+
+def scorer(requests: Sequence[Request], anchors: Any = None) -> list[np.ndarray]:
+    """Finds that below 6 m/s one accelerates."""
+    return [np.array([0.2, 0.8] if each.picture.max() < 60 else [0.8, 0.2], np.float32) for each in requests]
 
 
 class ToyRoadEnv(gym.vector.VectorEnv):
@@ -25,6 +72,7 @@ class ToyRoadEnv(gym.vector.VectorEnv):
         self.single_action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.adapter = ToyAdapter(self)
         self.seeds, self.episode = np.zeros(num_envs, np.int64), np.full(num_envs, -1)
         self.clock, self.speed, self.offset = np.zeros(num_envs, int), np.zeros(num_envs), np.zeros(num_envs)
 

@@ -1,5 +1,6 @@
 """Tiny models with random weights, saved as the real ones are."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +17,13 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _offline() -> None:
-    """One thread, as in a worker, and no word to the hub."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HF_HUB_OFFLINE", "1")
+# Read when the hub's client is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """As in a worker."""
     torch.set_num_threads(1)
 
 

@@ -210,6 +210,14 @@ def test_training_goes_on_when_the_worker_is_killed_in_the_middle_of_ten_batches
     assert counts["answered"] == len(submitted) - lost
 
 
+def test_a_worker_that_is_killed_while_it_has_nothing_to_do_loses_nothing():
+    with make() as asked:
+        kill_worker()
+        assert asked.submit((0, 0), request(5))
+        ((key, feedback),) = poll_all(asked, 1)
+        assert (key, feedback[0], asked.counters()["restarts"]) == ((0, 0), 5, 1)
+
+
 @pytest.mark.parametrize("silently", [False, True])
 def test_a_mentor_that_cannot_be_loaded_again_is_an_error(tmp_path, silently, monkeypatch):
     monkeypatch.setattr(service, "LOADS", 2)

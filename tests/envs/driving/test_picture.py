@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mentorgym.envs.driving.picture import COMMAND_NAMES, picture, prompt_context, target_points
+from mentorgym.envs.driving.picture import COMMAND_NAMES, picture, pictures, prompt_context, prompt_contexts
 from mentorgym.envs.driving.state import (
     CAR,
     CHANGE_LEFT,
@@ -185,6 +185,52 @@ def test_picture_shows_at_192_pixels_what_the_masks_hold_at_96():
     assert len(draw.signatures) == 1, "masks and pictures share one compiled kernel"
 
 
+def layers(planes):
+    """Masks and their colours in painter's order, of planes that hold the values of the test below."""
+    road, route, marking = planes[:3]
+    yield road == 255, (46, 52, 54)
+    yield route == 255, (136, 138, 133)
+    yield marking == 255, (255, 0, 255)
+    yield marking == 120, (255, 140, 255)
+    for value, first, thing in (
+        (1, 11, "stop"),
+        (2, 11, "green"),
+        (3, 11, "yellow"),
+        (4, 11, "red"),
+        (5, 3, "vehicle"),
+        (6, 7, "walker"),
+    ):
+        for plane, colour in zip(planes[first : first + 4], TINTED[thing], strict=True):
+            yield plane == value, colour
+    yield road == 120, WHITE
+
+
+def test_pictures_are_their_layers_painted_one_after_another():
+    rng = np.random.default_rng(3)
+    tables = random_town(rng)
+    world, episode = random_scene(rng, tables, worlds=4, egos=2)
+    memory = empty_view_memory(4, 60, 60, 30, egos=2)
+    for tick in range(16):
+        remember(world, episode, memory, 0, 4, np.full(4, tick == 0, np.uint8))
+        move(rng, world, episode)
+    planes = np.empty((8, 15, 192, 192), np.uint8)
+    # Off, red, yellow, green, stop sign, vehicles, walkers.
+    draw(tables, world, episode, memory, 0, 4, np.array([0, 4, 3, 2, 1, 5, 6], np.uint8), planes)
+    rows = [5, 0, 3]
+    for row, image in zip(rows, pictures(tables, world, episode, memory, rows), strict=True):
+        painted = np.zeros((192, 192, 3), np.uint8)
+        for covered, colour in layers(planes[row]):
+            painted[covered] = colour
+        np.testing.assert_array_equal(image, painted)
+
+
+def test_an_ego_that_has_left_sees_nothing():
+    plain = Plain(raster=np.full((500, 500), ROAD))
+    plain.push()
+    plain.world.vehicle_kind[0, 0] = 0
+    assert not plain.picture().any()
+
+
 def chain(*stretches, number=-1):
     """Tables and a route of stretches (metres, command) along x, each a lane of its own."""
     counts, commands = zip(*stretches, strict=True)
@@ -199,25 +245,6 @@ def chain(*stretches, number=-1):
         lane_number=np.broadcast_to(number, len(counts)),
     )
     return tables, np.arange(points)
-
-
-def test_target_points_stand_at_changes_of_command_every_50_m_and_at_the_end():
-    tables, route = chain((120, FOLLOW), (15, LEFT), (60, FOLLOW))
-    places, commands = target_points(tables, route)
-    assert places.tolist() == [0, 50, 100, 120, 135, 185, 194]
-    assert commands[119:121].tolist() == [FOLLOW, LEFT] and commands[135] == FOLLOW
-
-
-@pytest.mark.parametrize(
-    "numbers, command",
-    [((-2, -1), CHANGE_LEFT), ((-1, -2), CHANGE_RIGHT), ((2, 1), CHANGE_LEFT), ((1, 2), CHANGE_RIGHT)],
-)
-def test_a_lane_change_is_a_command_of_its_own(numbers, command):
-    tables, route = chain((30, FOLLOW), (30, FOLLOW), number=numbers)
-    tables.lane_road[:] = 7
-    places, commands = target_points(tables, route)
-    assert commands[30] == command and np.count_nonzero(commands != FOLLOW) == 1
-    assert places.tolist() == [0, 30, 31, 59]
 
 
 def context(tables, route, x, y=0.0, yaw=0.0, index=None, velocity=(0.0, 0.0)):
@@ -243,6 +270,76 @@ def test_prompt_context_announces_a_turn_before_the_junction_and_through_it():
     commands = [context(tables, route, x)["command"] for x in (5.0, 39.5, 41.0, 54.5, 56.0, 110.0)]
     assert commands == [RIGHT, RIGHT, RIGHT, RIGHT, FOLLOW, FOLLOW]
     assert context(tables, route, 5.0)["command_name"] == COMMAND_NAMES[RIGHT]
+
+
+def test_target_points_stand_at_changes_of_command_every_50_m_and_at_the_end():
+    tables, route = chain((120, FOLLOW), (15, LEFT), (60, FOLLOW))
+    ahead = {x: context(tables, route, float(x))["target"][0] + x for x in range(194)}
+    places = [50, 100, 120, 135, 185, 194]
+    assert ahead == {x: next(place for place in places if place > x) for x in range(194)}
+
+
+@pytest.mark.parametrize(
+    "numbers, command",
+    [((-2, -1), CHANGE_LEFT), ((-1, -2), CHANGE_RIGHT), ((2, 1), CHANGE_LEFT), ((1, 2), CHANGE_RIGHT)],
+)
+def test_a_lane_change_is_a_command_of_its_own(numbers, command):
+    tables, route = chain((30, FOLLOW), (30, FOLLOW), number=numbers)
+    tables.lane_road[:] = 7
+    told = [context(tables, route, float(x)) for x in range(59)]
+    assert [each["command"] for each in told] == [command] * 31 + [FOLLOW] * 28
+    assert [each["target"][0] + x for x, each in enumerate(told)] == [30.0] * 30 + [31.0] + [59.0] * 28
+
+
+def slow_context(tables, route, index, pose):
+    """Target and command of a route, from lists of all its commands and metres."""
+    lane = tables.waypoint_lane[route].tolist()
+    commands = [int(tables.lane_turn[each]) for each in lane]
+    for place in range(1, len(route)):
+        before, after = lane[place - 1], lane[place]
+        same = all(
+            getattr(tables, name)[before] == getattr(tables, name)[after] for name in ("lane_road", "lane_section")
+        )
+        outwards = abs(int(tables.lane_number[after])) - abs(int(tables.lane_number[before]))
+        if same and outwards:
+            commands[place] = CHANGE_LEFT if outwards < 0 else CHANGE_RIGHT
+    points = tables.waypoint_pose[route, :2].astype(float)
+    metres = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    x, y, _, yaw = pose
+    start, candidates = 0, []
+    for place in range(1, len(route)):
+        if commands[place] != commands[place - 1]:
+            start = place
+            candidates.append(place)
+        elif (metres[place] - metres[start]) // 50 != (metres[place - 1] - metres[start]) // 50:
+            candidates.append(place)
+    for place in [each for each in candidates if each > index] + [len(route) - 1]:
+        offset = points[place] - (x, y)
+        target = (offset @ (np.cos(yaw), np.sin(yaw)), offset @ (np.sin(yaw), -np.cos(yaw)))
+        if target[0] >= 0 or np.hypot(*target) >= 12:
+            break
+    return target, commands[place] if commands[index] == FOLLOW else commands[index]
+
+
+def test_prompt_contexts_agree_with_lists_of_commands_and_metres():
+    rng = np.random.default_rng(4)
+    tables = random_town(rng)
+    tables.lane_turn[:] = rng.choice([LEFT, RIGHT, FOLLOW, FOLLOW], len(tables.lane_turn))
+    tables.lane_road[:], tables.lane_number[:] = rng.integers(0, 3, 40), rng.integers(-3, 0, 40)
+    world, episode = random_scene(rng, tables, worlds=30)
+    for row in range(30):
+        # Pieces of several lanes.
+        route = np.concatenate([lane * 101 + np.arange(rng.integers(2, 101)) for lane in rng.integers(0, 40, 6)])
+        episode.route[row, : len(route)], episode.route_length[row] = route, len(route)
+        episode.route_index[row] = rng.integers(0, len(route))
+        place = tables.waypoint_pose[route[episode.route_index[row]], :2]
+        world.vehicle_pose[row, 0, :2] = place + rng.normal(0, 8, 2)
+    for row, told in enumerate(prompt_contexts(tables, world, episode, range(30))):
+        route = episode.route[row, : episode.route_length[row]]
+        target, command = slow_context(
+            tables, route, episode.route_index[row], world.vehicle_pose[row, 0].astype(float)
+        )
+        assert told["target"] == pytest.approx(target, abs=1e-9) and told["command"] == command
 
 
 def test_a_target_point_behind_the_ego_and_near_counts_as_passed():

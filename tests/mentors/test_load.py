@@ -1,0 +1,102 @@
+"""Mentors by name: what each spec gives, and the one clear error where it gives nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mentorgym.mentors import Request, load_mentor
+from mentorgym.mentors.extras import import_extra, import_transformers, torchvision_fault
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+def ask(*action: float) -> Request:
+    return Request(PICTURE, "<image>", 0, np.array(action, np.float32))
+
+
+def test_the_expert_answers_with_the_action_that_the_request_carries():
+    first, unknown, partly = load_mentor("expert")([ask(0.5, -0.25), ask(np.nan, np.nan), ask(np.nan, 1.0)])
+    np.testing.assert_array_equal(first, np.array([0.5, -0.25], np.float32))
+    assert unknown is None
+    assert partly is None
+
+
+class Parrot:
+    """A mentor that says its word."""
+
+    def __init__(self, word: str = "so"):
+        self.word = word
+
+    def __call__(self, requests):
+        return [self.word for _ in requests]
+
+
+def echo(requests, prefix: str = ""):
+    return [prefix + request.prompt for request in requests]
+
+
+not_callable = 3
+
+
+def test_a_class_is_called_with_the_options_and_a_function_is_bound_to_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "own.mentors", sys.modules[__name__])
+    monkeypatch.setitem(sys.modules, "own", sys.modules[__name__])
+    assert load_mentor("own.mentors:Parrot", word="left")([ask(0)] * 2) == ["left", "left"]
+    assert load_mentor("own.mentors:echo")([ask(0)]) == ["<image>"]
+    assert load_mentor("own.mentors:echo", prefix=">")([ask(0)]) == [">" + "<image>"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "error", "message"),
+    [
+        ("exprt", {}, ValueError, "did you mean 'expert'"),
+        ("expert:now", {}, ValueError, "there is no module 'expert'"),
+        ("", {}, ValueError, "unknown mentor ''"),
+        ("clp:mine", {}, ValueError, "no module 'clp' on Python's path. did you mean 'clip'"),
+        ("clp:folder/of/mine", {}, ValueError, "did you mean 'clip'"),
+        ("no_such_package.mentors:ask", {}, ValueError, "no module 'no_such_package'"),
+        ("json:no_such_thing", {}, ValueError, "json has no 'no_such_thing'"),
+        ("json:__name__", {}, ValueError, "is a str, which cannot be called"),
+        ("expert", {"device": "cpu"}, TypeError, "Valid are none at all"),
+        ("clip", {"anchros": [["left"]]}, TypeError, "did you mean 'anchors'"),
+        ("clip", {}, TypeError, "needs the option 'anchors'"),
+        ("vlm:no/such/folder", {}, ValueError, "no weights in no/such/folder: there is no such folder"),
+        ("vlm:nobody-here/no-such-model", {}, ValueError, "cannot read the configuration of nobody-here/no-such-model"),
+        ("http://127.0.0.1:1/v1", {"modle": "x"}, TypeError, "did you mean 'model'"),
+        ("openclip", {"anchors": [["left"]]}, ValueError, "openclip needs a name"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_clear_error(spec: str, options: dict, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        load_mentor(spec, **options)
+
+
+def test_an_error_within_ones_own_module_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "needs_more.py").write_text("import no_such_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+        load_mentor("needs_more:mentor")
+
+
+def test_a_missing_extra_names_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ImportError, match=r"this needs no_such_module: pip install 'mentorgym\[vlm\]'"):
+        import_extra("no_such_module", "vlm", "this")
+
+
+def test_a_torchvision_that_cannot_be_imported_is_named_with_the_remedy(tmp_path: Path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert torchvision_fault() == "RuntimeError: operator torchvision::nms does not exist"
+    with pytest.raises(ImportError, match=r"operator torchvision::nms does not exist.*pip uninstall torchvision"):
+        import_transformers()
+    with pytest.raises(ImportError, match="pip uninstall torchvision"):
+        load_mentor("openclip:local-dir:folder", anchors=[["left"]])
+
+
+def test_the_names_of_mentors_load_no_torch():
+    code = "import sys, mentorgym.mentors.load; print(*sorted({'torch', 'transformers', 'httpx'} & sys.modules.keys()))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
