@@ -121,7 +121,7 @@ def train(args: Args) -> Path:
         print(f"{run.folder} is done; --no-resume writes it anew")
         return run.folder
     open_mentor(args, args.device)
-    told = {"mentor": args.mentor, "mentor_args": args.mentor_args, "prompt": args.prompt or PROMPT}
+    told: dict[str, Any] = {"mentor": args.mentor, "mentor_args": args.mentor_args, "prompt": args.prompt or PROMPT}
     told |= {"score_grid": args.score_grid, "weights": digest(args.mentor)}
     write_atomically(run.folder / "policy.json", json.dumps(told, indent=2) + "\n")
     run.finish(0)
