@@ -76,7 +76,7 @@ def batches(
         batch_size=None,
         sampler=steps,
         num_workers=workers,
-        multiprocessing_context=context,  # type: ignore[arg-type]
+        multiprocessing_context=context,
     )
     return iter(loader)
 
