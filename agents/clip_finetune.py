@@ -31,6 +31,7 @@ from mentorgym.agents.toolbox.tuning import (
     batches,
     learning_rate,
     make_optimizer,
+    save_pretrained,
     spread,
     take_step,
 )
@@ -75,7 +76,7 @@ class Args:
     batch_size: int = 64
     """samples in a batch"""
     balance: float = 0.5
-    """draw samples in proportion to n^-balance, n being how many have their label: 0 as they are, 1 labels alike"""
+    """draw samples in proportion to n^-balance, n being how many share their caption: 0 all alike, 1 captions alike"""
     anchors_weight: float = 1.0
     """weight of the loss over the captions of a picture's own context"""
     learning_rate: float = 1e-3
@@ -261,8 +262,7 @@ def train(args: Args) -> Path:
         if step % args.checkpoint_every == 0 and step < args.total_steps:
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     saved = run.folder / "model"
-    model.to("cpu", getattr(torch, args.save_dtype)).save_pretrained(saved)
-    processor.save_pretrained(saved)
+    save_pretrained(model, processor, getattr(torch, args.save_dtype), saved)
     if heldout is not None:
         run.log(step, measure(saved, spread(heldout, args.heldout_samples), heldout.anchors, args.device))
     run.finish(step)

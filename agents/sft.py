@@ -29,6 +29,7 @@ from mentorgym.agents.toolbox.tuning import (
     batches,
     learning_rate,
     make_optimizer,
+    save_pretrained,
     spread,
     take_step,
 )
@@ -70,7 +71,7 @@ class Args:
     batch_size: int = 32
     """samples in a batch"""
     balance: float = 0.5
-    """draw samples in proportion to n^-balance, n being how many have their label: 0 as they are, 1 labels alike"""
+    """draw samples in proportion to n^-balance, n being how many share their caption: 0 all alike, 1 captions alike"""
     learning_rate: float = 1e-3
     """highest learning rate (AdamW); about 1e-5 for checkpoints"""
     warm_up: float = 0.05
@@ -226,8 +227,7 @@ def train(args: Args) -> Path:
         if step % args.checkpoint_every == 0 and step < args.total_steps:
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     saved = run.folder / "model"
-    model.to("cpu", getattr(torch, args.save_dtype)).save_pretrained(saved)  # type: ignore[operator]
-    processor.save_pretrained(saved)
+    save_pretrained(model, processor, getattr(torch, args.save_dtype), saved)
     if heldout:
         run.log(step, measure(saved, heldout, args.device))
     run.finish(step)

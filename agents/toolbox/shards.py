@@ -146,16 +146,18 @@ def write_sharegpt(samples: Samples, folder: Path) -> Path:
     """Write samples as ShareGPT records `<folder>/sharegpt.json`, with `images/` and LLaMA-Factory's
     `dataset_info.json` beside it; returns the records' path.
 
-    Raises ValueError for samples without prompt and answer.
+    LLaMA-Factory marks the picture's place as our prompts do.
+
+    Raises ValueError for samples without prompt and answer, or with a prompt without one place for the picture.
     """
     if any(not {"prompt", "answer"} <= words.keys() for words in samples.words):
         raise ValueError(f"{samples.source} has samples without a prompt and an answer: they cannot be conversations")
+    if any(words["prompt"].count(IMAGE_SLOT) != 1 for words in samples.words):
+        raise ValueError(f"{samples.source} has prompts without one slot {IMAGE_SLOT} for the picture")
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     records = []
     for index, words in enumerate(samples.words):
-        # LLaMA-Factory's marker; ours where it is no other.
-        assert words["prompt"].count(IMAGE_SLOT) == 1
         name = f"{index:08d}"
         (images / f"{name}.png").write_bytes(samples.file(index))
         turns = [{"from": "human", "value": words["prompt"]}, {"from": "gpt", "value": words["answer"]}]

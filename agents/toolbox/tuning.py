@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mentorgym.agents.toolbox.runs import Run
 from mentorgym.agents.toolbox.shards import Sample, Samples
+from mentorgym.mentors.extras import import_transformers
 
 
 class Weights:
@@ -34,12 +35,13 @@ class Weights:
 
 
 def sample_weights(samples: Samples, balance: float) -> np.ndarray:
-    """How often to draw each sample, float64 [N], in sum 1: in proportion to n^-balance, n its label's count.
+    """How often to draw each sample, float64 [N], in sum 1: in proportion to n^-balance, n its caption's count.
 
-    0 draws all alike, 1 all labels alike; samples without a "label" are drawn alike anyway.
+    0 draws all alike, 1 all captions alike; samples without a caption are drawn alike anyway. A driver's rare moments,
+    as braking at speed among standing with the brake on, are rare captions.
     """
-    labels = [words.get("label", -1) for words in samples.words]
-    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    captions = [words.get("caption", "") for words in samples.words]
+    _, places, counts = np.unique(captions, return_inverse=True, return_counts=True)
     weights = counts[places] ** -float(balance)
     return weights / weights.sum()
 
@@ -74,7 +76,7 @@ def batches(
         batch_size=None,
         sampler=steps,
         num_workers=workers,
-        multiprocessing_context=context,  # type: ignore[arg-type]
+        multiprocessing_context=context,
     )
     return iter(loader)
 
@@ -127,6 +129,19 @@ class Meter:
         told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         print(f"{step:>9,}/{total_steps:,} updates  {speed:.2f}/s  {told}", flush=True)
         self._losses, self._since = [], time.monotonic()
+
+
+def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path) -> None:
+    """Write a model, in `dtype`, and its processor as transformers reads them. The model is on the CPU afterwards."""
+    logging = import_transformers().logging
+    shows_progress = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.to("cpu", dtype).save_pretrained(folder)
+    finally:
+        if shows_progress:
+            logging.enable_progress_bar()
+    processor.save_pretrained(folder)
 
 
 def spread(samples: Samples, count: int) -> list[Sample]:

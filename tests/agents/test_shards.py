@@ -111,9 +111,9 @@ def test_broken_shards_are_refused(tmp_path):
         Samples(tmp_path)
 
 
-def test_labels_are_drawn_in_proportion_to_a_power_of_their_count(folder, tmp_path):
-    labels = [7, 7, 7, 7, 2]
-    samples = [(str(i), to_png(drawn(i)), WORDS | {"label": label}) for i, label in enumerate(labels)]
+def test_captions_are_drawn_in_proportion_to_a_power_of_their_count(folder, tmp_path):
+    captions = ["It drives."] * 4 + ["It brakes."]
+    samples = [(str(i), to_png(drawn(i)), WORDS | {"caption": caption}) for i, caption in enumerate(captions)]
     other = tmp_path / "other"
     other.mkdir()
     write_shard(other / "00000.tar", samples)
