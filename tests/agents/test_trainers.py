@@ -76,8 +76,9 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_learns_and_leaves_a_model_that_answers(trainer, folder, tmp_path, small):
-    more = {"learning_rate": 5e-3, "total_steps": 60, "log_every": 5, "autocast": "float32", "save_dtype": "float32"}
-    run = trainer.train(flags(trainer, folder, tmp_path, heldout=folder, **more))
+    more = {"total_steps": 60, "log_every": 5, "autocast": "float32", "save_dtype": "float32"}
+    rate = 1e-2 if trainer is sft else 5e-3
+    run = trainer.train(flags(trainer, folder, tmp_path, heldout=folder, learning_rate=rate, **more))
     rows = metrics(run)
     (name,) = {name for name in rows[0] if name in ("loss/answer", "loss/anchors")}
     assert rows[11][name] < 0.5 * rows[0][name]
