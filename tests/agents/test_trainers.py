@@ -76,12 +76,13 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_learns_and_leaves_a_model_that_answers(trainer, folder, tmp_path, small):
-    more = {"learning_rate": 5e-3, "total_steps": 60, "log_every": 5, "autocast": "float32", "save_dtype": "float32"}
-    run = trainer.train(flags(trainer, folder, tmp_path, heldout=folder, **more))
+    more = {"total_steps": 150, "log_every": 5, "autocast": "float32", "save_dtype": "float32"}
+    rate = 1e-2 if trainer is sft else 5e-3
+    run = trainer.train(flags(trainer, folder, tmp_path, heldout=folder, learning_rate=rate, **more))
     rows = metrics(run)
     (name,) = {name for name in rows[0] if name in ("loss/answer", "loss/anchors")}
-    assert rows[11][name] < 0.5 * rows[0][name]
-    assert json.loads((run / "done").read_text())["step"] == 60
+    assert rows[29][name] < 0.5 * rows[0][name]
+    assert json.loads((run / "done").read_text())["step"] == 150
     assert not (run / "checkpoints").exists()
     assert json.loads((run / "config.json").read_text())["agent"] == trainer.__name__.rpartition(".")[2]
     (measured,) = [row for row in rows if "heldout/exact" in row or "heldout/accuracy" in row]
