@@ -26,22 +26,23 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mentorgym.agents.toolbox import (
+    ACTION_SIZE,
+    ENCODERS,
+    FEATURES,
     FOUND_RL,
     Batch,
-    PatchConvolution,
+    Policy,
     ReplayBuffer,
     Run,
     linear,
     make_envs,
-    pack_observations,
+    mlp,
     parse_flags,
+    passed,
     set_learning_rate,
     start_torch,
     to_tensors,
-    unpack,
 )
-
-CHANNELS, STATE_SIZE, ACTION_SIZE, FEATURES = 15, 10, 2, 256
 
 
 @dataclasses.dataclass
@@ -105,69 +106,6 @@ PRESETS = {"found-rl": FOUND_RL | {"hidden": (400, 300)}}
 """What `--preset found-rl` changes: the constants of Found-RL's released code."""
 
 
-class SmallEncoder(nn.Module):
-    """Masks `packed` uint8 [B, 25344] and `state` float32 [B, 10] to features [B, 256].
-
-    The first convolution takes patches of 4 x 4 pixels (1.6 m), and the packed masks as they are.
-    """
-
-    # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
-    STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
-    state_scale: torch.Tensor
-
-    def __init__(self):
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            PatchConvolution(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        self.masks = nn.Sequential(nn.Linear(64 * 6 * 6, FEATURES - 64), nn.LayerNorm(FEATURES - 64), nn.Tanh())
-        self.state = nn.Sequential(nn.Linear(STATE_SIZE, 64), nn.Tanh())
-        self.register_buffer("state_scale", torch.tensor(self.STATE_SCALE), persistent=False)
-
-    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        masks = self.masks(self.convolutions(observations["packed"]))
-        return torch.cat([masks, self.state(observations["state"] * self.state_scale)], dim=1)
-
-
-class FoundRLEncoder(nn.Module):
-    """Found-RL's extractor (its code's `Lite`): `packed` uint8 [B, 25344] and `state` [B, 10] to features [B, 256]."""
-
-    def __init__(self):
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = (CHANNELS, 32, 64, 128, 256)
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
-        self.masks = nn.Sequential(*layers, nn.Conv2d(channels[-1], 64, 1), nn.ReLU(), nn.Flatten())
-        self.state = mlp(STATE_SIZE, 256, 256)
-        self.fuse = mlp(64 * 6 * 6 + 256, 256, FEATURES)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight, nn.init.calculate_gain("relu"))
-                nn.init.zeros_(module.bias)
-
-    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        masks = self.masks(unpack(observations["packed"]).float().div_(255))
-        return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
-
-
-ENCODERS: dict[str, Callable[[], nn.Module]] = {"small": SmallEncoder, "found-rl": FoundRLEncoder}
-
-
-def mlp(*sizes: int) -> nn.Sequential:
-    """Linear layers of these sizes, each followed by a ReLU."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
 class Actor(nn.Module):
     """Features [B, 256] to actions [B, 2] in (-1, 1)."""
 
@@ -185,20 +123,6 @@ class Actor(nn.Module):
         """Actions [B, 2] in [-1, 1]: with noise, or as they are."""
         mean = self(features)
         return (mean + self.exploration_noise * torch.randn_like(mean)).clamp(-1, 1) if explore else mean
-
-
-class Policy(nn.Module):
-    """An encoder and the actor behind it: all that is needed to drive."""
-
-    def __init__(self, encoder: nn.Module, actor: Actor):
-        super().__init__()
-        self.encoder, self.actor = encoder, actor
-
-    @torch.no_grad()
-    def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
-        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
-        features = self.encoder(to_tensors(pack_observations(observations), next(self.parameters()).device))
-        return self.actor.act(features, explore).cpu().numpy()
 
 
 class Critic(nn.Module):
@@ -316,11 +240,6 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     """Random actions [N, 2] that drive off: acceleration the larger of two uniform draws, steer the product of two."""
     draws = torch.rand(num_envs, 4) * 2 - 1
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
-
-
-def passed(step: int, interval: int, stride: int) -> bool:
-    """Whether the last `stride` steps, up to `step`, reached a multiple of `interval`."""
-    return step % interval < stride
 
 
 def train(args: Args) -> Path:

@@ -17,6 +17,8 @@ from torch import nn
 
 from mentorgym.agents import sac
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensors, unpack
+from mentorgym.agents.toolbox.encoders import SmallEncoder
+from mentorgym.agents.toolbox.masks import CHANNELS
 from mentorgym.envs.driving import DrivingVectorEnv
 
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -27,12 +29,12 @@ LEARNING_RATE = 5e-4
 ARGS = sac.Args(batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE)
 
 
-class PlainEncoder(sac.SmallEncoder):
-    """`sac.SmallEncoder` as one would write it: masks `bev` uint8 [B, 15, 96, 96] become floats and are convolved."""
+class PlainEncoder(SmallEncoder):
+    """The small encoder as one would write it: masks `bev` uint8 [B, 15, 96, 96] become floats and are convolved."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolutions[0] = nn.Conv2d(sac.CHANNELS, 16, 4, stride=4)
+        self.convolutions[0] = nn.Conv2d(CHANNELS, 16, 4, stride=4)
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
         masks = self.masks(self.convolutions(observations["bev"].float() / 255))
@@ -115,7 +117,7 @@ def small_networks(kind: type[sac.Networks], encoder: type[nn.Module]) -> sac.Ne
 def separate_networks() -> sac.Networks:
     """SAC's networks with a small encoder for the actor, one for the critics and one for their targets."""
     networks = sac.Networks("found-rl", ARGS.initial_temperature)
-    networks.encoder, networks.actor_encoder = sac.SmallEncoder(), sac.SmallEncoder()
+    networks.encoder, networks.actor_encoder = SmallEncoder(), SmallEncoder()
     networks.target_encoder = copy.deepcopy(networks.encoder)
     return networks
 
@@ -152,9 +154,9 @@ def same_algorithm(buffer: ReplayBuffer) -> dict[str, Learner]:
     plain, packed, ours = (
         small_networks(PlainNetworks, PlainEncoder),
         small_networks(PlainNetworks, PlainEncoder),
-        small_networks(PlainNetworks, sac.SmallEncoder),
+        small_networks(PlainNetworks, SmallEncoder),
     )
-    shipped = small_networks(sac.Networks, sac.SmallEncoder)
+    shipped = small_networks(sac.Networks, SmallEncoder)
     return {
         "plain": Learner(plain, plain_adam(plain), draw_plain),
         "packed replay, unpacked for the encoder": Learner(packed, plain_adam(packed), lambda: unpacked(draw_packed())),

@@ -65,7 +65,7 @@ METRICS = {
     "hint/weight": "weight of the loss that the hints enter",
     "hint/share": "share of the batch that has a hint",
     "hint/gated": "share of the batch whose hint the critics value above the policy's action",
-    "hint/availability": "share of the questions to the mentor that were answered with a usable hint",
+    "hint/availability": "share of the observations that were due which got a usable hint, of the latest ones",
     "hint/latency_s": "mean seconds from a question to its answer",
     "hint/staleness": "mean steps that an environment took between a question and its answer",
     "hint/batch_size": "mean questions that the mentor answered at once",
@@ -73,7 +73,7 @@ METRICS = {
     "hint/skipped": "questions that were not asked because too many were open",
     "clip/bonus": "mean bonus over the batch, 0 where there is none",
     "clip/margin": "mean margin of the actions that the scorer judged, before normalisation",
-    "clip/availability": "share of the pictures shown to the scorer that came back with a bonus",
+    "clip/availability": "share of the observations that were due which got a bonus, of the latest ones",
     "clip/latency_s": "mean seconds from a picture to its bonus",
     "clip/staleness": "mean steps that an environment took between a picture and its bonus",
     "loss/answer": "cross-entropy of an answer's tokens, mean",
@@ -153,6 +153,11 @@ def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
+
+
+def passed(step: int, interval: int, stride: int) -> bool:
+    """Whether the last `stride` steps, up to `step`, reached a multiple of `interval`."""
+    return step % interval < stride
 
 
 def make_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> gym.vector.VectorEnv:
