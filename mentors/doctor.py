@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mentorgym.mentors.extras import TORCHVISION_REMEDY, cache_folder, is_installed, torchvision_fault
+from mentorgym.mentors.cache import cache_folder
+from mentorgym.mentors.extras import TORCHVISION_REMEDY, is_installed, torchvision_fault
 from mentorgym.mentors.load import WEIGHTS
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
