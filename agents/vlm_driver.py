@@ -25,7 +25,7 @@ from mentorgym.agents.toolbox import Run, parse_keywords
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.envs.driving.language import PROMPT, check_prompt, grid
 from mentorgym.mentors.load import WEIGHTS, load_mentor
-from mentorgym.mentors.mentor import Mentor
+from mentorgym.mentors.mentor import GRID, Mentor
 
 BRAKE = np.array([-1.0, 0.0], np.float32)
 
@@ -61,7 +61,7 @@ def open_mentor(args: Args, device: str) -> Mentor:
     """The model that `args` name; raises as `load_mentor` does, and ValueError for a prompt that cannot be filled."""
     check_prompt(args.prompt or PROMPT)
     options: dict[str, Any] = parse_keywords(args.mentor_args)
-    if args.score_grid:
+    if args.score_grid or options.get("answers") == GRID:
         options["answers"] = grid()
     if device != "cpu":
         options.setdefault("device", device)

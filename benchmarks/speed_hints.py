@@ -77,9 +77,13 @@ class Drive:
         self.envs: gym.vector.VectorEnv = ActionHints(envs, **hints) if hints else envs
         self.numbers: list[np.ndarray] = []
         self.arrived: list[tuple[int, int]] = []
-        self.steps, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+        self.clear()
         _, infos = self.envs.reset(seed=0)
         self._note(infos)
+
+    def clear(self) -> None:
+        """Forget what the timed steps have come to so far."""
+        self.steps, self.answers, self.seconds, self.cpu_seconds = 0, 0, 0.0, 0.0
 
     def plan(self, steps: int) -> list[np.ndarray]:
         """The expert's next actions, each [ENVS, 2]; this drive takes them."""
@@ -93,11 +97,13 @@ class Drive:
         """Seconds that the steps of a plan but the first few take, on the clock and of this process's own."""
         for actions in plan[:LEAD]:
             self.step(actions)
+        answers = len(self.arrived)
         start, cpu_start = time.perf_counter(), time.process_time()
         for actions in plan[LEAD:]:
             self.step(actions)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
         self.steps += ENVS * (len(plan) - LEAD)
+        self.answers += len(self.arrived) - answers
         self.seconds += seconds
         self.cpu_seconds += cpu_seconds
         return seconds, cpu_seconds
@@ -127,7 +133,7 @@ def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], An
         hinted.follow(plan)
         steps = max(1, round(20 * STRETCH_S / bare.follow(plan)[0]))
     for drive in (bare, hinted):
-        drive.steps, drive.seconds, drive.cpu_seconds = 0, 0.0, 0.0
+        drive.clear()
     ratios: list[tuple[float, float]] = []
     while min(bare.seconds, hinted.seconds) < seconds:
         plan = pilot.plan(LEAD + steps)
@@ -143,7 +149,7 @@ def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], An
         "cpu_ratio": statistics.median(ratio for _, ratio in ratios),
         "stretches": len(ratios),
         "steps_per_s": {"none": bare.steps / bare.seconds, "skip": hinted.steps / hinted.seconds},
-        "availability": len(hinted.arrived) / len(hinted.handed_out()),
+        "availability": hinted.answers / hinted.steps,
         "latency_s": counters["latency_s"],
         "batch_size": counters["batch_size"],
     }

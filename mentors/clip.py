@@ -13,10 +13,10 @@ import safetensors
 import torch
 from safetensors.numpy import load_file, save_file
 
+from mentorgym.mentors.cache import cache_folder
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.extras import (
     TORCHVISION_REMEDY,
-    cache_folder,
     import_extra,
     import_transformers,
     torchvision_fault,

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mentorgym.mentors.extras import TORCHVISION_REMEDY, cache_folder, is_installed, torchvision_fault
+from mentorgym.mentors.cache import cache_folder
+from mentorgym.mentors.extras import TORCHVISION_REMEDY, is_installed, torchvision_fault
 from mentorgym.mentors.load import WEIGHTS
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
@@ -82,7 +83,7 @@ def check_python() -> Piece:
 def check_package(package: Package) -> Piece:
     """Whether the package is there and can be imported."""
     name, core = package.distribution, not package.extra
-    remedy = "pip install --force-reinstall mentorgym" if core else f"pip install 'mentorgym[{package.extra}]'"
+    remedy = f"pip install {'mentorgym' if core else repr(f'mentorgym[{package.extra}]')}"
     if not is_installed(package.module):
         return Piece(name, MISSING, f"for {package.purpose}", remedy, core)
     if package.module in ("torchvision", *NEED_TORCHVISION) and (fault := torchvision_fault()):

@@ -108,7 +108,7 @@ class EndpointMentor:
         return self._run(self._ask_all(payloads))
 
     def close(self) -> None:
-        """Close the connections; the mentor cannot be asked afterwards."""
+        """Close the connections; who waits for an answer gets `CancelledError`, and none can be asked for any more."""
         self._close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -279,10 +279,19 @@ def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client
     if thread is threading.current_thread():  # The mentor was collected there, and cannot wait for itself.
         loop.stop()
         return
-    asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
+    asyncio.run_coroutine_threadsafe(_hang_up(client), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+async def _hang_up(client: Any) -> None:
+    """Close the client, and give up what is under way, so that nobody waits for it for ever."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await client.aclose()
 
 
 def load_endpoint(
@@ -306,7 +315,7 @@ def load_endpoint(
         model: the name of a model served there; None is the first that the endpoint lists.
         schema: JSON schema of the replies, asked for where the endpoint turns out to keep to it.
         max_new_tokens: where a reply is cut off.
-        timeout: seconds for one attempt.
+        timeout: seconds for one attempt; a batch takes as long as its slowest request with all its attempts.
         retries: further attempts after a fault.
         backoff: seconds before the first of them, twice as many before each next one; `Retry-After` overrides it.
         concurrency: requests under way at a time.

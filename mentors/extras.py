@@ -2,21 +2,12 @@
 
 import importlib
 import importlib.util
-import os
-from pathlib import Path
 from types import ModuleType
-
-import platformdirs
 
 TORCHVISION_REMEDY = (
     "install torch and torchvision from one channel (both from PyTorch's CPU index, or both of the default builds), or "
     "run `pip uninstall torchvision`: CLIP, Idefics3 (SmolVLM) and PaliGemma do without"
 )
-
-
-def cache_folder() -> Path:
-    """The folder of everything that can be made again; `MENTORGYM_CACHE` overrides the platform's usual place."""
-    return Path(os.environ.get("MENTORGYM_CACHE") or platformdirs.user_cache_dir("mentorgym"))
 
 
 def is_installed(module: str) -> bool:

@@ -1,9 +1,11 @@
 """Mentors by name: the one way in which wrappers, agents and commands get theirs."""
 
+import contextlib
 import difflib
 import functools
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,7 +48,7 @@ def load_mentor(spec: str, **options: Any) -> Mentor:
 
     Raises:
         ValueError: an unknown spec, weights that are missing or of another architecture, an unfit value of an option.
-        TypeError: an unknown option.
+        TypeError: an unknown option, or one's own callable does not take requests and the options.
         ImportError: a package is missing or broken; the message says what to install.
         ConnectionError: an endpoint that does not answer as one.
     """
@@ -65,6 +67,9 @@ def load_mentor(spec: str, **options: Any) -> Mentor:
             if kind == "openclip":
                 raise ValueError("openclip needs a name, as in openclip:local-dir:<folder>")
             name = str(WEIGHTS / kind)
+        # The shell leaves a ~ alone that does not begin its word.
+        place = "local-dir:" if name.startswith("local-dir:") else ""
+        name = place + os.path.expanduser(name.removeprefix(place))
         loader = getattr(importlib.import_module(f"mentorgym.mentors.{module}"), function)
         _check_options(loader, spec, options)
         mentor = loader(name, **options)
@@ -112,12 +117,17 @@ def _load_callable(spec: str, options: dict[str, Any]) -> Mentor:
             raise ValueError(f"mentor {spec!r}: {module} has no {name!r}")
         found = getattr(found, part)
     if inspect.isclass(found):
-        found = found(**options)
-    elif options:
-        found = functools.partial(found, **options)
+        found, options = found(**options), {}
     if not callable(found):
         raise ValueError(f"mentor {spec!r} is a {type(found).__name__}, which cannot be called with requests")
-    return found
+    with contextlib.suppress(ValueError):  # What is not written in Python may not tell its parameters.
+        parameters = inspect.signature(found)
+        try:
+            parameters.bind([], **options)
+        except TypeError as error:
+            told = f"the options {', '.join(options)}" if options else "nothing else"
+            raise TypeError(f"mentor {spec!r} cannot be called with requests and {told}: {error}") from None
+    return functools.partial(found, **options) if options else found
 
 
 def _warm_up(mentor: Mentor) -> None:

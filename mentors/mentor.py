@@ -13,6 +13,9 @@ import numpy as np
 IMAGE_SLOT = "<image>"
 """Where the picture stands in a prompt; once in each."""
 
+GRID = "grid"
+"""As the option `answers` of a mentor: those of the environment's adapter."""
+
 Feedback = str | np.ndarray
 
 
@@ -45,6 +48,8 @@ class Adapter(Protocol):
     """A, the numbers of an action"""
     anchors: Sequence[Sequence[str]]
     """texts [C][K]: for each context its K anchors"""
+    answers: Sequence[str]
+    """replies, one for each of the actions that a model may be held to"""
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
         """What to ask about the present observations of `rows`; `prompt` is a template, "" for the family's own."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.extras import import_transformers, is_installed
-from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request
 
 ROWS_AT_ONCE = 256
 """Replies that are scored in one forward pass; their caches lie in memory together."""
@@ -68,7 +68,10 @@ class VlmMentor:
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {max_new_tokens}; a reply has at least one token")
         if answers is not None and (isinstance(answers, str) or not answers):
-            raise ValueError("answers are the allowed replies, a list of at least one text")
+            raise ValueError(
+                f"answers={answers!r}: give the allowed replies, a list of at least one text; wrappers and vlm_driver "
+                f"take {GRID!r} for those of the environment"
+            )
         self.max_new_tokens = max_new_tokens
         self.device = check_device(device)
         config = load_config(name, hub_code)

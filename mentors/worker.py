@@ -126,7 +126,9 @@ class ThreadWorker:
     def close(self) -> None:
         """End the thread once the batch that it is at is done."""
         self.requests.put((None, 0.0))
-        self.thread.join(SECONDS_TO_END)
+        # A service that nobody holds any more may be collected in this very thread.
+        if self.thread is not threading.current_thread():
+            self.thread.join(SECONDS_TO_END)
 
     def _take(self, timeout: float | None) -> tuple[tuple[int, Request] | None, float] | None:
         try:

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.mentors.mentor import Adapter, Feedback
+from mentorgym.mentors.mentor import GRID, Adapter, Feedback
 from mentorgym.mentors.service import MentorService
 from mentorgym.wrappers.normaliser import Normaliser
 
@@ -70,7 +70,7 @@ class Consultation:
 
     Args:
         mentor: what `mentorgym.mentors.load.load_mentor` takes; with `worker="thread"` also a mentor itself.
-        options: keyword arguments of `load_mentor`.
+        options: keyword arguments of `load_mentor`; `answers="grid"` stands for the adapter's `answers`.
         every: observations whose number this divides are asked about.
         events: ask also about those that the adapter finds urgent.
         at_bound: what happens where `max_outstanding` questions about an environment are open: "skip" the question, or
@@ -121,6 +121,9 @@ class Consultation:
                 raise ValueError(f"{name}={seconds!r}: give seconds, at least 0")
         if prompt:
             adapter.check_prompt(prompt)
+        chosen = dict(options or {})
+        if chosen.get("answers") == GRID:
+            chosen["answers"] = list(adapter.answers)
         self.adapter, self.num_envs = adapter, num_envs
         self.every, self.events, self.prompt = int(every), bool(events), prompt
         self.patience = pause_timeout if at_bound == "pause" else 0.0
@@ -134,7 +137,7 @@ class Consultation:
         self._staleness: deque[int] = deque(maxlen=RECENT)
         self.service = MentorService(
             mentor,
-            options=dict(options or {}),
+            options=chosen,
             picture_shape=adapter.picture_shape,
             batch_size=int(batch_size),
             max_wait=float(max_wait),

@@ -8,7 +8,6 @@ Nothing that feeds a state may depend on the order of threads or on re-associati
 """
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,20 +15,13 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-import platformdirs
+
+from mentorgym.mentors.cache import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 u64 = np.uint64
 f32 = np.float32
-
-
-def cache_folder() -> Path:
-    """The folder of everything that can be made again: compiled kernels and read maps.
-
-    `MENTORGYM_CACHE` overrides the platform's usual place.
-    """
-    return Path(os.environ.get("MENTORGYM_CACHE") or platformdirs.user_cache_dir("mentorgym"))
 
 
 def _source_hash() -> str:

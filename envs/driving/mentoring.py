@@ -98,7 +98,7 @@ class DrivingAdapter:
 
     def __init__(self, batch: DrivingBatch):
         self._batch = batch
-        self.anchors = language.anchors()
+        self.anchors, self.answers = language.anchors(), language.grid()
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
         """The picture, the prompt (of `language.PROMPT` for ""), the context and the expert's action of each row."""

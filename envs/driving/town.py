@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import cache_folder
 from mentorgym.envs.driving.opendrive import Id, OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.raster import Canvas
 from mentorgym.envs.driving.state import FOLLOW, LEFT, RIGHT, STRAIGHT
 from mentorgym.envs.driving.tables import CELL, STOPS, YIELDS, TownTables
+from mentorgym.mentors.cache import cache_folder
 
 STORAGE_LENGTH = 14.0
 """Metres that a lane outside junctions needs for a car to wait on it without blocking what lies behind."""

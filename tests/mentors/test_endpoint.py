@@ -325,6 +325,34 @@ def test_a_prompt_without_its_slot_is_refused(server: Server):
         mentor([ask("a")._replace(prompt="What next?")])
 
 
+def test_closing_frees_whoever_waits_for_an_answer(server: Server):
+    under_way, over = threading.Event(), threading.Event()
+
+    def never(handler: Handler, word: str) -> bool:
+        under_way.set()
+        over.wait(30)
+        handler.close_connection = True
+        return True
+
+    mentor = load_mentor(server.url, timeout=60, retries=5)
+    server.misbehave = never
+    outcome: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            mentor([ask("a")])
+        except BaseException as error:
+            outcome.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert under_way.wait(30)
+    mentor.close()
+    waiting.join(10)
+    over.set()
+    assert [type(error).__name__ for error in outcome] == ["CancelledError"]
+
+
 def test_nothing_is_left_behind(server: Server):
     before = threading.active_count()
     mentor = load_mentor(server.url)

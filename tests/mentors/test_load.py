@@ -38,7 +38,15 @@ def echo(requests, prefix: str = ""):
     return [prefix + request.prompt for request in requests]
 
 
-not_callable = 3
+def pair(requests, other):
+    return [None for _ in requests]
+
+
+class Mute:
+    """Takes no requests."""
+
+    def __call__(self):
+        return []
 
 
 def test_a_class_is_called_with_the_options_and_a_function_is_bound_to_them(monkeypatch: pytest.MonkeyPatch):
@@ -47,6 +55,10 @@ def test_a_class_is_called_with_the_options_and_a_function_is_bound_to_them(monk
     assert load_mentor("own.mentors:Parrot", word="left")([ask(0)] * 2) == ["left", "left"]
     assert load_mentor("own.mentors:echo")([ask(0)]) == ["<image>"]
     assert load_mentor("own.mentors:echo", prefix=">")([ask(0)]) == [">" + "<image>"]
+    for spec, options in {"echo": {"anchors": [["left"]]}, "Parrot": {"anchors": []}, "pair": {}, "Mute": {}}.items():
+        with pytest.raises(TypeError, match="anchors|'other'|positional argument"):
+            load_mentor(f"own.mentors:{spec}", **options)
+    assert load_mentor("builtins:max")([[1], [2]]) == [2], "what does not tell its parameters is taken as it is"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +84,14 @@ def test_a_class_is_called_with_the_options_and_a_function_is_bound_to_them(monk
 def test_what_cannot_be_loaded_is_one_clear_error(spec: str, options: dict, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         load_mentor(spec, **options)
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for spec in ("vlm:~/mine", "clip:~/mine", "openclip:local-dir:~/mine"):
+        options = {} if spec.startswith("vlm") else {"anchors": [["left"]]}
+        with pytest.raises((ValueError, ImportError), match=f"in {tmp_path}/mine|needs open_clip|local-dir:{tmp_path}"):
+            load_mentor(spec, **options)
 
 
 def test_an_error_within_ones_own_module_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -18,6 +18,7 @@ class ScriptedAdapter:
     picture_shape = (2, 3, 3)
     action_size = 2
     anchors = (("a cat", "a dog"),)
+    answers = ("sit", "run")
 
     def __init__(self, serial: np.ndarray):
         self.serial = serial

@@ -198,6 +198,12 @@ def test_the_scorer_gets_the_adapters_anchors(service):
     assert envs._bonuses.service.options == {"anchors": [["a cat", "a dog"]], "device": "cpu"}
 
 
+@pytest.mark.parametrize(("told", "passed"), [("grid", ["sit", "run"]), (["go"], ["go"]), (None, None)])
+def test_a_grid_of_answers_is_the_adapters(service, told, passed):
+    envs = vector.ActionHints(ScriptedVectorEnv(1), "vlm", options={"answers": told, "device": "cpu"})
+    assert envs._hints.service.options == {"answers": passed, "device": "cpu"}
+
+
 def test_what_is_no_judgement_of_the_anchors_earns_nothing():
     envs = vector.ClipReward(ScriptedVectorEnv(2), lambda asked: ["fine", np.ones(7)], mode="sync", worker="thread")
     envs.reset()

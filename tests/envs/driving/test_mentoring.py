@@ -23,6 +23,7 @@ def envs():
 
 def test_a_request_holds_picture_prompt_context_and_the_experts_action(envs):
     assert envs.adapter is envs.adapter
+    assert envs.adapter.answers == language.grid()
     for row, request in zip([2, 0], envs.adapter.requests([2, 0], ""), strict=True):
         told = envs.prompt_context(row)
         np.testing.assert_array_equal(request.picture, envs.picture(row))
