@@ -173,7 +173,7 @@ def in_words(value: Any) -> str:
 
 def in_full(metric: str) -> str:
     """A metric's name and meaning, as the title of a panel."""
-    return textwrap.fill(f"{metric}: {METRICS[metric]}", 46)
+    return textwrap.fill(f"{metric}: {METRICS[metric]}", 36)
 
 
 def means(curves: Mapping[int, Curve], column: str) -> list[tuple[float, float, float, float]]:
@@ -217,7 +217,7 @@ def draw(agents: Mapping[str, Mapping[int, Curve]], panels: Mapping[str, str], n
                     weight.plot(*columns_of(decay, WEIGHT), color=colour, linestyle="--", linewidth=1)
             axes.set(xlabel="environment steps", title=title, ylim=(min(0, axes.get_ylim()[0]), None))
             if weight:
-                weight.set(ylabel="weight (dashed)", ylim=(0, None))
+                weight.set(ylabel="weight (dashed)", ylim=(0, 1.1 * weight.get_ylim()[1]))
                 weight.spines["right"].set_visible(True)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
