@@ -14,12 +14,15 @@ interval of that mean. `--what` chooses:
 - `losses`: every loss, and over those that a mentor's hints enter their weight, dashed, as it decays.
 - `feedback`: how much of what mentors were asked was answered, after how long, and how many steps later.
 - `clip`: the margin of the actions that a CLIP scorer judged, and the bonus.
+
+Agents that have logged nothing of it, as one without a mentor, are left out.
 """
 
 import csv
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,15 +134,9 @@ def logged_curve(lines: Sequence[dict[str, Any]], names: Sequence[str], window: 
 
 
 def read_curve(folder: Path, window: int, what: str = "learning") -> Curve:
-    """The rows of one run; UsageError for a folder that holds no run, or nothing of `what`."""
+    """The rows of one run, none where it has logged nothing of `what`; UsageError for a folder that holds no run."""
     _, lines = read_run(folder)
-    if what == "learning":
-        if not (rows := learning_curve(lines, window)):
-            raise UsageError(f"{folder}: no episode has ended yet, so there is no curve")
-        return rows
-    if not (rows := logged_curve(lines, LOGGED[what], window)):
-        raise UsageError(f"{folder} has logged none of {', '.join(LOGGED[what])}")
-    return rows
+    return learning_curve(lines, window) if what == "learning" else logged_curve(lines, LOGGED[what], window)
 
 
 def group(configs: Mapping[Path, dict[str, Any]]) -> dict[str, list[Path]]:
@@ -171,7 +168,12 @@ def group(configs: Mapping[Path, dict[str, Any]]) -> dict[str, list[Path]]:
 
 def in_words(value: Any) -> str:
     """A flag's value for a label."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "none"
+
+
+def in_full(metric: str) -> str:
+    """A metric's name and meaning, as the title of a panel."""
+    return textwrap.fill(f"{metric}: {METRICS[metric]}", 36)
 
 
 def means(curves: Mapping[int, Curve], column: str) -> list[tuple[float, float, float, float]]:
@@ -215,7 +217,7 @@ def draw(agents: Mapping[str, Mapping[int, Curve]], panels: Mapping[str, str], n
                     weight.plot(*columns_of(decay, WEIGHT), color=colour, linestyle="--", linewidth=1)
             axes.set(xlabel="environment steps", title=title, ylim=(min(0, axes.get_ylim()[0]), None))
             if weight:
-                weight.set(ylabel="weight (dashed)", ylim=(0, None))
+                weight.set(ylabel="weight (dashed)", ylim=(0, 1.1 * weight.get_ylim()[1]))
                 weight.spines["right"].set_visible(True)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -259,8 +261,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             label: {configs[folder]["seed"]: read_curve(folder, args.window, args.what) for folder in folders}
             for label, folders in zip(args.label or groups, groups.values(), strict=True)
         }
+        # An agent without a mentor has no place among those whose feedback is drawn.
+        agents = {label: curves for label, curves in agents.items() if any(curves.values())}
+        if not agents:
+            logs = "an episode's end" if args.what == "learning" else f"any of {', '.join(LOGGED[args.what])}"
+            raise UsageError(f"no run has logged {logs} yet: choose others with --run, or something else with --what")
         logged = {column for curves in agents.values() for curve in curves.values() for row in curve for column in row}
-        titles = LEARNING if args.what == "learning" else {name: name for name in LOGGED[args.what]}
+        titles = LEARNING if args.what == "learning" else {name: in_full(name) for name in LOGGED[args.what]}
         columns = [column for column in titles if column in logged]
         panels = {column: titles[column] for column in columns if titles[column] and column != WEIGHT}
         args.output.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def test_a_folder_without_a_run_is_named(tmp_path, files, message):
 
 def test_a_run_whose_episodes_go_on_has_no_curve_yet(tmp_path):
     folder = write_run(tmp_path / "run", 1, [])
-    with pytest.raises(SystemExit, match="no episode has ended yet"):
+    with pytest.raises(SystemExit, match="no run has logged an episode's end yet"):
         curves.main(["--run", str(folder), "--name", "mine", "--output", str(tmp_path)])
 
 
@@ -130,5 +130,13 @@ def test_the_mean_is_drawn_where_all_seeds_have_a_value_with_an_interval_from_th
 
 def test_what_was_never_logged_is_said(tmp_path):
     folder = write_run(tmp_path / "run", 1, [])
-    with pytest.raises(SystemExit, match="has logged none of clip/margin, clip/bonus"):
+    with pytest.raises(SystemExit, match="no run has logged any of clip/margin, clip/bonus yet"):
         curves.main(["--run", str(folder), "--name", "x", "--output", str(tmp_path), "--what", "clip"])
+
+
+def test_agents_that_have_logged_nothing_of_it_are_left_out(tmp_path):
+    mentored = write_run(tmp_path / "vmr", 1, [], "sac_vmr", [{"step": 10, "hint/availability": 0.5}])
+    alone = write_run(tmp_path / "sac", 1, [], "sac")
+    arguments = ["--run", str(mentored), str(alone), "--name", "x", "--output", str(tmp_path), "--what", "feedback"]
+    curves.main(arguments)
+    assert [line.split(",")[0] for line in (tmp_path / "x_feedback.csv").read_text().splitlines()[1:]] == ["sac_vmr"]
