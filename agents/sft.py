@@ -196,6 +196,8 @@ def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.autocast not in ("bfloat16", "float32"):
         raise ValueError(f"autocast {args.autocast!r} is unknown; choose bfloat16 or float32")
+    if args.save_dtype not in ("float16", "bfloat16", "float32"):
+        raise ValueError(f"save_dtype {args.save_dtype!r} is unknown; choose float16, bfloat16 or float32")
     start_torch(args.seed, args.torch_threads)
     samples = Samples(args.data)
     heldout = spread(Samples(args.heldout), args.heldout_samples) if args.heldout else []

@@ -85,14 +85,14 @@ class Args:
     traffic: str = ""
     """traffic level, in place of the preset's"""
     episodes: int = 0
-    """episodes, in place of the preset's number"""
+    """episodes, in place of the preset's number; rounds are driven whole, so there may be a few more"""
     steps: int = 3000
     """steps of 0.1 s after which an episode ends"""
     every: int = 1
     """steps between two frames that are kept"""
     noise: bool = True
     """add bursts of noise to what the car does"""
-    num_envs: int = 32
+    num_envs: int = 16
     """episodes of a round, driven together; a shard holds one round"""
     seed: int = 0
     """seed of the first episode; the others count on from it"""
@@ -185,7 +185,7 @@ def drive_round(envs: DrivingVectorEnv, seeds: Sequence[int], args: Args) -> lis
 
 
 def collect(args: Args) -> dict[str, Any]:
-    """Drive the rounds that are missing in `args.output` and return what is there, by end of episode."""
+    """Drive the rounds that are missing in `args.output` and return what is new, by end of episode."""
     preset = PRESETS[args.preset]
     towns, traffic = args.town or preset.town, args.traffic or preset.traffic
     episodes = args.episodes or preset.episodes
@@ -229,7 +229,7 @@ def collect(args: Args) -> dict[str, Any]:
                 first = number * args.num_envs
                 seeds = [args.seed + first + row for row in range(args.num_envs)]
                 samples = []
-                for row, (end, frames) in enumerate(drive_round(envs, seeds, args)[: episodes - first]):
+                for row, (end, frames) in enumerate(drive_round(envs, seeds, args)):
                     ends[end] += 1
                     frames_kept += len(frames)
                     place = {"town": towns[seeds[row] % len(towns)], "seed": seeds[row]}

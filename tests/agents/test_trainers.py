@@ -163,6 +163,8 @@ def test_samples_without_words_are_refused(trainer, tmp_path):
         trainer.train(args)
     with pytest.raises(ValueError, match="choose bfloat16 or float32"):
         trainer.train(dataclasses.replace(args, autocast="int8"))
+    with pytest.raises(ValueError, match="choose float16, bfloat16 or float32"):
+        trainer.train(dataclasses.replace(args, save_dtype="half"))
     assert not (tmp_path / "runs").exists()
 
 

@@ -53,7 +53,7 @@ def test_bursts_are_triangles_on_one_number_at_a_time():
 
 @pytest.fixture
 def args(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> collect.Args:
-    """A collection of three short episodes, of which even the shortest counts."""
+    """A collection of short episodes, of which even the shortest counts: three, so two rounds of two."""
     monkeypatch.setattr(collect, "LEAST_STEPS", 1)
     return collect.Args(
         output=tmp_path / "drives", town=("Village",), traffic="empty", episodes=3, steps=12, every=4, num_envs=2
@@ -91,9 +91,9 @@ def test_an_interrupted_collection_goes_on_to_the_same_end(args, monkeypatch, tm
 def test_frames_hold_the_expert_in_pictures_and_words(args):
     collect.collect(args)
     samples = Samples(args.output)
-    # Three episodes; rows take turns at every fourth of twelve steps.
-    assert [words["step"] for words in samples.words] == [0, 4, 8, 3, 7, 11, 0, 4, 8]
-    assert [words["seed"] for words in samples.words] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    # Rows take turns at every fourth of twelve steps.
+    assert [words["step"] for words in samples.words] == [0, 4, 8, 3, 7, 11] * 2
+    assert [words["seed"] for words in samples.words] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert samples.anchors == language.anchors()
     for picture, words in samples:
         assert picture.shape == (192, 192, 3)
