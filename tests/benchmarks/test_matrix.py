@@ -186,7 +186,7 @@ def test_a_run_that_was_stopped_goes_on_under_the_same_command(matrix: Path, tin
     command = [sys.executable, "-m", "mentorgym.benchmarks.run", str(matrix), "--shard", "1/3"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = Path("runs/logs/small/short__fake__seed2.log")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(Path("runs").rglob("config.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
     with run.own_log(Path("free.log")), pytest.raises(UsageError, match="still running"), run.own_log(log):
