@@ -43,6 +43,9 @@ LAST_LINES = 12
 PATIENCE = 20
 """Seconds that a cell has to end after it was asked to, before it is killed."""
 
+LINGER = 5
+"""Seconds that a process which a cell has started, as a mentor's worker, may outlive it."""
+
 EVALUATED = "evaluated"
 """File in a run's folder: the command whose rows are complete."""
 
@@ -127,10 +130,16 @@ def own_log(path: Path) -> Iterator[IO[bytes]]:
         if sys.platform != "win32":
             import fcntl
 
-            try:
-                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError("it is still running under an earlier command; end that, or wait for it") from None
+            deadline = time.monotonic() + LINGER
+            while True:
+                try:
+                    fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() >= deadline:
+                        message = "it is still running under an earlier command; end that, or wait for it"
+                        raise UsageError(message) from None
+                    time.sleep(0.1)
         yield log
 
 

@@ -203,6 +203,15 @@ def test_a_run_that_was_stopped_goes_on_under_the_same_command(matrix: Path, tin
     assert cell.finished() == cell.folder()
 
 
+def test_a_process_that_a_cell_leaves_for_a_moment_is_waited_for(tmp_path: Path):
+    log = tmp_path / "cell.log"
+    with run.own_log(log) as output:
+        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"], stdout=output)
+    with run.own_log(log):
+        pass
+    assert left.wait() == 0
+
+
 def test_workers_share_the_cores_out():
     shares = run.core_shares(2)
     assert len(shares) == 2
