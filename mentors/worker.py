@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from mentorgym.mentors.memory import keep_large_blocks
 from mentorgym.mentors.mentor import Feedback, Mentor, Request
 from mentorgym.mentors.shared_pictures import TEXT_BYTES, SharedPictures
 
@@ -274,6 +275,7 @@ def serve(
     os.dup2(2, 1)
     # One thread for each library that counts on threads: the learner's cores are its own.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    keep_large_blocks()
 
     def say(**message: Any) -> None:
         replies.send_bytes(json.dumps(message).encode())

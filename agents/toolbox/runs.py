@@ -11,7 +11,6 @@ A run's folder is `<runs>/<environment>/<agent>__seed<k>__<hash of the flags>/`:
 
 import argparse
 import ast
-import ctypes
 import dataclasses
 import hashlib
 import json
@@ -36,6 +35,7 @@ from torch import nn
 import mentorgym
 from mentorgym.agents.toolbox.masks import MASKS_SHAPE
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
+from mentorgym.mentors.memory import keep_large_blocks
 
 Flags = TypeVar("Flags")
 
@@ -104,12 +104,7 @@ def start_torch(seed: int, threads: int) -> None:
     """Seed torch and set its threads on the CPU."""
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    if platform.libc_ver()[0] == "glibc":
-        # A batch of images gets fresh pages from glibc each time; faulting them in costs more than a convolution.
-        mmap_threshold, trim_threshold = -3, -1
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)
+    keep_large_blocks()
 
 
 def to_tensors(arrays: Any, device: torch.device | str) -> Any:
