@@ -11,7 +11,7 @@ import numpy as np
 
 from mentorgym.envs.caption.language import REASONS
 from mentorgym.envs.caption.staging.records import Lane, Line, Record, Street, Thing
-from mentorgym.envs.caption.staging.sites import TOWNS, pick_site
+from mentorgym.envs.caption.staging.sites import TOWNS, Site, pick_site
 
 WIDTH = 3.5
 """Metres of a lane."""
@@ -77,7 +77,7 @@ def compose(split: str, seed: int, index: int, reason: int, more: bool) -> Recor
     towns = TOWNS[split]
     town = towns[int(rng.integers(len(towns)))]
     name = REASONS[reason]
-    junction = reason in (2, 7, 8, 9, 10, 11, 12, 13, 14)
+    junction = reason in (2, 7, 8, 9, 10, 11, 12, 13, 14) or (reason in (1, 3, 4, 5, 6) and rng.random() < 0.3)
     site = pick_site(town, junction, rng)
     left, right = _sides(name, rng)
     end = max(site.end, 8.0) if junction else (site.end if site.end > 45 else FAR_END)
@@ -91,8 +91,8 @@ def compose(split: str, seed: int, index: int, reason: int, more: bool) -> Recor
         _STAGED[name](plan)
         _traffic(plan, name)
         _extras(plan, reason)
-    _scenery(plan, site.road)
-    weather = ("clear", "clear", "overcast", "fog", "rain")[int(rng.integers(5))]
+    _scenery(plan, site)
+    weather = ("clear", "clear", "clear", "overcast", "fog", "rain")[int(rng.integers(6))]
     daylight = ("noon", "noon", "low sun", "dusk")[int(rng.integers(4))]
     return Record(
         town, site.origin, site.road, reason, plan.street, tuple(plan.things), weather, daylight, plan.speed,
@@ -133,9 +133,7 @@ def _street(plan: _Plan, reason: int) -> Street:
     name = REASONS[reason]
     if name in ("On the left-turn lane", "On the right-turn lane"):
         way = "left" if "left" in name else "right"
-        lanes = [
-            replace(lane, arrow=way if lane.offset == 0 else "straight" if lane.direction > 0 else "") for lane in lanes
-        ]
+        lanes = [replace(lane, arrow=way if lane.offset == 0 else "") for lane in lanes]
     return replace(plan.street, lanes=tuple(lanes), lines=tuple(lines), edges=(edges[0], edges[1]))
 
 
@@ -191,7 +189,7 @@ def _car(plan: _Plan) -> None:
 
 def _people(plan: _Plan) -> None:
     plan.speed = plan.between(1, 4)
-    near = plan.between(6.0, 8.5)
+    near = plan.between(5.2, 7.2)
     if plan.chance(0.7):
         plan.street = replace(plan.street, crosswalk=near)
     for k in range(int(plan.rng.integers(2, 5))):
@@ -291,8 +289,8 @@ def _extras(plan: _Plan, reason: int) -> None:
         plan.vehicle(plan.between(5, 8), -WIDTH, speed=plan.speed, kind="car")
 
 
-def _scenery(plan: _Plan, road: int) -> None:
-    """Buildings and trees beside the street."""
+def _scenery(plan: _Plan, site: Site) -> None:
+    """Buildings and trees beside the street, and beyond the junction where no other road of the town is."""
     right, left = plan.street.edges
     for side, edge in ((1, left), (-1, right)):
         distance = plan.between(-4, 4)
@@ -300,13 +298,15 @@ def _scenery(plan: _Plan, road: int) -> None:
             if plan.chance(0.45):
                 size = (plan.between(9, 15), plan.between(8, 11), plan.between(5, 13))
                 offset = edge + side * (4.0 + plan.between(0.5, 5) + size[1] / 2)
-                if distance + size[0] < plan.street.end - 4 or plan.street.end >= FAR_END:
-                    plan.add("building", distance + size[0] / 2, offset, size)
+                middle = distance + size[0] / 2
+                if site.room(plan.street.at(middle, offset)[0]) > float(np.hypot(size[0], size[1])) / 2 + 2.5:
+                    plan.add("building", middle, offset, size)
                 distance += size[0] + plan.between(1.5, 9)
             else:
                 size = (plan.between(2.4, 4.0),) * 2 + (plan.between(4.5, 7.5),)
-                if distance < plan.street.end - 3 or plan.street.end >= FAR_END:
-                    plan.add("tree", distance, edge + side * plan.between(4.2, 8), size)
+                offset = edge + side * plan.between(4.2, 8)
+                if site.room(plan.street.at(distance, offset)[0]) > 4.0:
+                    plan.add("tree", distance, offset, size)
                 distance += plan.between(5, 12)
 
 

@@ -18,7 +18,7 @@ _PAVEMENT: Colour = (0.30, 0.29, 0.27)
 _KERB: Colour = (0.45, 0.45, 0.43)
 _GRASS: Colour = (0.10, 0.20, 0.05)
 _PAINT: dict[str, Colour] = {"white": (0.85, 0.85, 0.85), "yellow": (0.85, 0.55, 0.03)}
-_LINE, _DASH, _GAP = 0.22, 1.6, 2.4
+_LINE, _DASH, _GAP = 0.24, 2.0, 2.0
 """Metres: the width of a line, and its dashes."""
 _KERB_WIDTH, _PAVEMENT_WIDTH, _KERB_HEIGHT = 0.25, 2.2, 0.16
 
@@ -36,7 +36,7 @@ def light(record: Record) -> Light:
     rise, sun, ambient, zenith, horizon = {
         "noon": (1.1, (0.95, 0.92, 0.85), (0.52, 0.55, 0.62), (0.12, 0.30, 0.70), (0.60, 0.72, 0.85)),
         "low sun": (0.38, (1.0, 0.72, 0.42), (0.42, 0.42, 0.48), (0.16, 0.26, 0.55), (0.85, 0.66, 0.45)),
-        "dusk": (0.2, (0.10, 0.06, 0.06), (0.15, 0.16, 0.22), (0.02, 0.03, 0.08), (0.22, 0.16, 0.20)),
+        "dusk": (0.2, (0.12, 0.07, 0.06), (0.24, 0.25, 0.32), (0.03, 0.05, 0.14), (0.34, 0.24, 0.28)),
     }[record.daylight]
     fog = 2000.0
     if record.weather != "clear":
@@ -46,9 +46,9 @@ def light(record: Record) -> Light:
         ambient = tuple(0.5 * value + 0.62 * float(np.mean(ambient)) for value in ambient)
         grey = 0.85 * level
         horizon, zenith = (grey, grey * 1.01, grey * 1.04), (grey * 0.75, grey * 0.78, grey * 0.84)
-        fog = {"overcast": 900.0, "fog": 42.0, "rain": 130.0}[record.weather]
+        fog = {"overcast": 900.0, "fog": 48.0, "rain": 130.0}[record.weather]
     direction = (float(np.cos(around) * np.cos(rise)), float(np.sin(around) * np.cos(rise)), float(np.sin(rise)))
-    return Light(sun, direction, ambient, zenith, horizon, fog, 0.75 if record.daylight == "dusk" else 0.0)
+    return Light(sun, direction, ambient, zenith, horizon, fog, 0.9 if record.daylight == "dusk" else 0.0)
 
 
 def _line(street: Street, offset: float, rise: float, distances: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def street_mesh(street: Street) -> Mesh:
                     continue
                 (x, y, z), yaw = street.at(distance, lane.offset)
                 for piece in models.arrow_parts(lane.arrow):
-                    flat = np.stack([piece[:, 1] * 3.6, -piece[:, 0] * 2.4, np.full(len(piece), 0.025)], 1)
+                    flat = np.stack([piece[:, 1] * 3.6, piece[:, 0] * 2.4, np.full(len(piece), 0.025)], 1)
                     parts.append(placed(polygon(flat, _PAINT["white"]), (x, y, z), yaw))
     return joined(parts)
 

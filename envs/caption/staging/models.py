@@ -28,12 +28,12 @@ _BODIES: tuple[Colour, ...] = (
     (0.10, 0.28, 0.45),
 )
 _CLOTHES: tuple[Colour, ...] = (
-    (0.65, 0.50, 0.05),
-    (0.05, 0.15, 0.50),
-    (0.55, 0.10, 0.30),
-    (0.10, 0.35, 0.15),
-    (0.70, 0.70, 0.70),
-    (0.45, 0.20, 0.05),
+    (0.80, 0.60, 0.05),
+    (0.05, 0.20, 0.65),
+    (0.70, 0.10, 0.35),
+    (0.10, 0.45, 0.20),
+    (0.80, 0.80, 0.80),
+    (0.60, 0.20, 0.05),
 )
 _WALLS: tuple[Colour, ...] = (
     (0.45, 0.38, 0.28),
@@ -81,14 +81,14 @@ def _vehicle(size: tuple[float, float, float], state: str, look: int) -> Mesh:
     braking = state == "brake"
     for side in (-1, 1):
         y = side * (width / 2 - 0.24)
-        red = (1.0, 0.03, 0.02) if braking else (0.22, 0.01, 0.01)
+        red = (1.0, 0.03, 0.02) if braking else (0.12, 0.008, 0.008)
         parts.append(box((0.06, 0.46, 0.30), (-length / 2 - 0.02, y, lamp), red, glow=1.0 if braking else 0.0))
         parts.append(box((0.06, 0.34, 0.16), (length / 2 + 0.02, y, 0.62), _WHITE))
         if (state == "left" and side == 1) or (state == "right" and side == -1):
             for x in (-length / 2 - 0.05, length / 2 + 0.05):
-                parts.append(box((0.10, 0.52, 0.46), (x, side * (width / 2 - 0.2), lamp), _AMBER, glow=1.0))
-            for x in (-0.3 * length, 0.3 * length):
-                parts.append(box((0.42, 0.10, 0.30), (x, side * (width / 2 + 0.03), lamp), _AMBER, glow=1.0))
+                parts.append(box((0.10, 0.5, 0.42), (x, side * (width / 2 - 0.22), lamp), _AMBER, glow=1.0))
+            for x in (0.12 - 0.5 * length, 0.3 * length):
+                parts.append(box((0.24, 0.08, 0.2), (x, side * (width / 2 + 0.03), lamp), _AMBER, glow=1.0))
     if braking:
         top = height - 0.2 if height < 1.8 else height - 0.15
         back = -length * 0.33 if height < 1.8 else -length / 2 - 0.03
@@ -225,8 +225,6 @@ def _disc(radius: float, height: float, colour: Colour, x: float, glow: float = 
 
 def arrow_parts(direction: str) -> list[np.ndarray]:
     """The convex pieces of an arrow in the unit square about the origin, [n, 2] each: to the left, and up."""
-    if direction == "straight":
-        return [np.array([(-0.1, -0.5), (0.1, -0.5), (0.1, 0.1), (-0.1, 0.1)]), np.array([(-0.32, 0.1), (0.32, 0.1), (0, 0.5)])]
     left = [
         np.array([(-0.3, -0.5), (-0.1, -0.5), (-0.1, 0.32), (-0.3, 0.12)]),
         np.array([(-0.3, 0.12), (-0.1, 0.32), (0.15, 0.32), (0.15, 0.12)]),

@@ -40,7 +40,7 @@ class Lane:
     direction: int
     """1 for the ego's, -1 for the oncoming"""
     arrow: str = ""
-    """painted on it: "", "left", "right", "straight" """
+    """painted on it: "", "left", "right" """
 
 
 @dataclass(frozen=True)

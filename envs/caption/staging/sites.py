@@ -31,6 +31,15 @@ class Site:
     end: float
     """m to the end of the road"""
 
+    def room(self, point: tuple[float, float, float]) -> float:
+        """Metres from a point of the place's frame to the nearest lane of another road."""
+        x, y, _, yaw = self.origin
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        there = (x + point[0] * cos - point[1] * sin, y + point[0] * sin + point[1] * cos)
+        points = _roadway(self.town)
+        others = points[points[:, 2] != self.road, :2]
+        return float(np.sqrt(((others - there) ** 2).sum(1).min(initial=1e6)))
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -121,7 +130,7 @@ def surfaces(town: str) -> list[Surface]:
 
 @lru_cache(maxsize=6)
 def _roadway(town: str) -> np.ndarray:
-    """Points on the edges of all lanes, [n, 2], and of which road they are."""
+    """Points on the edges of all lanes and the roads that these are of, [n, 3]."""
     parts = [
         np.column_stack([edge[:, :2], np.full(len(edge), part.road)])
         for part in surfaces(town)
@@ -129,10 +138,3 @@ def _roadway(town: str) -> np.ndarray:
         for edge in (part.left, part.right)
     ]
     return np.concatenate(parts)
-
-
-def distance_to_roads(town: str, point: tuple[float, float], road: int) -> float:
-    """Metres from a point of the town to the nearest lane that is not of `road`."""
-    points = _roadway(town)
-    others = points[points[:, 2] != road]
-    return float(np.sqrt(((others[:, :2] - point) ** 2).sum(1).min())) if len(others) else np.inf
