@@ -172,7 +172,7 @@ def _light(plan: _Plan, state: str) -> None:
 
 def _follow(plan: _Plan) -> None:
     plan.speed = plan.between(6, 11)
-    near = plan.between(9.0, 12.5)
+    near = plan.between(8.2, 11.5)
     plan.vehicle(near, plan.between(-0.25, 0.25), speed=plan.speed, kind=("car", "car", "van")[int(plan.rng.integers(3))])
     plan.vehicle(near + plan.between(15, 19), plan.between(-0.3, 0.3), speed=plan.speed, kind="car")
 
@@ -258,7 +258,7 @@ def _turning(plan: _Plan, side: int) -> None:
     kind = "car" if plan.chance(0.75) else "van"
     turn = side * plan.between(0.5, 0.95)
     state = "left" if side > 0 else "right"
-    plan.vehicle(plan.between(5.5, 7.5), side * plan.between(0.2, 0.7), turn, state, plan.between(3, 5), kind)
+    plan.vehicle(plan.between(4.6, 6.6), side * plan.between(0.2, 0.7), turn, state, plan.between(3, 5), kind)
 
 
 def _turn_lane(plan: _Plan) -> None:

@@ -12,7 +12,7 @@ from mentorgym.envs.rendering.render import Camera, Light, Picture, Tracer, rend
 STEP = 0.5
 """Seconds between frames."""
 
-_ASPHALT: Colour = (0.085, 0.085, 0.09)
+_ASPHALT: Colour = (0.105, 0.105, 0.11)
 _PAVEMENT: Colour = (0.30, 0.29, 0.27)
 _KERB: Colour = (0.45, 0.45, 0.43)
 _GRASS: Colour = (0.10, 0.20, 0.05)
@@ -43,7 +43,7 @@ def light(record: Record) -> Light:
         level = float(np.mean(horizon))
         sun = (0.12 * mean,) * 3
         ambient = tuple(0.5 * value + 0.62 * float(np.mean(ambient)) for value in ambient)
-        grey = 0.85 * level
+        grey = max(0.85 * level, 0.32)
         horizon, zenith = (grey, grey * 1.01, grey * 1.04), (grey * 0.75, grey * 0.78, grey * 0.84)
         fog = {"overcast": 900.0, "fog": 48.0, "rain": 130.0}[record.weather]
     direction = (float(np.cos(around) * np.cos(rise)), float(np.sin(around) * np.cos(rise)), float(np.sin(rise)))

@@ -182,10 +182,14 @@ def _trunk(size: tuple[float, float, float], state: str, look: int) -> Mesh:
     length, width, height = size
     bark = (0.16, 0.09, 0.04)
     parts = [cylinder((0, -width / 2, height / 2), (0, width / 2, height / 2), height / 2, bark, sections=10)]
-    for k, y in enumerate(np.linspace(-0.4, 0.45, 5) * width):
-        rise = 0.7 + 0.25 * ((k + look) % 3)
-        parts.append(cylinder((0, y, height / 2), (0.25, y + 0.35, height / 2 + rise), 0.08, bark, sections=6))
-        parts.append(sphere((1.0, 1.1, 0.9), (0.2, y + 0.3, height / 2 + rise), (0.07, 0.20, 0.04), LEAVES))
+    end = 1 if look % 2 else -1
+    for k, share in enumerate((-0.15, 0.05, 0.25)):
+        y = end * share * width
+        parts.append(cylinder((0, y, height / 2), (0.2, y + 0.35 * end, height + 0.35 + 0.2 * (k % 2)), 0.08, bark, sections=6))
+    # The crown lies at one end, the torn roots at the other.
+    for share, rise in ((0.36, 0.55), (0.45, 0.8), (0.5, 0.4)):
+        parts.append(sphere((1.5, 1.3, 1.2), (0.1, end * share * width, rise), (0.07, 0.20, 0.04), LEAVES))
+    parts.append(cylinder((0, -end * width / 2, height / 2), (0, -end * (width / 2 - 0.2), height / 2), height * 0.9, (0.10, 0.06, 0.03)))
     return joined(parts)
 
 
