@@ -57,7 +57,9 @@ def _line(street: Street, offset: float, rise: float, distances: np.ndarray) -> 
     return np.stack([x - offset * np.sin(yaw), y + offset * np.cos(yaw), z + rise], 1)
 
 
-def _strip(street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0) -> Mesh:
+def _strip(
+    street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0
+) -> Mesh:
     distances = np.linspace(start, end, max(int((end - start) / 2.0) + 1, 2))
     return ribbon(_line(street, left, rise, distances), _line(street, right, rise, distances), colour, texture)
 
@@ -100,7 +102,11 @@ def street_mesh(street: Street) -> Mesh:
                 parts.append(_strip(street, a, b, 0.02, street.stop_line, street.stop_line + 0.5, _PAINT["white"]))
     if street.crosswalk is not None:
         for offset in np.arange(right + 0.4, left - 0.5, 1.0):
-            parts.append(_strip(street, offset + 0.5, offset, 0.021, street.crosswalk - 1.3, street.crosswalk + 1.3, _PAINT["white"]))
+            parts.append(
+                _strip(
+                    street, offset + 0.5, offset, 0.021, street.crosswalk - 1.3, street.crosswalk + 1.3, _PAINT["white"]
+                )
+            )
     for lane in street.lanes:
         if lane.arrow:
             for distance in (5.6, 11.5):
@@ -116,7 +122,12 @@ def street_mesh(street: Street) -> Mesh:
 @lru_cache(maxsize=6)
 def _town(name: str) -> tuple[Mesh, np.ndarray]:
     """The lanes of a town in its own frame, and of which road each face is."""
-    heights = {"driving": (-0.04, _ASPHALT), "shoulder": (-0.05, _ASPHALT), "sidewalk": (-0.03, _PAVEMENT), "median": (-0.03, _GRASS)}
+    heights = {
+        "driving": (-0.04, _ASPHALT),
+        "shoulder": (-0.05, _ASPHALT),
+        "sidewalk": (-0.03, _PAVEMENT),
+        "median": (-0.03, _GRASS),
+    }
     parts, roads = [], []
     for surface in sites.surfaces(name):
         if surface.kind in heights:

@@ -104,7 +104,11 @@ def paint(record: Record, picture: Picture, distance: float, offset: float, refe
 def line_kind(record: Record, picture: Picture, offset: float) -> str:
     """The line along the street at an offset, from the picture: "solid", "dashed", "none" or "unseen"."""
     spots = np.arange(3.2, 11.0, 0.2)
-    middles = [0.0] if not any(line.kind == "double" and line.offset == offset for line in record.street.lines) else [-0.2, 0.2]
+    middles = (
+        [0.0]
+        if not any(line.kind == "double" and line.offset == offset for line in record.street.lines)
+        else [-0.2, 0.2]
+    )
     found = []
     for distance in spots:
         reads = [paint(record, picture, float(distance), offset + middle) for middle in middles]
