@@ -120,9 +120,9 @@ def _sides(name: str, more: bool, rng: np.random.Generator) -> tuple[str, str]:
         return ("oncoming", "none")[int(rng.random() < 0.4)], "solid"
     if name == "On the right-turn lane":
         return "solid", "none"
-    lefts, rights = ("oncoming", "oncoming", "none", "dashed"), ("none", "none", "dashed")
+    lefts, rights = ["oncoming", "oncoming", "none", "dashed"], ["none", "none", "dashed"]
     if more:
-        lefts, rights = (*lefts, "solid", "taken"), (*rights, "solid", "taken")
+        lefts, rights = [*lefts, "solid", "taken"], [*rights, "solid", "taken"]
     return lefts[int(rng.integers(len(lefts)))], rights[int(rng.integers(len(rights)))]
 
 
