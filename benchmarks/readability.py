@@ -32,11 +32,11 @@ BATCH = 32
 class Args:
     """Train a plain classifier on staged scenes and test it in towns it never saw."""
 
-    train: int = 4200
+    train: int = 2100
     """scenes to learn from"""
     test: int = 1050
     """scenes of the held-out towns"""
-    epochs: int = 12
+    epochs: int = 10
     """passes over the training scenes"""
     learning_rate: float = 1.5e-3
     """at its peak, after the first tenth, on either side of which it is a straight line from or to zero"""
