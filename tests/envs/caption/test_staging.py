@@ -38,6 +38,15 @@ def test_a_picture_shows_its_reason_and_no_other(reason: int):
         assert confirmed(record, draw(record)) == {REASONS[reason]}
 
 
+@pytest.mark.parametrize("start", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_picture_shows_all_that_its_labels_say_but_of_sides(start: int):
+    every = StagedScenes("test", labels="all", count=21 * (1 + 9 * start))
+    for index in range(21 * start, every.count):
+        record = every.record(index)
+        seen = {name for name in confirmed(record, draw(record)) if REASON[name] < 15}
+        assert seen == {REASONS[k] for k in np.flatnonzero(every.labels.reasons[index]) if k < 15}
+
+
 @pytest.mark.slow
 def test_every_reason_is_confirmed_in_the_test_towns():
     sure, every = np.zeros(len(REASONS), int), StagedScenes("test")
