@@ -14,7 +14,6 @@ from mentorgym.envs.caption.staging.compose import compose
 from mentorgym.envs.caption.staging.draw import draw
 from mentorgym.envs.caption.staging.records import Line
 from mentorgym.envs.caption.staging.rules import labels_of
-from mentorgym.envs.caption.staging.sites import TOWNS
 
 confirmed = runpy.run_path(str(Path(__file__).parent / "scene_checker.py"))["confirmed"]
 
@@ -117,8 +116,8 @@ def test_all_labels_are_captions_and_some_have_several():
 
 
 def test_tested_is_where_nothing_is_trained():
-    assert set(TOWNS["test"]).isdisjoint({*TOWNS["train"], *TOWNS["val"]})
-    assert {StagedScenes("test").record(index).town for index in range(30)} == set(TOWNS["test"])
+    assert set(scenes.TOWNS["test"]).isdisjoint({*scenes.TOWNS["train"], *scenes.TOWNS["val"]})
+    assert {StagedScenes("test").record(index).town for index in range(30)} == set(scenes.TOWNS["test"])
 
 
 def test_a_larger_set_begins_with_the_smaller_one():
