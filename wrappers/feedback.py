@@ -69,7 +69,8 @@ class Consultation:
     """Asks a mentor about the observations of N environments and brings back what it says.
 
     Args:
-        mentor: what `mentorgym.mentors.load.load_mentor` takes; with `worker="thread"` also a mentor itself.
+        mentor: what `mentorgym.mentors.load.load_mentor` takes; with `worker="thread"` also a mentor itself. "clip" and
+            "vlm" are the small models of the environment's family (`own_models` of its adapter), where it has its own.
         options: keyword arguments of `load_mentor`; `answers="grid"` stands for the adapter's `answers`.
         every: observations whose number this divides are asked about.
         events: ask also about those that the adapter finds urgent.
@@ -121,6 +122,8 @@ class Consultation:
                 raise ValueError(f"{name}={seconds!r}: give seconds, at least 0")
         if prompt:
             adapter.check_prompt(prompt)
+        if isinstance(mentor, str):
+            mentor = getattr(adapter, "own_models", {}).get(mentor, mentor)
         chosen = dict(options or {})
         if chosen.get("answers") == GRID:
             chosen["answers"] = list(adapter.answers)
