@@ -11,6 +11,7 @@ banned and what top-k and top-p cut off. The model stays in evaluation mode, so 
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +61,8 @@ class Prefix(NamedTuple):
     """float32 [B, V], of the first token of the reply"""
     mask: torch.Tensor
     """int64 [B, L], 0 where the prompt is padded"""
+    features: torch.Tensor
+    """float32 [B, D], the last layer's state where the reply begins; without gradients"""
 
 
 class Written(NamedTuple):
@@ -112,6 +115,9 @@ class Captioner:
         self.processor, self.device = vlm.processor, vlm.device
         self.model: Any = vlm.model
         self.lora = lora
+        # Counted without the padding, where the family does not count in three dimensions (Qwen).
+        takes = inspect.signature(vlm.model.forward).parameters
+        self._counts = "position_ids" in takes and not hasattr(vlm.model.model, "get_rope_index")
         if lora:
             peft = import_extra("peft", "lora", "training adapters")
             config = peft.LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear")
@@ -164,8 +170,13 @@ class Captioner:
 
     def prefill(self, inputs: dict[str, torch.Tensor], model: Any = None) -> Prefix:
         """What the policy, or `model`, keeps of `inputs`."""
-        out = (model or self.model)(**inputs, **self.vlm.last_logits, use_cache=True)
-        return Prefix(out.past_key_values, out.logits[:, -1].float(), inputs["attention_mask"])
+        mask = inputs["attention_mask"]
+        positions = self._positions(mask, mask.shape[1])
+        out = (model or self.model)(
+            **inputs, **positions, **self.vlm.last_logits, use_cache=True, output_hidden_states=True
+        )
+        features = out.hidden_states[-1][:, -1].detach().float()
+        return Prefix(out.past_key_values, out.logits[:, -1].float(), mask, features)
 
     @torch.no_grad()
     def write(self, prefix: Prefix, copies: int, generator: torch.Generator | None, likeliest: int = 0) -> Written:
@@ -182,7 +193,7 @@ class Captioner:
         done = torch.zeros(rows, dtype=torch.bool, device=self.device)
         tokens, masks = [], []
         for step in range(self.sampling.max_new_tokens):
-            logits = self._temper(logits)
+            logits = self._temper(logits, self.sampling.temperature)
             chosen = logits.argmax(-1)
             if likeliest < copies:
                 kept = truncate(logits, self.sampling.top_k, self.sampling.top_p)
@@ -199,35 +210,48 @@ class Captioner:
                 break
             # What follows an end is written on and thrown away; nothing before it sees it.
             mask = torch.cat([mask, mask.new_ones(rows, 1)], 1)
-            out = self.model(input_ids=chosen[:, None], attention_mask=mask, past_key_values=cache, use_cache=True)
+            out = self.model(
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+                **self._positions(mask, 1),
+            )
             logits = out.logits[:, -1].float()
         stacked = torch.stack(tokens, 1)
         texts = self.processor.tokenizer.batch_decode(stacked, skip_special_tokens=True)
         return Written(stacked, torch.stack(masks, 1), [text.strip() for text in texts])
 
     def score(
-        self, prefix: Prefix, written: Written, kept: torch.Tensor | None = None, model: Any = None
+        self,
+        prefix: Prefix,
+        written: Written,
+        kept: torch.Tensor | None = None,
+        model: Any = None,
+        sampling: Sampling | None = None,
     ) -> Scores:
         """What the policy, or `model` whose `prefix` it is, says of `written`, under the distribution sampled from.
 
-        Where the policy's top-k and top-p cut tokens off, the reference is held to the same: `kept` of the policy's
-        scores.
+        Where the policy's top-k and top-p cut tokens off, a reference is held to the same: `kept` of the policy's
+        scores. With `sampling`, under that distribution instead.
         """
+        sampling = sampling or self.sampling
         copies = len(written.tokens) // len(prefix.logits)
         logits = prefix.logits.repeat_interleave(copies, 0)[:, None]
         if written.tokens.shape[1] > 1:
             before = written.tokens[:, :-1]
-            mask = prefix.mask.repeat_interleave(copies, 0)
+            mask = torch.cat([prefix.mask.repeat_interleave(copies, 0), torch.ones_like(before)], 1)
             later = (model or self.model)(
                 input_ids=before,
-                attention_mask=torch.cat([mask, torch.ones_like(before)], 1),
+                attention_mask=mask,
                 past_key_values=_fork(prefix.cache, copies),
                 use_cache=True,
+                **self._positions(mask, before.shape[1]),
             )
             logits = torch.cat([logits, later.logits.float()], 1)
-        logits = self._temper(logits)
+        logits = self._temper(logits, sampling.temperature)
         if kept is None:
-            kept = truncate(logits.detach(), self.sampling.top_k, self.sampling.top_p)
+            kept = truncate(logits.detach(), sampling.top_k, sampling.top_p)
             if kept is not None:
                 # A token on the verge, which rounding would put on this side and then on that, was sampled after all.
                 kept = kept.scatter(-1, written.tokens[..., None], True)
@@ -240,8 +264,12 @@ class Captioner:
             entropies = -terms.sum(-1).masked_fill(~written.mask, 0.0)
         return Scores(own, entropies, kept)
 
-    def _temper(self, logits: torch.Tensor) -> torch.Tensor:
-        logits = logits / self.sampling.temperature
+    def _positions(self, mask: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
+        """Of the last `count` tokens of `mask`, as a further input."""
+        return {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)[:, -count:]} if self._counts else {}
+
+    def _temper(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+        logits = logits / temperature
         banned = torch.tensor(self.vlm.banned, dtype=torch.int64, device=logits.device)
         return logits.index_fill(-1, banned, -torch.inf)
 
@@ -288,6 +316,16 @@ class Random:
 
     def load(self, folder: Path) -> None:
         self.generator.set_state(load_file(folder / "random.safetensors")["state"])
+
+
+def written_as(captioner: Captioner, texts: Sequence[str]) -> Written:
+    """Texts of somebody else's, as if the policy had written them: their tokens and the end."""
+    tokenizer = captioner.processor.tokenizer
+    replies = [text + tokenizer.decode(captioner.vlm.ends[:1]) for text in texts]
+    tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
+    padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=tokenizer.pad_token_id)
+    mask = torch.arange(padded.shape[1]) < torch.tensor([len(each) for each in tokens])[:, None]
+    return Written(padded.to(captioner.device), mask.to(captioner.device), list(texts))
 
 
 def load_captioner(
