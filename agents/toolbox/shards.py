@@ -142,6 +142,20 @@ class Samples(Sequence[Sample]):
             return np.asarray(image.convert("RGB"))
 
 
+def stratified_order(labels: Sequence[Any], seed: int) -> np.ndarray:
+    """An order, int64 [N], every beginning of which has the labels as often as the whole, as nearly as can be.
+
+    Which of a label's samples come first, and which of the labels where several are due, is drawn by the seed.
+    """
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(len(labels))
+    _, strata, counts = np.unique(np.asarray(labels)[shuffled], return_inverse=True, return_counts=True)
+    due = np.empty(len(shuffled))
+    for stratum, count in enumerate(counts):
+        due[strata == stratum] = (np.arange(count) + 0.5) / count
+    return shuffled[np.lexsort((generator.random(len(shuffled)), due))]
+
+
 def write_sharegpt(samples: Samples, folder: Path) -> Path:
     """Write samples as ShareGPT records `<folder>/sharegpt.json`, with `images/` and LLaMA-Factory's
     `dataset_info.json` beside it; returns the records' path.

@@ -15,6 +15,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mentorgym.agents.toolbox.augmentation import Change
 from mentorgym.agents.toolbox.runs import Run
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.mentors.extras import import_transformers
@@ -49,14 +50,27 @@ def sample_weights(samples: Samples, balance: float) -> np.ndarray:
 class _Batches(Dataset):
     """The batch of each step, drawn by seed and step alone, so that a resumed run draws what it would have drawn."""
 
-    def __init__(self, samples: Samples, prepare: Callable, batch_size: int, seed: int, balance: float):
+    def __init__(
+        self,
+        samples: Samples,
+        prepare: Callable,
+        batch_size: int,
+        seed: int,
+        balance: float,
+        change: Change | None,
+    ):
         self.samples, self.prepare, self.batch_size, self.seed = samples, prepare, batch_size, seed
         self.cumulated = np.cumsum(sample_weights(samples, balance))
+        self.change = change
 
     def __getitem__(self, step: int) -> Any:
-        draws = np.random.default_rng([self.seed, step]).random(self.batch_size)
+        generator = np.random.default_rng([self.seed, step])
+        draws = generator.random(self.batch_size)
         chosen = np.searchsorted(self.cumulated, draws * self.cumulated[-1], side="right")
-        return self.prepare([self.samples[int(index)] for index in chosen])
+        drawn = [self.samples[int(index)] for index in chosen]
+        if self.change is not None:
+            drawn = [self.change(sample, generator) for sample in drawn]
+        return self.prepare(drawn)
 
 
 def batches(
@@ -67,9 +81,13 @@ def batches(
     seed: int,
     balance: float,
     workers: int,
+    change: Change | None = None,
 ) -> Iterator[Any]:
-    """What `prepare` makes of the batch of each of `steps`, made by as many processes as there are `workers`."""
-    dataset = _Batches(samples, prepare, batch_size, seed, balance)
+    """What `prepare` makes of the batch of each of `steps`, made by as many processes as there are `workers`.
+
+    With `change`, each sample that is drawn goes through it first.
+    """
+    dataset = _Batches(samples, prepare, batch_size, seed, balance, change)
     context = "spawn" if workers else None
     loader = DataLoader(
         dataset,
