@@ -99,7 +99,10 @@ def describe_terms(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
 class Heldout:
     """Scenes that are not trained on, from all over a split, to measure a policy on."""
 
-    def __init__(self, scenes: Scenes, count: int, frames: int, seed: int):
+    def __init__(self, envs: Any, count: int, seed: int):
+        """At most `count` of the scenes of `envs`; `seed` is that of the texts which are sampled."""
+        scenes: Scenes = envs.scenes
+        frames = envs.single_observation_space["frames"].shape[0]
         labels = scenes.labels
         chosen = np.unique(np.linspace(0, len(labels.names) - 1, count).astype(int))
         self.scenes, self.frames, self.seed, self.chosen = scenes, frames, seed, chosen.tolist()
@@ -170,5 +173,7 @@ class Lines:
     def log_heldout(self, step: int, told: Mapping[str, float]) -> None:
         """Write a held-out line and show it; the time that it took is not counted."""
         self._run.log(step, dict(told))
-        shown = "  ".join(f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5])
+        shown = "  ".join(
+            f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5]
+        )
         print(f"{step:>9,}/{self._total:,} updates  held out: {shown}", flush=True)
