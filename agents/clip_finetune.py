@@ -401,7 +401,9 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"model": optimizer}, stored)
     best.restore()
-    model.config.logit_bias = float(readout.bias)
+    model.config.logit_bias = readout.bias.item()
+    if test is None and args.heldout:
+        test = Samples(args.heldout)
     if test is not None:
         run.log(step, {"heldout/auroc": pairs_auroc(weigh(model.eval(), test, plain, prepare, args))})
     return step
