@@ -194,8 +194,16 @@ def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figur
 
     section, poster = of(lambda place: place.startswith("section")), of(lambda place: place.startswith("poster"))
     parts = [
-        ("Test scenes and F1 of the actions (table 2)", class_table("actions", columns, rows, of("table 2".__eq__)), ""),
-        ("Test scenes and F1 of the reasons (table 3)", class_table("reasons", columns, rows, of("table 3".__eq__)), ""),
+        (
+            "Test scenes and F1 of the actions (table 2)",
+            class_table("actions", columns, rows, of("table 2".__eq__)),
+            "",
+        ),
+        (
+            "Test scenes and F1 of the reasons (table 3)",
+            class_table("reasons", columns, rows, of("table 3".__eq__)),
+            "",
+        ),
         ("Section 6", figure_table(columns, SECTION_6, section), notes(section)),
         ("How often each action is said (Fig. 8)", distribution_table("actions", columns, rows), ""),
         ("How often each reason is said (Fig. 8)", distribution_table("reasons", columns, rows), ""),

@@ -3,10 +3,11 @@
     python -m mentorgym.benchmarks.clip_reward --data captions/test \
         --models before=<folder> ours=mentors/weights/caption_clip
 
-`--models` are CLIPs of transformers, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before tuning,
-one tuned on actions, one on reasons. `--data` is what `python -m mentorgym.benchmarks.caption_data` writes. A picture is
-weighed against its own caption ("output"), its action and its reason alone, a wrong caption (drawn from all distinct ones,
-as in training), a hard one (the same action, another reason) and texts that have nothing to do with it. For each model:
+`--models` are CLIPs of transformers, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before
+tuning, one tuned on actions, one on reasons. `--data` is what `python -m mentorgym.benchmarks.caption_data` writes. A
+picture is weighed against its own caption ("output"), its action and its reason alone, a wrong caption (drawn from
+all distinct ones, as in training), a hard one (the same action, another reason) and texts that have nothing to do
+with it. For each model:
 
 - mean probability, and share of pictures with more than 0.5 ("match"), of the paper's read-out sigmoid(scale * cosine),
   and of that with the learned bias, where the model has one;
@@ -235,8 +236,8 @@ def markdown(told: Mapping[str, Any], command: str) -> str:
         f"Reward models on {told['pictures']:,} held-out pictures ({told['data']}).",
         "",
         "Image vs. text: mean probability and share above 0.5. Likeliest: accuracy, plain and balanced. AUROC and the",
-        "likeliest depend on the cosines alone, not on the read-out. Output is the whole caption; a hard one has the same",
-        "action and another reason.",
+        "likeliest depend on the cosines alone, not on the read-out. Output is the whole caption; a hard one has the",
+        "same action and another reason.",
         "",
         f"| | {' | '.join(columns)} |",
         f"| --- |{' --- |' * len(columns)}",
