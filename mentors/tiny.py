@@ -42,7 +42,7 @@ def _pil_variant(transformers: Any, name: str) -> Any:
 
 
 def _train_tokenizer(texts: Iterable[str], markers: Iterable[str], words: bool) -> Any:
-    """A byte-level BPE tokenizer (tokenizers' own class) for `texts`; numbers, sentences and clauses apart, or words."""
+    """A byte-level BPE tokenizer (tokenizers' class) for `texts`; numbers, sentences and clauses apart, or words."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
