@@ -32,8 +32,7 @@ from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.vlm_driver import digest
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Training, agent_of, load_agent, read_training
-from mentorgym.benchmarks.evaluate import ROWS
-from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows
+from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.metrics import class_scores, measure, most_frequent, understand
@@ -440,11 +439,11 @@ def summary_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
+def main(arguments: Sequence[str] | None = None, name: str = "captions") -> None:
+    """The command, called `name`; `arguments` are those of the command line by default."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="captions", description=__doc__)
-    command = shlex.join(["python", "-m", "mentorgym.benchmarks.captions", *arguments])
+    args = tyro.cli(Args, args=arguments, prog=name, description=__doc__)
+    command = shlex.join(["python", "-m", f"mentorgym.benchmarks.{name}", *arguments])
 
     def job() -> dict[str, Any]:
         rows, outputs = evaluate(args, command)
@@ -453,7 +452,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown = ("driver", "run", "training_seed", "data", "split", "scenes", "score", "majority")
         return {"rows": [{name: row[name] for name in shown} for row in rows], "outputs": written}
 
-    run_command("captions", job, args.as_json)
+    run_command(name, job, args.as_json)
 
 
 if __name__ == "__main__":

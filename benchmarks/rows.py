@@ -31,6 +31,9 @@ from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.envs.caption.metrics import MEASURES
 
+ROWS = Path("results/rows")
+"""Where the rows of the leaderboard lie, in the working directory."""
+
 SCHEMA = 1
 
 _ALWAYS: dict[str, tuple[type, ...]] = {

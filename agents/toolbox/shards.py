@@ -7,6 +7,7 @@ have none of context c's captions but the k-th. ShareGPT records (`<name>.json` 
 reads them, are read and written too.
 """
 
+import copy
 import io
 import json
 import tarfile
@@ -128,6 +129,14 @@ class Samples(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return Sample(self.picture(index), self.words[index])
+
+    def select(self, indices: Iterable[int]) -> "Samples":
+        """These of the samples, in this order."""
+        chosen = [int(index) for index in indices]
+        part = copy.copy(self)
+        part.words = [self.words[index] for index in chosen]
+        part._places = [self._places[index] for index in chosen]
+        return part
 
     def file(self, index: int) -> bytes:
         """The file of a picture as it was stored."""
