@@ -59,7 +59,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def shrink(module: ModuleType, name: str, **sizes: int) -> None:
         build = getattr(tiny, name)
-        monkeypatch.setattr(module, name, lambda texts: build(texts, **sizes))
+        monkeypatch.setattr(module, name, lambda texts, **asked: build(texts, **(asked | sizes)))
 
     sizes = {"image_size": 32, "patch_size": 8, "width": 32, "vision_layers": 1, "text_layers": 1}
     shrink(sft, "build_vlm", **sizes)
