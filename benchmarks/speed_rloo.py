@@ -197,8 +197,8 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"tokens each, KL divergence to the start, one thread. Medians of {figures['updates']} updates of each, which "
         "alternate; the process's own time.",
         "",
-        f"| TRL {figures['trl']}, texts in a batch | its samples/s | ours | ours is so many times as fast | by the clock "
-        "on the wall |",
+        f"| TRL {figures['trl']}, texts in a batch | its samples/s | ours | ours is so many times as fast | by wall "
+        "clock |",
         "| --- | --- | --- | --- | --- |",
     ]
     for size, arm in figures["arms"].items():
