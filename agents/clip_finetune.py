@@ -1,31 +1,45 @@
-"""Contrastive fine-tuning of CLIP on pictures and captions: a trainer, nothing to rank.
+"""Fine-tuning of CLIP on pictures and captions: a trainer, nothing to rank.
 
-Symmetric cross-entropy over the batch (Radford et al., arXiv 2103.00020), in which an equal caption is no negative;
-driving has only 720 captions, so a batch holds many twice. Where the data name each context's captions (driving: the 30
-actions in words), a second term asks for the picture's own among those alone, which is what the reward asks later
-(Found-RL, eq. 25). Without `--model` a small CLIP of our own is trained from nothing (`mentors.tiny`); a folder or hub
-name fine-tunes that checkpoint, whole. The data are what `python -m mentorgym.benchmarks.collect` writes, or any folder
-of WebDataset shards of PNG and text. Model, tokenizer and preprocessing are saved in the run's folder, under `model/`.
+`--loss contrastive`: symmetric cross-entropy over the batch (Radford et al., arXiv 2103.00020), in which an equal
+caption is no negative; driving has only 720 captions, so a batch holds many twice. Where the data name each context's
+captions (driving: the 30 actions in words), a second term asks for the picture's own among those alone, which is what
+the reward asks later (Found-RL, eq. 25).
+
+`--loss pairs`: Algorithm 1 of the RLOO paper and its appendix B. A picture matches its own text and does not match
+another, drawn from all distinct ones; binary cross-entropy of sigmoid(exp(scale) * cosine + bias). The rate falls when
+the area under the ROC curve (AUROC) on the validation pictures does not rise, training ends when it does not for long,
+and the weights with the highest are what is saved. The learned bias (SigLIP, arXiv 2303.15343) is ours: the paper's
+read-out lacks one (`--no-bias`), so that any cosine above 0 is a match. Ours, too: both pairs of a picture are in one
+batch, wrong texts are drawn anew each time, an epoch is as many draws as there are pictures, and a flip of the picture
+also flips left and right in the words. `--preset paper` has its constants and its 1,400, 200 and 400 pairs.
+
+Without `--model` a small CLIP of our own is trained from nothing (`mentors.tiny`); a folder or hub name fine-tunes that
+checkpoint, whole. The data are what `python -m mentorgym.benchmarks.collect` or `...caption_data` write, or any folder
+of WebDataset shards of PNG and text. Model, tokenizer and preprocessing are saved in the run's folder, under `model/`;
+the bias in its `config.json`, as `logit_bias`.
 
     python agents/clip_finetune.py --data drives --heldout heldout_drives
+    python agents/clip_finetune.py --loss pairs --data captions/train --validation captions/val --model <folder>
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from PIL import Image
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, parse_flags, start_torch
+from mentorgym.agents.toolbox.augmentation import Augmentation, Change
+from mentorgym.agents.toolbox.pairs import Pairing, Part, balanced_bias, deal, distinct_texts, pairs_auroc
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.agents.toolbox.tuning import (
+    Best,
     Meter,
     Weights,
     batches,
@@ -48,7 +62,7 @@ HIGHEST_SCALE = math.log(100.0)
 
 @dataclasses.dataclass
 class Args:
-    """Flags of contrastive fine-tuning. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of CLIP's fine-tuning. Rerunning the same command continues the run from its last checkpoint."""
 
     data: Path = Path("drives")
     """folder of shards"""
@@ -59,7 +73,7 @@ class Args:
     seed: int = 0
     """seed of the weights, where they are new, and of the batches"""
     total_steps: int = 3_000
-    """gradient updates"""
+    """gradient updates of the contrastive loss"""
     runs: str = "runs"
     """folder of the run folders"""
     resume: bool = True
@@ -73,8 +87,20 @@ class Args:
     checkpoint_every: int = 1_000
     """updates between two checkpoints"""
 
+    loss: Literal["contrastive", "pairs"] = "contrastive"
+    """contrastive over the batch, or binary over pairs that match or do not"""
+    augment: bool = False
+    """crop, flip and jitter pictures; a flip also flips left and right in the words"""
+    tokens: Literal["sentences", "words"] = "sentences"
+    """the longest pieces of text that are one token, of a small model from nothing"""
+    image_size: int = 96
+    """side of the pictures in pixels, of a small model from nothing"""
+    patch_size: int = 12
+    """side of its patches in pixels"""
+    width: int = 128
+    """its width"""
     batch_size: int = 64
-    """samples in a batch"""
+    """samples in a batch; of pairs, two a picture"""
     balance: float = 0.5
     """draw samples in proportion to n^-balance, n being how many share their caption: 0 all alike, 1 captions alike"""
     anchors_weight: float = 1.0
@@ -96,13 +122,48 @@ class Args:
     workers: int = 0
     """processes that prepare batches beside the training"""
     heldout_samples: int = 5_000
-    """held-out samples to measure on, at most"""
+    """held-out and validation samples to measure on, at most"""
+
+    texts: Part = "output"
+    """pairs: what of the caption the picture is weighed against, all of it, its action or its reason"""
+    bias: bool = True
+    """pairs: learn a bias of the read-out"""
+    epochs: int = 30
+    """pairs: passes over the data, at most"""
+    validation: Path | None = None
+    """pairs: folder of shards to choose the best weights by; without, a tenth of the data is held back"""
+    split: tuple[int, ...] = ()
+    """pairs to train on, to validate and to test on, dealt from the data, stratified by caption"""
+    patience: int = 3
+    """pairs: epochs without a higher AUROC after which the rate falls"""
+    factor: float = 0.2
+    """pairs: what the rate is multiplied with then"""
+    stop_after: int = 7
+    """pairs: epochs without a higher AUROC after which training ends"""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "loss": "pairs",
+        "seed": 42,
+        "split": (1_400, 200, 400),
+        "augment": True,
+        "bias": False,
+        "batch_size": 32,
+        "balance": 0.0,
+        "learning_rate": 2e-5,
+        "weight_decay": 0.01,
+        "autocast": "float32",
+    }
+}
+"""`paper`: the RLOO paper, appendix B.3; for BDD-OIA's subset of one action and one reason."""
 
 
 class Preparation:
     """Samples to pixels and the tokens of the texts that the pictures are weighed against.
 
-    Those are the captions of the batch, each once, and with `anchors` all captions of its contexts.
+    Those are the captions of the batch, each once, the wrong texts of pairs, and with `anchors` all captions of its
+    contexts.
     """
 
     def __init__(self, processor: Any, anchors: Sequence[Sequence[str]], longest: int):
@@ -110,11 +171,13 @@ class Preparation:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """`pixel_values`; `input_ids` and `attention_mask` [T, L] of the texts; `own` int64 [B], each picture's text;
-        and `rivals` int64 [B, K], with the texts of its context, and `label` int64 [B], its own place among those.
+        and `rivals` int64 [B, K], with the texts of its context, and `label` int64 [B], its own place among those; of
+        pairs, `wrong` int64 [B], the text that does not match.
         """
         captions = [str(sample.words["caption"]) for sample in samples]
+        wrong = [sample.words["wrong"] for sample in samples if "wrong" in sample.words]
         contexts = [self.anchors[sample.words["context"]] for sample in samples] if self.anchors else []
-        texts = list(dict.fromkeys([*captions, *(text for context in contexts for text in context)]))
+        texts = list(dict.fromkeys([*captions, *wrong, *(text for context in contexts for text in context)]))
         places = {text: place for place, text in enumerate(texts)}
         images = [Image.fromarray(sample.picture) for sample in samples]
         tokens = self.processor.tokenizer(
@@ -129,13 +192,27 @@ class Preparation:
         if contexts:
             batch["rivals"] = torch.tensor([[places[text] for text in context] for context in contexts])
             batch["label"] = torch.tensor([sample.words["label"] for sample in samples])
+        if wrong:
+            batch["wrong"] = torch.tensor([places[text] for text in wrong])
         return batch
+
+
+class ReadOut(nn.Module):
+    """A CLIP and the bias of its read-out."""
+
+    def __init__(self, model: Any, learned: bool):
+        super().__init__()
+        self.model = model
+        self.bias = nn.Parameter(torch.tensor(float(getattr(model.config, "logit_bias", 0.0)) if learned else 0.0))
+        self.bias.requires_grad_(learned)
 
 
 def make_model(args: Args, samples: Samples) -> tuple[Any, Any]:
     """The model to train and its processor."""
     if not args.model:
-        return build_clip([str(words["caption"]) for words in samples.words])
+        texts = [str(words["caption"]) for words in samples.words]
+        sizes = {name: getattr(args, name) for name in ("image_size", "patch_size", "width")}
+        return build_clip(texts, **sizes, words=args.tokens == "words")
     transformers = import_transformers()
     model = load_model(transformers.CLIPModel, args.model, torch.float32)
     return model.train().requires_grad_(True), transformers.AutoProcessor.from_pretrained(args.model)
@@ -170,6 +247,14 @@ def anchors_loss(
     return F.cross_entropy(logits, label)
 
 
+def pairs_loss(
+    images: torch.Tensor, texts: torch.Tensor, batch: dict[str, torch.Tensor], scale: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """Binary cross-entropy of scale * cosine + bias over each picture's two pairs (RLOO paper, appendix B.3)."""
+    match, other = (scale * (images * texts[batch[name]]).sum(-1) + bias for name in ("own", "wrong"))
+    return (F.softplus(-match).mean() + F.softplus(other).mean()) / 2
+
+
 def update(
     model: Any, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor], rate: float, args: Args
 ) -> dict[str, torch.Tensor]:
@@ -187,6 +272,20 @@ def update(
     with torch.no_grad():
         model.logit_scale.clamp_(max=HIGHEST_SCALE)
     return {name: each.detach() for name, each in losses.items()}
+
+
+def update_pairs(
+    readout: ReadOut, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor], rate: float, args: Args
+) -> dict[str, torch.Tensor]:
+    """One update from one batch of pictures with two pairs each."""
+    autocast = getattr(torch, args.autocast)
+    with torch.autocast(batch["own"].device.type, autocast, enabled=autocast != torch.float32):
+        images, texts = encode(readout.model, batch)
+    loss = pairs_loss(images, texts, batch, readout.model.logit_scale.exp(), readout.bias)
+    take_step(optimizer, loss, rate, args.max_norm)
+    with torch.no_grad():
+        readout.model.logit_scale.clamp_(max=HIGHEST_SCALE)
+    return {"loss/pairs": loss.detach()}
 
 
 def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
@@ -225,12 +324,102 @@ def measure(folder: Path, samples: Sequence[Sample], anchors: list[list[str]], d
     return label_scores(np.array(found), labels, language.NEIGHBOURS if anchors == language.anchors() else None)
 
 
+@torch.no_grad()
+def weigh(model: Any, samples: Samples, pairing: Pairing, prepare: Preparation, args: Args) -> np.ndarray:
+    """Cosines float32 [2, N] of pictures with their own texts and with wrong ones; always the same, with one seed."""
+    chosen = np.unique(np.linspace(0, len(samples) - 1, args.heldout_samples).astype(int))
+    generator = np.random.default_rng(args.seed)
+    found = []
+    for start in range(0, len(chosen), 64):
+        batch = prepare([pairing(samples[int(index)], generator) for index in chosen[start : start + 64]])
+        batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
+        images, texts = encode(model, batch)
+        found.append(torch.stack([(images * texts[batch[name]]).sum(-1) for name in ("own", "wrong")]).cpu().numpy())
+    return np.concatenate(found, 1)
+
+
+def learn_contrasts(args: Args, run: Run, model: Any, processor: Any, samples: Samples) -> int:
+    """Train with the contrastive loss; returns the updates."""
+    optimizer = make_optimizer(model, args.weight_decay)
+    step = run.load(nn.Module(), {"model": optimizer}, {"model": Weights(model)})
+    anchors = samples.anchors if args.anchors_weight else []
+    prepare = Preparation(processor, anchors, model.config.text_config.max_position_embeddings)
+    change = Augmentation(anchors) if args.augment else None
+    meter = Meter(run)
+    model.train()
+    for batch in draw_batches(args, samples, prepare, range(step, args.total_steps), args.batch_size, change):
+        rate = learning_rate(step, args.total_steps, args.learning_rate, args.warm_up)
+        meter.add(update(model, optimizer, batch, rate, args))
+        step += 1
+        if step % args.log_every == 0 or step == args.total_steps:
+            meter.log(step, args.total_steps)
+        if step % args.checkpoint_every == 0 and step < args.total_steps:
+            run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
+    return step
+
+
+def draw_batches(
+    args: Args, samples: Samples, prepare: Preparation, steps: range, batch_size: int, change: Change | None
+) -> Iterator[dict[str, torch.Tensor]]:
+    """`tuning.batches` on the model's device."""
+    for batch in batches(samples, prepare, steps, batch_size, args.seed, args.balance, args.workers, change):
+        yield {name: tensor.to(args.device) for name, tensor in batch.items()}
+
+
+def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Samples) -> int:
+    """Train with the loss over pairs, and leave the best weights in `model`; returns the updates."""
+    if args.validation:
+        train_samples, validation, test = samples, Samples(args.validation), None
+    else:
+        train_samples, validation, test = deal(samples, args.split, args.seed)
+    texts = distinct_texts(samples, args.texts, args.augment)
+    readout = ReadOut(model, args.bias).to(args.device)
+    best = Best(readout, args.patience, args.factor, args.stop_after)
+    optimizer = make_optimizer(readout, args.weight_decay)
+    stored = {"model": Weights(readout), "best": best}
+    step = run.load(nn.Module(), {"model": optimizer}, stored)
+    prepare = Preparation(processor, [], model.config.text_config.max_position_embeddings)
+    plain = Pairing(args.texts, texts)
+    if not step and args.bias and not hasattr(model.config, "logit_bias"):
+        # A bias takes as many updates to come from far as the weights take to fit it.
+        with torch.no_grad():
+            cosines = weigh(model, train_samples, plain, prepare, args)
+            readout.bias.fill_(balanced_bias(cosines, float(model.logit_scale.exp())))
+    pictures = args.batch_size // 2
+    epoch = max(1, round(len(train_samples) / pictures))
+    total_steps = args.epochs * epoch
+    change = Pairing(args.texts, texts, Augmentation() if args.augment else None)
+    meter = Meter(run)
+    model.train()
+    for batch in draw_batches(args, train_samples, prepare, range(step, total_steps), pictures, change):
+        if best.finished:
+            break
+        meter.add(update_pairs(readout, optimizer, batch, args.learning_rate * best.rate, args))
+        step += 1
+        if step % epoch == 0:
+            model.eval()
+            best.count(pairs_auroc(weigh(model, validation, plain, prepare, args)))
+            model.train()
+            meter.log(step, total_steps, {"validation/auroc": best.latest})
+        if step % args.checkpoint_every == 0 and step < total_steps:
+            run.save(step, nn.Module(), {"model": optimizer}, stored)
+    best.restore()
+    model.config.logit_bias = readout.bias.item()
+    if test is None and args.heldout:
+        test = Samples(args.heldout)
+    if test is not None:
+        run.log(step, {"heldout/auroc": pairs_auroc(weigh(model.eval(), test, plain, prepare, args))})
+    return step
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.autocast not in ("bfloat16", "float32"):
         raise ValueError(f"autocast {args.autocast!r} is unknown; choose bfloat16 or float32")
     if args.save_dtype not in ("float16", "bfloat16", "float32"):
         raise ValueError(f"save_dtype {args.save_dtype!r} is unknown; choose float16, bfloat16 or float32")
+    if args.loss == "pairs" and (args.batch_size < 2 or args.batch_size % 2 or args.epochs < 1):
+        raise ValueError("of pairs, batch_size is even and epochs count from 1: a picture makes two")
     start_torch(args.seed, args.torch_threads)
     samples = Samples(args.data)
     if any("caption" not in words for words in samples.words):
@@ -246,23 +435,8 @@ def train(args: Args) -> Path:
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.to(args.device)
-    optimizer = make_optimizer(model, args.weight_decay)
-    step = run.load(nn.Module(), {"model": optimizer}, {"model": Weights(model)})
-    anchors = samples.anchors if args.anchors_weight else []
-    prepare = Preparation(processor, anchors, model.config.text_config.max_position_embeddings)
-    meter = Meter(run)
-    model.train()
-    for batch in batches(
-        samples, prepare, range(step, args.total_steps), args.batch_size, args.seed, args.balance, args.workers
-    ):
-        batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
-        rate = learning_rate(step, args.total_steps, args.learning_rate, args.warm_up)
-        meter.add(update(model, optimizer, batch, rate, args))
-        step += 1
-        if step % args.log_every == 0 or step == args.total_steps:
-            meter.log(step, args.total_steps)
-        if step % args.checkpoint_every == 0 and step < args.total_steps:
-            run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
+    learn = learn_pairs if args.loss == "pairs" else learn_contrasts
+    step = learn(args, run, model, processor, samples)
     saved = run.folder / "model"
     save_pretrained(model, processor, getattr(torch, args.save_dtype), saved)
     if heldout is not None:
@@ -272,4 +446,4 @@ def train(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    train(parse_flags(Args, PRESETS))

@@ -9,8 +9,9 @@ called by its path. It defines
   is a trainer: it can be run, not ranked. A policy that needs more than observations is a `Watcher` instead.
 
 A run's folder holds at least `config.json` (`agent`, the file's stem, and `args`, its flags), the weights in
-`policy.*`, and `done` (a JSON object with `step`, the environment steps taken), which is written last. An agent that
-trains elsewhere than in its environment's own town says so in the flag `env_args`, as in `["town=Village"]`.
+`policy.*` or, where they are a model of transformers, in `model/`, and `done` (a JSON object with `step`, the
+environment steps taken), which is written last. An agent that trains elsewhere than in its environment's own town says
+so in the flag `env_args`, as in `["town=Village"]`.
 """
 
 import ast
@@ -199,9 +200,9 @@ def read_training(folder: Path) -> Training:
         raise UsageError(f"{folder} is not the folder of a training run: it has no config.json")
     if not (folder / "done").is_file():
         raise UsageError(f"{folder} is not finished: run its training command again")
-    weights = sorted(folder.glob("policy.*"))
+    weights = sorted(folder.glob("policy.*")) or sorted((folder / "model").glob("*.safetensors"))
     if not weights:
-        raise UsageError(f"{folder} has no weights (policy.*): delete the folder and train again")
+        raise UsageError(f"{folder} has no weights (policy.* or model/): delete the folder and train again")
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()[:12]
     try:
         args = json.loads((folder / "config.json").read_text("utf-8"))["args"]

@@ -10,10 +10,15 @@ episodes that a suite names (`mentorgym.envs.driving.suites`). The environment's
 
 The rows (see `mentorgym.benchmarks.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
 `results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
+
+Runs of `BddOia-Caption-v0`, or whoever else with `--env BddOia-Caption-v0`, are measured by
+`mentorgym.benchmarks.captions`, and the other flags are then its flags.
 """
 
+import argparse
 import functools
 import itertools
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,17 +34,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
+from mentorgym.benchmarks import captions
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Driver, load_drivers
-from mentorgym.benchmarks.rows import SCHEMA, Row, add_rows, read_rows
+from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows, read_rows
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.energy import RATES
 from mentorgym.envs.driving.score import COUNTS, aggregate
 from mentorgym.envs.driving.suites import SuiteError, find_suite, read_suite
 from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
-
-ROWS = Path("results/rows")
-"""Where the rows of the leaderboard lie, in the working directory."""
 
 GROUP = ("driver", "training_seed", "town", "traffic")
 """What a line of the table stands for."""
@@ -343,9 +346,28 @@ def default_output(driver: Driver, name: str, env: str) -> Path:
     return ROWS / f"{name or driver.name}__{env.split(':')[-1]}.jsonl"
 
 
+def environment_of(folder: Path) -> str:
+    """The id of the environment that the run in `folder` was trained in; "" where it does not say."""
+    try:
+        return str(json.loads((folder / "config.json").read_text("utf-8"))["args"]["env_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def is_of_captions(arguments: Sequence[str]) -> bool:
+    """Whether a command line names the environment of captions, or a run of it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env", default="")
+    parser.add_argument("--run", nargs="*", type=Path, default=[])
+    known, _ = parser.parse_known_args(arguments)
+    return any(captions.is_of_captions(env) for env in (known.env, *map(environment_of, known.run)))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if is_of_captions(arguments):
+        return captions.main(arguments, "evaluate")
     args = tyro.cli(Args, args=arguments, prog="evaluate", description=__doc__)
     command = shlex.join(["python", "-m", "mentorgym.benchmarks.evaluate", *arguments])
 

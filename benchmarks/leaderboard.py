@@ -8,6 +8,8 @@ the same rows give the same bytes. The page ends with the figures of `results/pu
 ranked; `--published` shows them in the terminal too. The second command also trains an agent, unless its runs are done,
 and evaluates it; flags after `--` are the agent's own.
 
+Rows of captions make tables of their own on the same page, and `results/leaderboard_captions.csv`.
+
 A score is the mean over a training seed's episodes, then over the seeds. From three seeds on, the driving score also
 comes as interquartile mean over the seeds with its 95 % bootstrap interval; with fewer, as the seeds' values.
 """
@@ -26,21 +28,22 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import write_atomically
+from mentorgym.benchmarks import caption_leaderboard, captions
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import AgentDriver, load_agent, read_training, require_policy
 from mentorgym.benchmarks.evaluate import (
     MORE_SCORES,
-    ROWS,
     SCORES,
     Tasks,
     choose_columns,
+    environment_of,
     evaluate,
     heading,
     in_digits,
     summarise,
 )
 from mentorgym.benchmarks.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
-from mentorgym.benchmarks.rows import Row, merge, read_rows
+from mentorgym.benchmarks.rows import ROWS, Row, has_captions, merge, read_rows
 from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
 
 TRAFFIC_ORDER = ("empty", "regular", "dense", "busy")
@@ -89,7 +92,7 @@ class Args(Tasks):
     rows: Path = ROWS
     """folder of the rows, *.jsonl"""
     output: Path = Path("results")
-    """folder for leaderboard.md and leaderboard.csv"""
+    """folder for leaderboard.md, leaderboard.csv and, where there are any, leaderboard_captions.csv"""
     add: str = ""
     """an agent's name or the path of its file, to be trained and evaluated"""
     training_seeds: tuple[int, ...] = (0,)
@@ -211,6 +214,19 @@ def in_words(entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
     }
 
 
+def caption_tables(entries: Sequence[Entry]) -> list[Table]:
+    """The tables of captions for the terminal."""
+    tables: dict[str, Table] = {}
+    for entry in entries:
+        name, words = caption_leaderboard.title(entry), caption_leaderboard.in_words(entry)
+        if name not in tables:
+            tables[name] = Table(title=name, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            for heads in words:
+                tables[name].add_column(heads.replace(" ", "\n"), justify="left" if heads == "driver" else "right")
+        tables[name].add_row(*words.values())
+    return [*tables.values()]
+
+
 def terminal_table(entries: Sequence[Entry], columns: Sequence[str] = ()) -> Table:
     """The table for the terminal, with the scores `columns` where any are given."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -244,25 +260,32 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def markdown(entries: Sequence[Entry], published: Sequence[PublishedTable] = ()) -> str:
-    """The page: the table with the commands that made each line, Found-RL's measures of the same, cited figures."""
+def markdown(
+    entries: Sequence[Entry], published: Sequence[PublishedTable] = (), described: Sequence[Entry] = ()
+) -> str:
+    """The page: the tables with the commands that made each line, Found-RL's measures of the same, cited figures."""
     text = "# Leaderboard\n\nWritten by `python -m mentorgym.benchmarks.leaderboard` from `results/rows/`.\n"
     commands: dict[str, int] = {}
+
+    def made(entry: Entry) -> dict[str, str]:
+        number = str(commands.setdefault(entry["command"], len(commands) + 1)) if entry["command"] else "-"
+        return {"commit": entry["commit"] or "-", "date": entry["date"] or "-", "command": number}
+
     for env in dict.fromkeys(entry["env"] for entry in entries):
         own = [entry for entry in entries if entry["env"] == env]
-        lines = []
-        for entry in own:
-            made = commands.setdefault(entry["command"], len(commands) + 1)
-            lines.append(
-                in_words(entry) | {"commit": entry["commit"] or "-", "date": entry["date"], "command": str(made)}
-            )
+        lines = [in_words(entry) | made(entry) for entry in own]
         text += f"\n## {env}\n\n" + markdown_table([*lines[0]], [[*line.values()] for line in lines])
         if measured := [entry for entry in own if all(entry[name] is not None for name in FOUND_RL_METRICS)]:
             header = ["town", "traffic", "driver", *FOUND_RL_METRICS.values()]
             rows = [[*in_words(entry, [*FOUND_RL_METRICS]).values()] for entry in measured]
             text += f"\n### {env} in the measures of Found-RL's tables\n\n" + markdown_table(header, rows)
-    text += LEGEND + "\n## Commands\n\n"
-    text += "".join(f"{number}. `{command}`\n" for command, number in commands.items())
+    text += LEGEND if entries else ""
+    for name in dict.fromkeys(map(caption_leaderboard.title, described)):
+        own = [entry for entry in described if caption_leaderboard.title(entry) == name]
+        lines = [caption_leaderboard.in_words(entry) | made(entry) for entry in own]
+        text += f"\n## {name}\n\n" + markdown_table([*lines[0]], [[*line.values()] for line in lines])
+    text += caption_leaderboard.LEGEND if described else ""
+    text += "\n## Commands\n\n" + "".join(f"{number}. `{command}`\n" for command, number in commands.items())
     if published:
         text += PUBLISHED
     for table in published:
@@ -294,6 +317,11 @@ def add_agent(args: Args, flags: Sequence[str], command: str) -> None:
     for seed in dict.fromkeys(args.training_seeds):
         progress_console.print(f"training {name}, seed {seed}")
         folder = Path(module.train(tyro.cli(module.Args, args=[*flags, "--seed", str(seed)], prog=name)))
+        if captions.is_of_captions(environment_of(folder)):
+            output = args.rows / f"{name}__{captions.ENV}.jsonl"
+            file = (args.add,) if args.add.endswith(".py") else ()
+            captions.evaluate(captions.Args(run=(folder,), driver=file, device=args.device, output=output), command)
+            continue
         driver = AgentDriver(name, module.load_policy(folder, args.device), read_training(folder))
         evaluate(driver, name, args, command, args.rows / f"{name}__{args.env.split(':')[-1]}.jsonl")
 
@@ -311,18 +339,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             add_agent(args, flags, shlex.join(["python", "-m", "mentorgym.benchmarks.leaderboard", *arguments]))
         elif flags:
             raise UsageError("flags after -- are those of an agent to train: name it with --add")
-        entries = make_entries(read_folder(args.rows))
+        rows = read_folder(args.rows)
+        entries = make_entries([row for row in rows if not has_captions(row)])
+        described = caption_leaderboard.make_entries([row for row in rows if has_captions(row)])
         cited = args.output / "published.csv"
         if args.published and not cited.is_file():
             raise UsageError(f"no file {cited}: it comes with the repository, beside the leaderboard")
         published = arrange(read_published(cited)) if cited.is_file() else []
         args.output.mkdir(parents=True, exist_ok=True)
         written = [args.output / "leaderboard.md", args.output / "leaderboard.csv"]
-        write_atomically(written[0], markdown(entries, published))
+        write_atomically(written[0], markdown(entries, published, described))
         write_atomically(written[1], csv_text(entries))
-        shown = [published_table(each) for each in published] if args.published else []
-        show(terminal_table(entries, columns), f"written: {', '.join(map(str, written))}", *shown)
-        return {"entries": entries, "outputs": [str(path) for path in written]}
+        if described:
+            written.append(args.output / "leaderboard_captions.csv")
+            write_atomically(written[2], caption_leaderboard.csv_text(described))
+        shown = [*([terminal_table(entries, columns)] if entries else []), *caption_tables(described)]
+        cited_tables = [published_table(each) for each in published] if args.published else []
+        show(*shown, f"written: {', '.join(map(str, written))}", *cited_tables)
+        return {"entries": entries, "captions": described, "outputs": [str(path) for path in written]}
 
     run_command("leaderboard", job, args.as_json)
 

@@ -35,6 +35,7 @@ from typing import Any
 import tyro
 
 from mentorgym.agents.toolbox.runs import NOT_HASHED
+from mentorgym.benchmarks import captions
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.drivers import load_agent
 from mentorgym.benchmarks.evaluate import Tasks
@@ -208,10 +209,10 @@ def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
     check_names(overrides, every_flag, "--set: the agents' flags")
     for name, table in environments.items():
         check_names(table, [*every_flag, "evaluate"], f"environments.{name}: the agents' flags")
-        tasks = [field.name for field in dataclasses.fields(Tasks)]
+        tasks = captions.Tasks if captions.is_of_captions(str(table.get("env_id", ""))) else Tasks
         evaluation = require_table(table.get("evaluate", {}), f"environments.{name}.evaluate")
-        check_names(evaluation, tasks, f"environments.{name}.evaluate")
-        parse(Tasks, as_arguments(evaluation), f"environments.{name}.evaluate")
+        check_names(evaluation, [field.name for field in dataclasses.fields(tasks)], f"environments.{name}.evaluate")
+        parse(tasks, as_arguments(evaluation), f"environments.{name}.evaluate")
     cells: dict[tuple[str, ...], Cell] = {}
     ids = [table.get("env_id") for table in environments.values()]
     for seed in dict.fromkeys(seed for own in (seeds, *seeds_of.values()) for seed in own):
@@ -228,10 +229,12 @@ def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
                 arguments = as_arguments(flags)
                 args = agent_args(modules[name], flags, f"agents.{name}")
                 env_id = str(getattr(args, "env_id", ""))
+                of_captions = captions.is_of_captions(str(place.get("env_id", "")))
                 label = name if ids.count(place.get("env_id")) == 1 else f"{name}, {environment}"
                 evaluation = place.get("evaluate", {})
-                where = {} if "suite" in evaluation else {"env": env_id}
-                ranked = hasattr(modules[name], "load_policy")
+                where = {} if "suite" in evaluation else {"env": place["env_id"] if of_captions else env_id}
+                # Where captions are measured a trainer's model can be asked too.
+                ranked = hasattr(modules[name], "load_policy") or of_captions
                 cells.setdefault(
                     (name, *arguments),
                     Cell(

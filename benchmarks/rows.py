@@ -1,5 +1,7 @@
 """Evaluation rows: one JSON line for each episode that a driver drove, with all that is needed to drive it again.
 
+Who describes scenes instead has a row for all scenes of a split, which `split` tells from an episode's.
+
 Fields of a row (schema 1):
 
 - `schema`, `backend` ("embedded"), `env`: the environment and what ran it
@@ -7,7 +9,14 @@ Fields of a row (schema 1):
 - `run`, `training_seed`, `training_steps`, `training_args`, `weights`: an agent's run folder by name, its training with
   all its flags but `runs`, and the first 12 digits of its weights' SHA-256; all null for a driver that was not trained
 - `town`, `seen` (whether the driver may have trained there), `traffic`, `weather`, `route`, `seed`: the episode
-- `score`: what the environment reports at the episode's end
+- `score`: what the environment reports at the episode's end; for captions what `metrics.measure` gives, and with a
+  reward model the means of `clip_score`, `match` and the like
+- `data`, `split`, `labels` ("one" or "all"), `frames`, `scenes`: in place of the episode, which scenes were described,
+  how many frames of each were shown, and how many scenes there were
+- `label_share`: the share of the labelled scenes that training saw, null where nobody said
+- `classes`: of the `actions` and of the `reasons` each class's `f1`, `support` and number `predicted`
+- `majority`: the score of whoever says the most frequent caption of every scene
+- `reward_model`: the `name` of the CLIP that `score` holds the means of, and the `weights`' digest; null for none
 - `command`, `time` (UTC, ISO 8601), `commit` and whether the checkout was `dirty` (both null outside one),
   `versions`, `hardware`: how and where the row was made
 """
@@ -20,10 +29,14 @@ from typing import Any
 
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks.cli import UsageError
+from mentorgym.envs.caption.metrics import MEASURES
+
+ROWS = Path("results/rows")
+"""Where the rows of the leaderboard lie, in the working directory."""
 
 SCHEMA = 1
 
-FIELDS: dict[str, tuple[type, ...]] = {
+_ALWAYS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
     "backend": (str,),
     "env": (str,),
@@ -33,12 +46,6 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "training_steps": (int, type(None)),
     "training_args": (dict, type(None)),
     "weights": (str, type(None)),
-    "town": (str,),
-    "seen": (bool,),
-    "traffic": (str,),
-    "weather": (str,),
-    "route": (int,),
-    "seed": (int,),
     "score": (dict,),
     "command": (str,),
     "time": (str,),
@@ -48,13 +55,45 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "hardware": (dict,),
 }
 
+FIELDS: dict[str, tuple[type, ...]] = _ALWAYS | {
+    "town": (str,),
+    "seen": (bool,),
+    "traffic": (str,),
+    "weather": (str,),
+    "route": (int,),
+    "seed": (int,),
+}
+
+CAPTION_FIELDS: dict[str, tuple[type, ...]] = _ALWAYS | {
+    "data": (str,),
+    "split": (str,),
+    "labels": (str,),
+    "frames": (int,),
+    "scenes": (int,),
+    "label_share": (float, type(None)),
+    "classes": (dict,),
+    "majority": (dict,),
+    "reward_model": (dict, type(None)),
+}
+
 KEY = ("env", "driver", "run", "town", "traffic", "weather", "route", "seed")
 """What tells episodes apart: of two rows with the same key the later one counts."""
+
+CAPTION_KEY = ("env", "driver", "run", "data", "split", "labels", "frames", "label_share")
+"""The same for rows of captions."""
 
 SCORES = ("driving_score", "route_completion", "success", "strict_success", "completed_km")
 """Scores that every row has; the environment decides on the rest, and rows of an earlier version have fewer."""
 
+CAPTION_SCORES = tuple(MEASURES)
+"""The same for rows of captions."""
+
 Row = dict[str, Any]
+
+
+def has_captions(row: Row) -> bool:
+    """Whether `row` is of captions rather than of an episode."""
+    return "split" in row
 
 
 def fault(row: Any) -> str | None:
@@ -63,12 +102,13 @@ def fault(row: Any) -> str | None:
         return "not a JSON object"
     if row.get("schema") != SCHEMA:
         return f"schema {row.get('schema')!r}, but this version reads {SCHEMA}; evaluate the driver again"
-    if differing := sorted(FIELDS.keys() ^ row.keys()):
+    fields, scores = (CAPTION_FIELDS, CAPTION_SCORES) if has_captions(row) else (FIELDS, SCORES)
+    if differing := sorted(fields.keys() ^ row.keys()):
         return f"missing or unknown: {', '.join(differing)}"
-    for name, types in FIELDS.items():
+    for name, types in fields.items():
         if type(row[name]) not in types:
             return f"{name} is {row[name]!r}, of type {type(row[name]).__name__}"
-    for name in SCORES:
+    for name in scores:
         value = row["score"].get(name)
         if not isinstance(value, bool | int | float) or not math.isfinite(value):
             return f"score.{name} is {value!r}, not a finite number"
@@ -91,7 +131,12 @@ def read_rows(path: Path) -> list[Row]:
 
 def merge(rows: Iterable[Row]) -> list[Row]:
     """`rows` in the order of their keys, without those that a later row with the same key replaces."""
-    latest = {tuple((row[name] is not None, row[name]) for name in KEY): row for row in rows}
+
+    def key(row: Row) -> tuple[Any, ...]:
+        names = CAPTION_KEY if has_captions(row) else KEY
+        return (has_captions(row), *((row[name] is not None, row[name]) for name in names))
+
+    latest = {key(row): row for row in rows}
     return [latest[key] for key in sorted(latest)]
 
 

@@ -33,9 +33,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from mentorgym.agents.toolbox.runs import parse_keywords, write_atomically
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
-from mentorgym.benchmarks.evaluate import ROWS
 from mentorgym.benchmarks.matrix import Cell, find_matrix, read_matrix, shard
-from mentorgym.benchmarks.rows import add_rows, read_rows
+from mentorgym.benchmarks.rows import ROWS, add_rows, read_rows
 
 LAST_LINES = 12
 """Lines of a failed cell's log that are shown."""

@@ -49,14 +49,13 @@ class TransformersScorer:
     """A `CLIPModel` of transformers, with the tokenizer and the preprocessing that lie beside its weights.
 
     `name` is a folder or a hub name. Pictures are resized, cropped and normalised by PIL, as
-    `preprocessor_config.json` says; torchvision is not used.
+    `preprocessor_config.json` says; torchvision is not used. The bias is `logit_bias` in `config.json`, where our own
+    tuning on pairs puts it, for a `CLIPModel` has none.
 
     Raises:
         ValueError: weights are missing or of another architecture, or the device cannot be used.
         ImportError: transformers is missing, or broken by a torchvision that does not fit.
     """
-
-    bias = 0.0
 
     def __init__(self, name: str, device: str = "cpu", dtype: str | None = None):
         transformers = import_transformers()
@@ -74,6 +73,7 @@ class TransformersScorer:
         except (OSError, ValueError) as error:
             raise ValueError(f"{name} lacks its tokenizer or preprocessor: {first_line(error)}") from None
         self.scale = float(self.model.logit_scale.exp())
+        self.bias = float(getattr(config, "logit_bias", 0.0))
         tokenizer = self.tokenizer.backend_tokenizer.to_str()
         self.fingerprint = _fingerprint(self.model.state_dict(), ("vision_model.", "visual_projection."), tokenizer)
 

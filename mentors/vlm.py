@@ -16,35 +16,35 @@ ROWS_AT_ONCE = 256
 """Replies that are scored in one forward pass; their caches lie in memory together."""
 
 
-def render_prompt(processor: Any, prompt: str) -> str:
+def render_prompt(processor: Any, prompt: str, pictures: int = 1) -> str:
     """What the model reads for `prompt`, up to where its reply begins.
 
-    By the processor's chat template, as a user's message with the picture where IMAGE_SLOT stands; where there is no
-    template (PaliGemma), the prompt itself with the family's own image token.
+    By the processor's chat template, as a user's message with the picture, or so many of them, where IMAGE_SLOT stands;
+    where there is no template (PaliGemma), the prompt itself with the family's own image token.
 
     Raises ValueError where the prompt has no slot for the picture, or several.
     """
     if prompt.count(IMAGE_SLOT) != 1:
         raise ValueError(f"a prompt needs one slot {IMAGE_SLOT} for the picture, this has {prompt.count(IMAGE_SLOT)}")
     if processor.chat_template is None:
-        return prompt.replace(IMAGE_SLOT, processor.image_token)
-    return processor.apply_chat_template([_message(prompt)], add_generation_prompt=True, tokenize=False)
+        return prompt.replace(IMAGE_SLOT, processor.image_token * pictures)
+    return processor.apply_chat_template([_message(prompt, pictures)], add_generation_prompt=True, tokenize=False)
 
 
 def render_reply(processor: Any, prompt: str, reply: str) -> str:
     """What the model writes after `render_prompt` when it replies so, the token that ends it included."""
     if processor.chat_template is not None:
         before = render_prompt(processor, prompt)
-        messages = [_message(prompt), {"role": "assistant", "content": [{"type": "text", "text": reply}]}]
+        messages = [_message(prompt, 1), {"role": "assistant", "content": [{"type": "text", "text": reply}]}]
         whole = processor.apply_chat_template(messages, tokenize=False)
         if whole.startswith(before):
             return whole[len(before) :].rstrip()
     return reply + processor.tokenizer.eos_token
 
 
-def _message(prompt: str) -> dict[str, Any]:
+def _message(prompt: str, pictures: int) -> dict[str, Any]:
     before, after = prompt.split(IMAGE_SLOT)
-    content = [{"type": "text", "text": before}, {"type": "image"}, {"type": "text", "text": after}]
+    content = [{"type": "text", "text": before}, *pictures * [{"type": "image"}], {"type": "text", "text": after}]
     return {"role": "user", "content": [each for each in content if each.get("text") != ""]}
 
 

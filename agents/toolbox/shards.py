@@ -7,6 +7,7 @@ have none of context c's captions but the k-th. ShareGPT records (`<name>.json` 
 reads them, are read and written too.
 """
 
+import copy
 import io
 import json
 import tarfile
@@ -129,6 +130,14 @@ class Samples(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return Sample(self.picture(index), self.words[index])
 
+    def select(self, indices: Iterable[int]) -> "Samples":
+        """These of the samples, in this order."""
+        chosen = [int(index) for index in indices]
+        part = copy.copy(self)
+        part.words = [self.words[index] for index in chosen]
+        part._places = [self._places[index] for index in chosen]
+        return part
+
     def file(self, index: int) -> bytes:
         """The file of a picture as it was stored."""
         path, offset, size = self._places[index]
@@ -140,6 +149,20 @@ class Samples(Sequence[Sample]):
         """A picture, uint8 [H, W, 3]."""
         with Image.open(io.BytesIO(self.file(index))) as image:
             return np.asarray(image.convert("RGB"))
+
+
+def stratified_order(labels: Sequence[Any], seed: int) -> np.ndarray:
+    """An order, int64 [N], every beginning of which has the labels as often as the whole, as nearly as can be.
+
+    Which of a label's samples come first, and which of the labels where several are due, is drawn by the seed.
+    """
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(len(labels))
+    _, strata, counts = np.unique(np.asarray(labels)[shuffled], return_inverse=True, return_counts=True)
+    due = np.empty(len(shuffled))
+    for stratum, count in enumerate(counts):
+        due[strata == stratum] = (np.arange(count) + 0.5) / count
+    return shuffled[np.lexsort((generator.random(len(shuffled)), due))]
 
 
 def write_sharegpt(samples: Samples, folder: Path) -> Path:

@@ -3,18 +3,20 @@
 Their step is a gradient update.
 """
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mentorgym.agents.toolbox.augmentation import Change
 from mentorgym.agents.toolbox.runs import Run
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.mentors.extras import import_transformers
@@ -34,6 +36,57 @@ class Weights:
         load_model(self.model, folder / "model.safetensors")
 
 
+class Best:
+    """The weights that scored highest so far, and a rate that falls while the score does not rise.
+
+    Every `patience` scores without a higher one the rate is multiplied with `factor`; after `stop_after` such scores
+    training is `finished`. All of it is kept in checkpoints.
+    """
+
+    def __init__(self, module: nn.Module, patience: int, factor: float, stop_after: int):
+        self.module, self.patience, self.factor, self.stop_after = module, patience, factor, stop_after
+        self.score = self.latest = -math.inf
+        self.rate = 1.0
+        self.since = 0
+        self._keep()
+
+    def _keep(self) -> None:
+        self.tensors = {name: tensor.detach().clone() for name, tensor in self.module.named_parameters()}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the score has not risen for so long that training ends."""
+        return self.since >= self.stop_after
+
+    def count(self, score: float) -> None:
+        """Take the score of the module as it is now."""
+        self.latest = score
+        if score > self.score:
+            self.score, self.since = score, 0
+            self._keep()
+            return
+        self.since += 1
+        if self.since % self.patience == 0:
+            self.rate *= self.factor
+
+    def restore(self) -> None:
+        """Give the module its best weights back."""
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(self.tensors[name])
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        save_file(self.tensors, folder / "tensors.safetensors")
+        state = {"score": self.score, "latest": self.latest, "rate": self.rate, "since": self.since}
+        (folder / "state.json").write_text(json.dumps(state) + "\n")
+
+    def load(self, folder: Path) -> None:
+        self.tensors = load_file(folder / "tensors.safetensors")
+        for name, value in json.loads((folder / "state.json").read_text()).items():
+            setattr(self, name, value)
+
+
 def sample_weights(samples: Samples, balance: float) -> np.ndarray:
     """How often to draw each sample, float64 [N], in sum 1: in proportion to n^-balance, n its caption's count.
 
@@ -49,14 +102,27 @@ def sample_weights(samples: Samples, balance: float) -> np.ndarray:
 class _Batches(Dataset):
     """The batch of each step, drawn by seed and step alone, so that a resumed run draws what it would have drawn."""
 
-    def __init__(self, samples: Samples, prepare: Callable, batch_size: int, seed: int, balance: float):
+    def __init__(
+        self,
+        samples: Samples,
+        prepare: Callable,
+        batch_size: int,
+        seed: int,
+        balance: float,
+        change: Change | None,
+    ):
         self.samples, self.prepare, self.batch_size, self.seed = samples, prepare, batch_size, seed
         self.cumulated = np.cumsum(sample_weights(samples, balance))
+        self.change = change
 
     def __getitem__(self, step: int) -> Any:
-        draws = np.random.default_rng([self.seed, step]).random(self.batch_size)
+        generator = np.random.default_rng([self.seed, step])
+        draws = generator.random(self.batch_size)
         chosen = np.searchsorted(self.cumulated, draws * self.cumulated[-1], side="right")
-        return self.prepare([self.samples[int(index)] for index in chosen])
+        drawn = [self.samples[int(index)] for index in chosen]
+        if self.change is not None:
+            drawn = [self.change(sample, generator) for sample in drawn]
+        return self.prepare(drawn)
 
 
 def batches(
@@ -67,9 +133,13 @@ def batches(
     seed: int,
     balance: float,
     workers: int,
+    change: Change | None = None,
 ) -> Iterator[Any]:
-    """What `prepare` makes of the batch of each of `steps`, made by as many processes as there are `workers`."""
-    dataset = _Batches(samples, prepare, batch_size, seed, balance)
+    """What `prepare` makes of the batch of each of `steps`, made by as many processes as there are `workers`.
+
+    With `change`, each sample that is drawn goes through it first.
+    """
+    dataset = _Batches(samples, prepare, batch_size, seed, balance, change)
     context = "spawn" if workers else None
     loader = DataLoader(
         dataset,
@@ -121,9 +191,10 @@ class Meter:
         """Count the losses of one update."""
         self._losses.append(losses)
 
-    def log(self, step: int, total_steps: int) -> None:
-        """Write the line of `step` and show it."""
+    def log(self, step: int, total_steps: int, more: Mapping[str, float] | None = None) -> None:
+        """Write the line of `step`, with what there is `more`, and show it."""
         means = {name: float(torch.stack([each[name] for each in self._losses]).mean()) for name in self._losses[0]}
+        means |= more or {}
         speed = len(self._losses) / (time.monotonic() - self._since)
         self._run.log(step, means | {"speed/updates_per_s": speed})
         told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())

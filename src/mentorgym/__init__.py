@@ -27,6 +27,12 @@ def register_envs() -> None:
                 entry_point=f"mentorgym.envs.driving.env:{prefix}Env",
                 vector_entry_point=f"mentorgym.envs.driving.vector:{prefix}VectorEnv",
             )
+    if "BddOia-Caption-v0" not in gymnasium.registry:
+        gymnasium.register(
+            id="BddOia-Caption-v0",
+            entry_point="mentorgym.envs.caption.env:CaptionEnv",
+            vector_entry_point="mentorgym.envs.caption.vector:CaptionVectorEnv",
+        )
 
 
 register_envs()

@@ -1,0 +1,320 @@
+"""`BddOia-Caption-v0` as a vector environment: a list of texts is scored in one batch."""
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from mentorgym.envs.caption import language
+from mentorgym.envs.caption.data import load_scenes, nearest_name
+from mentorgym.envs.caption.picture import draw
+from mentorgym.envs.caption.reward import CaptionReward, clean
+from mentorgym.envs.caption.scenes import Scenes
+
+if TYPE_CHECKING:
+    from mentorgym.envs.caption.mentoring import CaptionAdapter
+    from mentorgym.mentors.clip import Scorer
+
+CHARACTERS = "".join(map(chr, range(32, 127)))
+"""Of the texts of the spaces; others are taken too, see `CaptionVectorEnv`."""
+
+MOST_SAMPLED = 256
+"""Characters of a text that the action space samples."""
+
+
+class CaptionVectorEnv(gym.vector.VectorEnv):
+    """Driving scenes to put into words, `num_envs` at a time: a bandit of one step.
+
+    Observations: `frames` uint8 [N, M, H, W, 3], the newest last, and `instruction`, a tuple of N texts
+    (`language.PROMPT`). Action: a list or tuple of N texts, of any length and characters: the space names printable
+    ASCII, but what a model writes beyond that is scored as `reward.clean` reads it. Each step ends the episode.
+
+    Args:
+        num_envs: N, texts in a step.
+        group_size: rows that share a scene: rows i * group_size to (i + 1) * group_size - 1 hold the same.
+        split: "train", "val" or "test".
+        data: see `data.load_scenes`; or scenes themselves.
+        reward: "contrast" (the default), "cosine", "prob" or "none", see `reward`.
+        frames: M, of each scene the last.
+        model: the CLIP that rewards, see `reward.load_scorer`; "" for our own.
+        labels: "one" for scenes with one action and one reason alone, "all" for any.
+        terms: weights of what is added to the reward, by the names of `reward.TERMS`.
+        judge: who gives the term "judge", see `mentors.load.load_mentor`.
+        reason_order: of BDD-OIA's reasons, see `bddoia.BddOiaScenes`.
+        device: of the CLIP, as torch names it.
+        render_mode: None or "rgb_array".
+        autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
+
+    The scenes come from one endless list that the rows read together, each reset taking the next scenes in the order
+    of its rows. In the split "train" it is one shuffle of all scenes after another, in the others their own order over
+    and over; so each epoch of S scenes shows each once. Under the same seed the single environment reads the same list
+    alone: with `group_size=1` row i of step t is its episode t * N + i.
+
+    `reset` takes `options={"indices": [...]}`, the scenes to show, one for each group; the list then stays where it is.
+
+    Infos: `scene` int64 [N], its index; `caption` object [N], the ground truth; `actions` bool [N, 4]; `reasons` bool
+    [N, 21], all of the scene that the observation shows. After a step `terms`, a dict of float32 [N]: what the reward
+    is made of. With SAME_STEP the scenes of the step are in `final_obs`, object [N] of observations, and `final_info`.
+
+    Attributes: `scenes`; `captions`, the distinct ones of the set, sorted; `reward_model`, the
+    `reward.CaptionReward`; `adapter`.
+
+    Raises:
+        ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
+        ImportError: a package is missing; the message says what to install.
+    """
+
+    metadata: dict[str, Any] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 1,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+    single_observation_space: gym.spaces.Dict
+    single_action_space: gym.spaces.Text
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        group_size: int = 1,
+        split: str = "train",
+        data: str | Path | Scenes = "staged",
+        reward: str = "contrast",
+        frames: int = 1,
+        model: "str | Scorer" = "",
+        labels: str = "one",
+        *,
+        terms: Mapping[str, float] | None = None,
+        judge: str = "",
+        reason_order: str = "file",
+        device: str = "cpu",
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        **unknown: Any,
+    ):
+        check_names(unknown, CaptionVectorEnv)
+        for name, number in (("num_envs", num_envs), ("group_size", group_size), ("frames", frames)):
+            if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
+                raise ValueError(f"{name}={number!r}: give a whole number, at least 1")
+        if num_envs % group_size:
+            raise ValueError(f"num_envs={num_envs} is no multiple of group_size={group_size}: groups are whole")
+        if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
+            raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(
+                f"unknown render_mode {render_mode!r}: {nearest_name(render_mode, ('rgb_array',))}, or None"
+            )
+        self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
+        self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
+        self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
+        self.scenes: Scenes = load_scenes(data, split, labels, reason_order) if isinstance(data, str | Path) else data
+        if not len(self.scenes.labels.names):
+            raise ValueError(f"no scenes in the split {split!r} of {data}")
+        self.reward_model = CaptionReward(self.scenes, reward, model, terms, int(frames), judge, device)
+        self.captions = self.reward_model.captions
+        self._frames = int(frames)
+        self.scenes.frames(0, self._frames)  # What has too few frames fails here rather than later.
+        self._actions = np.asarray(self.scenes.labels.actions, bool)
+        self._reasons = np.asarray(self.scenes.labels.reasons, bool)
+        self._truths = np.array(self.reward_model.truths, object)
+        self.single_observation_space = gym.spaces.Dict(
+            frames=gym.spaces.Box(0, 255, (self._frames, *self.scenes.picture_shape), np.uint8),
+            instruction=gym.spaces.Text(len(language.PROMPT), charset=CHARACTERS),
+        )
+        self.single_action_space = gym.spaces.Text(MOST_SAMPLED, min_length=0, charset=CHARACTERS)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        groups = self.num_envs // self.group_size
+        self._seed: int | None = None
+        self._place = 0
+        self._order, self._epoch = np.empty(0, np.int64), -1
+        self._scene = np.full(groups, -1, np.int64)
+        self._over = np.ones(groups, bool)
+        self._shown = np.empty((groups, self._frames, *self.scenes.picture_shape), np.uint8)
+        self._drawn: list[tuple[np.ndarray, str, str | None, float]] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Show the next scenes, or those of `options["indices"]`; `options["reset_mask"]`, bool [N], spares groups.
+
+        A seed starts the list of scenes; without one it goes on.
+        """
+        options = dict(options or {})
+        mask = self._check_mask(options.pop("reset_mask", np.ones(self.num_envs, bool)))
+        indices = options.pop("indices", None)
+        if options:
+            name = next(iter(options))
+            raise ValueError(f"unknown option {name!r}: {nearest_name(name, ('indices', 'reset_mask'))}")
+        if indices is not None:
+            indices = self._check_indices(indices, int(mask.sum()))
+        if seed is not None and (not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0):
+            raise ValueError(f"seed {seed!r}: the batch reads one list of scenes; give one whole number from 0 on")
+        if not mask.all() and (self._scene[~mask] < 0).any():
+            raise gym.error.ResetNeeded("reset everything before only some rows")
+        super().reset(seed=None if seed is None else int(seed))
+        if seed is not None or self._seed is None:
+            self._seed = int(self.np_random.integers(1 << 62)) if seed is None else int(seed)
+            self._place, self._epoch = 0, -1
+        self._show(mask, self._next(int(mask.sum())) if indices is None else indices)
+        self._drawn = []
+        return self._observe(), self._infos()
+
+    def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Score N texts; each episode ends, and with SAME_STEP the next scenes are shown."""
+        if (self._scene < 0).any() or self._over.any():
+            raise gym.error.ResetNeeded("step was called before reset: call reset first")
+        texts = self._check_texts(actions)
+        parts = self.reward_model.score(self._rows(), texts)
+        rewards = parts.pop("reward")
+        if self.render_mode is not None:
+            told = zip(self._rows().tolist(), texts, rewards.tolist(), strict=True)
+            self._drawn = [
+                (self._shown[row // self.group_size, -1].copy(), self._truths[scene], clean(text), reward)
+                for row, (scene, text, reward) in enumerate(told)
+            ]
+        infos: dict[str, Any] = {"terms": parts}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            every = np.ones(self.num_envs, bool)
+            last = self._observe()
+            final_obs = np.empty(self.num_envs, object)
+            for row in range(self.num_envs):
+                final_obs[row] = {"frames": last["frames"][row], "instruction": last["instruction"][row]}
+            final_info = {"terms": parts, "_terms": every, **self._infos()}
+            infos |= {"final_obs": final_obs, "_final_obs": every, "final_info": final_info, "_final_info": every}
+            groups = np.ones(len(self._scene), bool)
+            self._show(groups, self._next(len(self._scene)))
+        else:
+            self._over[:] = True
+        infos |= self._infos() | {"_terms": np.ones(self.num_envs, bool)}
+        terminated, truncated = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        # Gymnasium's own vector environments give rewards as float64.
+        return self._observe(), rewards.astype(np.float64), terminated, truncated, infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Of each row the last frame uint8 [., W, 3] with the caption under it, and after a step what was said of it.
+
+        None without render_mode="rgb_array".
+        """
+        if self.render_mode is None:
+            return None
+        if (self._scene < 0).any():
+            raise gym.error.ResetNeeded("render was called before reset: call reset first")
+        drawn = self._drawn or [
+            (self._shown[row // self.group_size, -1], self._truths[scene], None, 0.0)
+            for row, scene in enumerate(self._rows().tolist())
+        ]
+        return tuple(draw(*each) for each in drawn)
+
+    @functools.cached_property
+    def adapter(self) -> "CaptionAdapter":
+        """What mentors are told of these scenes."""
+        from mentorgym.envs.caption.mentoring import CaptionAdapter
+
+        return CaptionAdapter(self)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """All that the future depends on, as independent arrays by name."""
+        if self._seed is None:
+            raise gym.error.ResetNeeded("get_state was called before reset: call reset first")
+        place = np.array([self._seed, self._place], np.int64)
+        return {"place": place, "scene": self._scene.copy(), "over": self._over.copy()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Go back to a state of `get_state`; returns what a reset there would. ValueError for one of another batch."""
+        scene, over = np.asarray(state["scene"]), np.asarray(state["over"])
+        if scene.shape != self._scene.shape or over.shape != self._over.shape or scene.max() >= len(self._truths):
+            raise ValueError("this state is of another batch or of other scenes")
+        self._seed, self._place = (int(each) for each in state["place"])
+        self._epoch, self._drawn = -1, []
+        self._show(np.ones(len(scene), bool), scene.astype(np.int64))
+        self._over = over.astype(bool)
+        return self._observe(), self._infos()
+
+    def last_pictures(self, rows: Sequence[int]) -> list[np.ndarray]:
+        """The newest frame, uint8 [H, W, 3], of what each of these rows shows."""
+        return [self._shown[row // self.group_size, -1] for row in rows]
+
+    def labels_of(self, rows: Sequence[int]) -> np.ndarray:
+        """The scenes' labels of these rows, float32 [B, 25]: 4 actions, then 21 reasons."""
+        scenes = self._rows()[list(rows)]
+        return np.concatenate([self._actions[scenes], self._reasons[scenes]], 1).astype(np.float32)
+
+    def _rows(self) -> np.ndarray:
+        return np.repeat(self._scene, self.group_size)
+
+    def _next(self, count: int) -> np.ndarray:
+        """The next scenes of the list, int64 [count]."""
+        size, taken = len(self._truths), np.empty(count, np.int64)
+        for i in range(count):
+            epoch, place = divmod(self._place, size)
+            if epoch != self._epoch:
+                self._epoch = epoch
+                shuffled = self.split in ("train", "toy")
+                generator = np.random.default_rng((self._seed or 0, epoch))
+                self._order = generator.permutation(size) if shuffled else np.arange(size)
+            taken[i] = self._order[place]
+            self._place += 1
+        return taken
+
+    def _show(self, groups: np.ndarray, scenes: np.ndarray) -> None:
+        # All are read before anything changes: a picture that cannot be read leaves things as they were.
+        frames = [self.scenes.frames(scene, self._frames) for scene in scenes.tolist()]
+        for group, scene, each in zip(np.flatnonzero(groups).tolist(), scenes.tolist(), frames, strict=True):
+            self._shown[group], self._scene[group], self._over[group] = each, scene, False
+
+    def _observe(self) -> dict[str, Any]:
+        instructions = (language.PROMPT,) * self.num_envs
+        return {"frames": np.repeat(self._shown, self.group_size, 0), "instruction": instructions}
+
+    def _infos(self) -> dict[str, Any]:
+        scene, every = self._rows(), np.ones(self.num_envs, bool)
+        told = {
+            "scene": scene,
+            "caption": self._truths[scene],
+            "actions": self._actions[scene],
+            "reasons": self._reasons[scene],
+        }
+        return told | {f"_{name}": every for name in told}
+
+    def _check_mask(self, mask: Any) -> np.ndarray:
+        """The groups of a mask of rows."""
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != (self.num_envs,):
+            raise ValueError(
+                f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), not {mask.dtype} {mask.shape}"
+            )
+        groups = mask.reshape(-1, self.group_size)
+        if (groups.any(1) != groups.all(1)).any():
+            raise ValueError(f"options['reset_mask'] must treat the {self.group_size} rows of a group alike")
+        return groups.all(1)
+
+    def _check_indices(self, indices: Any, count: int) -> np.ndarray:
+        wanted = np.asarray(indices)
+        if wanted.shape != (count,) or not np.issubdtype(wanted.dtype, np.integer):
+            raise ValueError(f"options['indices']={indices!r}: give {count} whole numbers, one for each group to reset")
+        size = len(self._truths)
+        if ((wanted < 0) | (wanted >= size)).any():
+            raise ValueError(f"options['indices']={indices!r}: the {size} scenes are numbered from 0 to {size - 1}")
+        return wanted.astype(np.int64)
+
+    def _check_texts(self, actions: Sequence[str]) -> list[str]:
+        if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != self.num_envs:
+            told = "one text" if isinstance(actions, str) else f"{type(actions).__name__} {np.shape(actions)}"
+            raise ValueError(f"a step takes a list or tuple of {self.num_envs} texts, not {told}")
+        for row, text in enumerate(actions):
+            if not isinstance(text, str):
+                raise ValueError(f"the action of row {row} is a {type(text).__name__}, not a text")
+        return [str(text) for text in actions]
+
+
+def check_names(unknown: Mapping[str, Any], kind: type) -> None:
+    """Raise TypeError for an unknown argument of `kind`, naming the nearest valid one."""
+    valid = [name for name in inspect.signature(kind).parameters if name != "unknown"]
+    for name in unknown:
+        raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")
