@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.agents.toolbox.pairs import auroc, part_of, probabilities, wrong_text
+from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, wrong_text
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
@@ -41,7 +41,7 @@ from mentorgym.mentors.clip import Scorer, TransformersScorer
 IRRELEVANT = ("123", "abc")
 """Texts that fit no picture (RLOO paper, section 5.2)."""
 
-PARTS = ("output", "action", "reason")
+PARTS: tuple[Part, ...] = ("output", "action", "reason")
 
 
 @dataclass
