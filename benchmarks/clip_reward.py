@@ -84,7 +84,7 @@ class Question:
 
 def ask(captions: Sequence[str], generator: np.random.Generator) -> dict[str, Question]:
     """The texts for each of PARTS; ValueError where a part is the same for all pictures."""
-    questions = {}
+    questions: dict[str, Question] = {}
     for part in PARTS:
         told = [part_of(caption, part) for caption in captions]
         texts = sorted(set(told))
