@@ -5,7 +5,7 @@ sampled for a scene, each is held against the mean reward of the others. `--base
 likeliest text instead (SCST, Rennie et al., 2017), `--baseline none` none at all (REINFORCE).
 
     python agents/rloo.py
-    python agents/rloo.py --preset paper --data bdd-oia --model HuggingFaceTB/SmolVLM-Instruct --lora 16
+    python agents/rloo.py --preset paper --env-args data=bdd-oia --model HuggingFaceTB/SmolVLM-Instruct --lora 16
 
 What differs from the paper: the reward is CLIP's softmax among the data's captions rather than the raw cosine, and the
 KL divergence to the start is a cost, its log-ratio being taken off each reward before the baseline; without the two the
@@ -16,6 +16,7 @@ samples, of which eq. 1 has the sum. Presets `paper` (section 5.3) and `poster` 
 With `--lora` the weights stay and adapters are trained; the reference is the model with its adapters switched off.
 """
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -59,9 +60,7 @@ class Args:
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""
     env_args: tuple[str, ...] = ()
-    """more keyword arguments of the environment, as in: labels=all frames=2"""
-    data: str = "staged"
-    """scenes: staged, staged:paper, or a folder of BDD-OIA's files"""
+    """the environment's keyword arguments, as in: data=bdd-oia labels=all frames=2"""
     reward: str = "contrast"
     """how CLIP judges: contrast, cosine, prob, or none for the terms alone"""
     model: str = ""
@@ -158,14 +157,12 @@ class Reference:
         self._model = None if captioner.lora else copy.deepcopy(captioner.model).requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, frames: np.ndarray, instructions: Any, written: Written, kept: Any) -> torch.Tensor:
-        """Its log-probabilities [N, T] of `written`, among the tokens `kept`."""
-        if self._model is not None:
-            prefix = self.captioner.read(frames, instructions, self._model)
+    def __call__(self, inputs: dict[str, torch.Tensor], written: Written, kept: torch.Tensor | None) -> torch.Tensor:
+        """Its log-probabilities [N, T] of `written` after `inputs`, among the tokens `kept`."""
+        adapters = self.captioner.model.disable_adapter() if self._model is None else contextlib.nullcontext()
+        with adapters:
+            prefix = self.captioner.read(inputs, self._model)
             return self.captioner.score(prefix, written, kept, self._model).log_probabilities
-        with self.captioner.model.disable_adapter():
-            prefix = self.captioner.read(frames, instructions)
-            return self.captioner.score(prefix, written, kept).log_probabilities
 
 
 def policy_loss(
@@ -203,21 +200,22 @@ def update(
     optimizer.zero_grad()
     for part in range(args.accumulate):
         observations, _ = envs.reset(seed=seed if part == 0 else None)
-        frames, instructions = observations["frames"][::rows], observations["instruction"][::rows]
-        prefix = captioner.read(frames, instructions)
+        inputs = captioner.prepare(observations["frames"][::rows], observations["instruction"][::rows])
+        prefix = captioner.read(inputs)
         written = sample(captioner, prefix, args, generator)
         _, rewards, _, _, infos = envs.step(written.texts)
         grouped = torch.as_tensor(rewards, dtype=torch.float32, device=captioner.device).view(-1, rows)
         scores = captioner.score(prefix, written)
-        others = reference(frames, instructions, written, scores.kept) if reference else None
+        others = reference(inputs, written, scores.kept) if reference else None
         loss, ratio = policy_loss(scores, grouped, others, args.kl, args.baseline)
         (loss / args.accumulate).backward()
         sampled = np.arange(len(rewards)) % rows < args.group_size
         texts = [text for text, own in zip(written.texts, sampled, strict=True) if own]
+        divergence = {"text/kl": float(ratio[:, : args.group_size].mean())} if reference else {}
         told.append(
             {
+                **divergence,
                 "loss/policy": float(loss.detach()),
-                "text/kl": float(ratio[:, : args.group_size].mean()),
                 "text/entropy": float(scores.entropies.sum() / written.mask.sum()),
                 "text/length": float(written.mask.float().sum(1).mean()),
                 **describe_groups(texts, rewards[sampled].reshape(-1, args.group_size)),
@@ -246,10 +244,9 @@ def train(args: Args) -> Path:
     captioner = load_captioner(args.model or str(WEIGHTS / "caption_vlm"), args.device, args.dtype, sampling, args.lora)
     reference = Reference(captioner)
     rows = args.group_size + (args.baseline == "greedy")
-    keywords = {"data": args.data, "reward": args.reward, "split": "train"}
-    envs = make_caption_envs(args.env_id, args.env_args, args.batch_size, rows, **keywords)
-    keywords |= {"split": args.heldout_split, "reward": "none"}
-    heldout = Heldout(make_caption_envs(args.env_id, args.env_args, 1, 1, **keywords), args.heldout_scenes, args.seed)
+    envs = make_caption_envs(args.env_id, args.env_args, args.batch_size, rows, reward=args.reward)
+    unseen = make_caption_envs(args.env_id, args.env_args, 1, 1, reward="none", split=args.heldout_split)
+    heldout = Heldout(unseen, args.heldout_scenes, args.seed)
     scenes = len(envs.scenes.labels.names)
     an_epoch = max(1, scenes // (args.batch_size * args.accumulate))
     total_steps = args.total_steps or math.ceil(args.epochs * scenes / (args.batch_size * args.accumulate))

@@ -37,9 +37,15 @@ def make_caption_envs(
 ) -> gym.vector.VectorEnv:
     """The environment with `scenes` groups of `group_size` rows, which each `reset` gives the next scenes.
 
-    `env_args` win over `keywords`.
+    ValueError where `env_args` have one of the `keywords`, which the agent sets itself.
     """
-    arguments = keywords | parse_keywords(env_args)
+    arguments = parse_keywords(env_args)
+    if "split" in keywords:  # Held-out scenes are of another split, whichever is trained on.
+        arguments.pop("split", None)
+        arguments.pop("terms", None)
+    for name in keywords.keys() & arguments.keys():
+        raise ValueError(f"env_args {name}={arguments[name]!r}: the agent has a flag of its own for this")
+    arguments |= keywords
     mode = AutoresetMode.DISABLED
     return gym.make_vec(
         env_id, num_envs=scenes * group_size, group_size=group_size, autoreset_mode=mode, **arguments
@@ -113,8 +119,8 @@ class Heldout:
     def measure(self, policy: Any, captioner: Captioner, reference: Any = None) -> dict[str, float]:
         """Measures of the texts of `policy`, and of one text each that `captioner` samples how varied it writes.
 
-        With a `reference`, a callable of (frames, instructions, written, kept) that returns its log-probabilities, the
-        KL divergence to it, estimated.
+        With a `reference`, a callable of (inputs, written, kept) that returns its log-probabilities, the KL divergence
+        to it, estimated.
         """
         generator = torch.Generator(captioner.device).manual_seed(self.seed)
         answers: list[str] = []
@@ -125,13 +131,14 @@ class Heldout:
             frames = np.stack([self.scenes.frames(index, self.frames) for index in indices])
             instructions = len(indices) * [language.PROMPT]
             answers += policy({"frames": frames, "instruction": instructions})
-            prefix = captioner.read(frames, instructions)
+            inputs = captioner.prepare(frames, instructions)
+            prefix = captioner.read(inputs)
             written = captioner.write(prefix, 1, generator)
             scores = captioner.score(prefix, written)
             sampled += written.texts
             sums["entropy"].append(scores.entropies.sum(1) / written.mask.sum(1))
             if reference:
-                own, other = scores.log_probabilities, reference(frames, instructions, written, scores.kept)
+                own, other = scores.log_probabilities, reference(inputs, written, scores.kept)
                 sums["kl"].append((own - other).sum(1))
         measured = measure(answers, self.labels)
         told = {name: measured[name] for name in TOLD_OF_HELDOUT}
