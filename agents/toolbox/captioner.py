@@ -12,6 +12,7 @@ banned and what top-k and top-p cut off. The model stays in evaluation mode, so 
 import copy
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,10 +129,18 @@ class Captioner:
         if lora:
             peft = import_extra("peft", "lora", "training adapters")
             config = peft.LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear")
-            self.model = peft.get_peft_model(vlm.model, config)
+            with warnings.catch_warnings():
+                # peft asks transformers by a name that is deprecated.
+                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+                self.model = peft.get_peft_model(vlm.model, config)
             self.model.eval()
         else:
             self.model.requires_grad_(True)
+
+    @property
+    def width(self) -> int:
+        """D of `Prefix.features`."""
+        return self.vlm.model.get_output_embeddings().weight.shape[1]
 
     def __call__(self, observations: dict[str, Any]) -> list[str]:
         """The likeliest text, token by token, for each row of `frames` uint8 [N, M, H, W, 3] and `instruction` [N]."""
