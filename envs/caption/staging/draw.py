@@ -5,17 +5,14 @@ from functools import lru_cache
 import numpy as np
 
 from mentorgym.envs.caption.staging import models, sites
-from mentorgym.envs.caption.staging.records import Record, Street
+from mentorgym.envs.caption.staging.records import EYE, FIELD, HEIGHT, PITCH, WIDTH, Record, Street
 from mentorgym.envs.rendering.meshes import GRAIN, PLAIN, Colour, Mesh, joined, painted, placed, polygon, ribbon
 from mentorgym.envs.rendering.render import Camera, Light, Picture, Tracer, render
-
-HEIGHT, WIDTH = 108, 192
-"""Pixels of a picture."""
 
 STEP = 0.5
 """Seconds between frames."""
 
-_ASPHALT: Colour = (0.085, 0.085, 0.09)
+_ASPHALT: Colour = (0.105, 0.105, 0.11)
 _PAVEMENT: Colour = (0.30, 0.29, 0.27)
 _KERB: Colour = (0.45, 0.45, 0.43)
 _GRASS: Colour = (0.10, 0.20, 0.05)
@@ -28,7 +25,7 @@ _KERB_WIDTH, _PAVEMENT_WIDTH, _KERB_HEIGHT = 0.25, 2.2, 0.16
 def camera(record: Record, ago: float = 0.0) -> Camera:
     """The ego's camera so many seconds before the labelled moment."""
     (x, y, z), yaw = record.street.at(-ago * record.speed)
-    return Camera((x, y, z + 1.55), yaw, np.radians(-2.0), np.radians(78.0), HEIGHT, WIDTH)
+    return Camera((x, y, z + EYE), yaw, PITCH, FIELD, HEIGHT, WIDTH)
 
 
 def light(record: Record) -> Light:
@@ -42,11 +39,10 @@ def light(record: Record) -> Light:
     }[record.daylight]
     fog = 2000.0
     if record.weather != "clear":
-        mean = float(np.mean(sun))
-        level = float(np.mean(horizon))
-        sun = (0.12 * mean,) * 3
-        ambient = tuple(0.5 * value + 0.62 * float(np.mean(ambient)) for value in ambient)
-        grey = 0.85 * level
+        through, soft = 0.04 * sum(sun), 0.2 * sum(ambient)
+        sun = (through, through, through)
+        ambient = (0.5 * ambient[0] + soft, 0.5 * ambient[1] + soft, 0.5 * ambient[2] + soft)
+        grey = max(0.28 * sum(horizon), 0.32)
         horizon, zenith = (grey, grey * 1.01, grey * 1.04), (grey * 0.75, grey * 0.78, grey * 0.84)
         fog = {"overcast": 900.0, "fog": 48.0, "rain": 130.0}[record.weather]
     direction = (float(np.cos(around) * np.cos(rise)), float(np.sin(around) * np.cos(rise)), float(np.sin(rise)))
@@ -60,7 +56,9 @@ def _line(street: Street, offset: float, rise: float, distances: np.ndarray) -> 
     return np.stack([x - offset * np.sin(yaw), y + offset * np.cos(yaw), z + rise], 1)
 
 
-def _strip(street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0) -> Mesh:
+def _strip(
+    street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0
+) -> Mesh:
     distances = np.linspace(start, end, max(int((end - start) / 2.0) + 1, 2))
     return ribbon(_line(street, left, rise, distances), _line(street, right, rise, distances), colour, texture)
 
@@ -103,7 +101,11 @@ def street_mesh(street: Street) -> Mesh:
                 parts.append(_strip(street, a, b, 0.02, street.stop_line, street.stop_line + 0.5, _PAINT["white"]))
     if street.crosswalk is not None:
         for offset in np.arange(right + 0.4, left - 0.5, 1.0):
-            parts.append(_strip(street, offset + 0.5, offset, 0.021, street.crosswalk - 1.3, street.crosswalk + 1.3, _PAINT["white"]))
+            parts.append(
+                _strip(
+                    street, offset + 0.5, offset, 0.021, street.crosswalk - 1.3, street.crosswalk + 1.3, _PAINT["white"]
+                )
+            )
     for lane in street.lanes:
         if lane.arrow:
             for distance in (5.6, 11.5):
@@ -119,7 +121,12 @@ def street_mesh(street: Street) -> Mesh:
 @lru_cache(maxsize=6)
 def _town(name: str) -> tuple[Mesh, np.ndarray]:
     """The lanes of a town in its own frame, and of which road each face is."""
-    heights = {"driving": (-0.04, _ASPHALT), "shoulder": (-0.05, _ASPHALT), "sidewalk": (-0.03, _PAVEMENT), "median": (-0.03, _GRASS)}
+    heights = {
+        "driving": (-0.04, _ASPHALT),
+        "shoulder": (-0.05, _ASPHALT),
+        "sidewalk": (-0.03, _PAVEMENT),
+        "median": (-0.03, _GRASS),
+    }
     parts, roads = [], []
     for surface in sites.surfaces(name):
         if surface.kind in heights:
