@@ -183,7 +183,7 @@ def notes(figures: Sequence[Figure]) -> str:
     for figure in figures:
         if figure.note:
             told.setdefault(figure.note, []).append(f"{figure.method} {figure.value}")
-    return "".join(f"- the paper's {', '.join(names)}: {note}\n" for note, names in told.items())
+    return "".join(f"- the paper's {', '.join(dict.fromkeys(names))}: {note}\n" for note, names in told.items())
 
 
 def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figure], command: str) -> str:
@@ -194,8 +194,16 @@ def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figur
 
     section, poster = of(lambda place: place.startswith("section")), of(lambda place: place.startswith("poster"))
     parts = [
-        ("Test scenes and F1 of the actions (table 2)", class_table("actions", columns, rows, of("table 2".__eq__)), ""),
-        ("Test scenes and F1 of the reasons (table 3)", class_table("reasons", columns, rows, of("table 3".__eq__)), ""),
+        (
+            "Test scenes and F1 of the actions (table 2)",
+            class_table("actions", columns, rows, of("table 2".__eq__)),
+            "",
+        ),
+        (
+            "Test scenes and F1 of the reasons (table 3)",
+            class_table("reasons", columns, rows, of("table 3".__eq__)),
+            "",
+        ),
         ("Section 6", figure_table(columns, SECTION_6, section), notes(section)),
         ("How often each action is said (Fig. 8)", distribution_table("actions", columns, rows), ""),
         ("How often each reason is said (Fig. 8)", distribution_table("reasons", columns, rows), ""),

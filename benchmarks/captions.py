@@ -6,8 +6,8 @@
 
 Each scene is described once, greedily. The row of a run, a model or a baseline (see `mentorgym.benchmarks.rows`) holds
 what `metrics.measure` makes of its captions and, with a reward model, over the captions the mean of the probability
-that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of the actions and of the reasons that the
-captions name, as captions of their own (`action_clip_score` and so on), over those that name any.
+that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of their parts alone, "Action: stop." and
+"Reason: Traffic sign." (`action_clip_score` and so on), over the captions that name any.
 
 Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`, and what a
 run said of each scene to its `predictions_<split>.jsonl`. A row that is already there for the same scenes is replaced.
@@ -235,7 +235,11 @@ def load_speakers(args: Args) -> Iterator[Speaker]:
 
 def settle(tasks: Tasks, training: Training | None) -> Tasks:
     """`tasks` with what they leave open as the run has it; raises UsageError for what does not fit."""
-    keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
+    own = training.args if training else {}
+    # What a trainer, which has no environment, calls data is a folder of shards.
+    keywords = ({"data": own["data"]} if "data" in own and "env_id" in own else {}) | parse_keywords(
+        tuple(own.get("env_args", ()))
+    )
     settled = replace(
         tasks,
         data=tasks.data or str(keywords.get("data", "staged")),
@@ -293,22 +297,25 @@ def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_s
     return texts
 
 
+def _part(kind: str, separator: str, names: Sequence[str], there: np.ndarray) -> str:
+    """The part of a caption that names the actions or the reasons; "" for none."""
+    named = [name for name, said in zip(names, there, strict=True) if said]
+    return f"{kind}: {separator.join(named)}." if named else ""
+
+
 def fit(reward: "CaptionReward", indices: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
     """What a reward of the kind "prob" makes of `texts`, and of the actions and reasons that they name."""
     said = understand(texts)
+    told = {
+        "": list(texts),
+        "action_": [_part("Action", ", ", language.ACTIONS, row) for row in said.actions],
+        "reason_": [_part("Reason", "; ", language.REASONS, row) for row in said.reasons],
+    }
     found = {}
-    for prefix, words, names in (
-        ("", texts, None),
-        ("action_", language.ACTIONS, said.actions),
-        ("reason_", language.REASONS, said.reasons),
-    ):
-        if names is None:
-            told = list(words)
-        else:
-            told = ["; ".join(word for word, there in zip(words, row, strict=True) if there) for row in names]
-        kept = [place for place, text in enumerate(told) if text or names is None]
+    for prefix, words in told.items():
+        kept = [place for place, text in enumerate(words) if text or not prefix]
         if kept:
-            probabilities = reward.score(indices[kept], [told[place] for place in kept])["prob"]
+            probabilities = reward.score(indices[kept], [words[place] for place in kept])["prob"]
             found[f"{prefix}clip_score"] = float(probabilities.mean())
             found[f"{prefix}match"] = float((probabilities > 0.5).mean())
     return found
