@@ -170,7 +170,5 @@ class Lines:
     def log_heldout(self, step: int, told: Mapping[str, float]) -> None:
         """Write a held-out line and show it; the time that it took is not counted."""
         self._run.log(step, dict(told))
-        shown = "  ".join(
-            f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5]
-        )
+        shown = "  ".join(f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5])
         print(f"{step:>9,}/{self._total:,} updates  held out: {shown}", flush=True)

@@ -59,8 +59,7 @@ AT_ONCE = 64
 """Pictures or texts that are encoded together."""
 
 JUDGE_PROMPT = (
-    IMAGE_SLOT
-    + "Somebody says of the car that sees this what it should do next, and why: {text} How well does that fit "
+    IMAGE_SLOT + "Somebody says of the car that sees this what it should do next, and why: {text} How well does that fit "
     "the picture, from 0 (not at all) to 10 (perfectly)? Answer with one number."
 )
 
@@ -192,9 +191,7 @@ class CaptionReward:
             parts["bleu"] = np.array(scores) > BLEU_THRESHOLD
         if self.judge is not None:
             parts["judge"] = self._marks(self.judge, rows, read)
-        told = {
-            name: part.astype(np.float32) for name, part in parts.items() if name == self.kind or name in self.terms
-        }
+        told = {name: part.astype(np.float32) for name, part in parts.items() if name == self.kind or name in self.terms}
         reward = told.get(self.kind, np.zeros(len(rows), np.float32)).copy()
         for name, weight in self.terms.items():
             reward += np.float32(weight) * np.nan_to_num(told[name], nan=0.0)

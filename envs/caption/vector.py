@@ -105,9 +105,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
             raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(
-                f"unknown render_mode {render_mode!r}: {nearest_name(render_mode, ('rgb_array',))}, or None"
-            )
+            raise ValueError(f"unknown render_mode {render_mode!r}: {nearest_name(render_mode, ('rgb_array',))}, or None")
         self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
         self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
@@ -164,7 +162,9 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         self._drawn = []
         return self._observe(), self._infos()
 
-    def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(
+        self, actions: Sequence[str]
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Score N texts; each episode ends, and with SAME_STEP the next scenes are shown."""
         if (self._scene < 0).any() or self._over.any():
             raise gym.error.ResetNeeded("step was called before reset: call reset first")
