@@ -9,8 +9,8 @@ what `metrics.measure` makes of its captions and, with a reward model, over the 
 that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of their parts alone, "Action: stop." and
 "Reason: Traffic sign." (`action_clip_score` and so on), over the captions that name any.
 
-Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`; what a run
-said of each scene goes to its `predictions_<split>.jsonl`. A row that is already there for the same scenes is replaced.
+Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`; a row
+that is already there for the same scenes is replaced. What a run said of each goes to its `predictions_<split>.jsonl`.
 """
 
 import json
