@@ -1,9 +1,9 @@
 """Fine-tuning of CLIP on pictures and captions: a trainer, nothing to rank.
 
-`--loss contrastive`: symmetric cross-entropy over the batch (Radford et al., arXiv 2103.00020), in which an equal caption
-is no negative; driving has only 720 captions, so a batch holds many twice. Where the data name each context's captions
-(driving: the 30 actions in words), a second term asks for the picture's own among those alone, which is what the reward
-asks later (Found-RL, eq. 25).
+`--loss contrastive`: symmetric cross-entropy over the batch (Radford et al., arXiv 2103.00020), in which an equal
+caption is no negative; driving has only 720 captions, so a batch holds many twice. Where the data name each context's
+captions (driving: the 30 actions in words), a second term asks for the picture's own among those alone, which is what
+the reward asks later (Found-RL, eq. 25).
 
 `--loss pairs`: Algorithm 1 of the RLOO paper and its appendix B. A picture matches its own text and does not match
 another, drawn from all distinct ones; binary cross-entropy of sigmoid(exp(scale) * cosine + bias). The rate falls when
@@ -91,6 +91,8 @@ class Args:
     """contrastive over the batch, or binary over pairs that match or do not"""
     augment: bool = False
     """crop, flip and jitter pictures; a flip also flips left and right in the words"""
+    tokens: Literal["sentences", "words"] = "sentences"
+    """the longest pieces of text that are one token, of a small model from nothing"""
     image_size: int = 96
     """side of the pictures in pixels, of a small model from nothing"""
     patch_size: int = 12
@@ -209,7 +211,8 @@ def make_model(args: Args, samples: Samples) -> tuple[Any, Any]:
     """The model to train and its processor."""
     if not args.model:
         texts = [str(words["caption"]) for words in samples.words]
-        return build_clip(texts, image_size=args.image_size, patch_size=args.patch_size, width=args.width)
+        sizes = {name: getattr(args, name) for name in ("image_size", "patch_size", "width")}
+        return build_clip(texts, **sizes, words=args.tokens == "words")
     transformers = import_transformers()
     model = load_model(transformers.CLIPModel, args.model, torch.float32)
     return model.train().requires_grad_(True), transformers.AutoProcessor.from_pretrained(args.model)
@@ -401,7 +404,9 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"model": optimizer}, stored)
     best.restore()
-    model.config.logit_bias = float(readout.bias)
+    model.config.logit_bias = readout.bias.item()
+    if test is None and args.heldout:
+        test = Samples(args.heldout)
     if test is not None:
         run.log(step, {"heldout/auroc": pairs_auroc(weigh(model.eval(), test, plain, prepare, args))})
     return step

@@ -3,16 +3,17 @@
 Cross-entropy on the tokens of the answer and its end alone (Found-RL, section 5.2, fine-tunes InternVL3 so with
 LLaMA-Factory, whose recipe it does not publish). Without `--model` a small model of our own is trained from nothing
 (`mentors.tiny`); a folder or hub name fine-tunes that checkpoint, whole. The data are what
-`python -m mentorgym.benchmarks.collect` writes, or ShareGPT records of one picture each. The model, its tokenizer and
-preprocessing are saved in the run's folder, under `model/`.
+`python -m mentorgym.benchmarks.collect` or `...caption_data` write, or ShareGPT records of one picture each. The model,
+its tokenizer and preprocessing are saved in the run's folder, under `model/`.
 
     python agents/sft.py --data drives --heldout heldout_drives
+    python agents/sft.py --data captions/train --heldout captions/test --tokens words --augment
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from PIL import Image
 from torch import nn
 
 from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox.augmentation import Augmentation
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.agents.toolbox.tuning import (
     Meter,
@@ -33,12 +35,18 @@ from mentorgym.agents.toolbox.tuning import (
     spread,
     take_step,
 )
+from mentorgym.envs.caption import language as caption_language
+from mentorgym.envs.caption import metrics
+from mentorgym.envs.caption.scenes import Labels
 from mentorgym.envs.driving import language
 from mentorgym.mentors.checkpoints import load_model
 from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
 from mentorgym.mentors.vlm import load_vlm, render_prompt, render_reply
+
+CAPTION_MEASURES = ("action_top1", "reason_top1", "action_macro_f1", "reason_macro_f1", "out_of_vocabulary")
+"""Of `metrics.measure`, what is logged where the answers are captions."""
 
 
 @dataclasses.dataclass
@@ -68,6 +76,18 @@ class Args:
     checkpoint_every: int = 1_000
     """updates between two checkpoints"""
 
+    tokens: Literal["sentences", "words"] = "sentences"
+    """the longest pieces of text that are one token, of a small model from nothing"""
+    image_size: int = 96
+    """side of the pictures in pixels, of a small model from nothing"""
+    patch_size: int = 12
+    """side of its patches in pixels; 2 x 2 of them are one token of its language model"""
+    vision_layers: int = 4
+    """layers of its vision tower"""
+    text_layers: int = 3
+    """layers of its language model"""
+    augment: bool = False
+    """crop, flip and jitter pictures; a flip also flips left and right in the caption, which the answer has to be"""
     batch_size: int = 32
     """samples in a batch"""
     balance: float = 0.5
@@ -127,7 +147,14 @@ def make_model(args: Args, samples: Samples) -> tuple[nn.Module, Any]:
     """The model to train and its processor."""
     if not args.model:
         texts = [text for words in samples.words for text in (words["prompt"].replace(IMAGE_SLOT, ""), words["answer"])]
-        return build_vlm(texts)
+        return build_vlm(
+            texts,
+            image_size=args.image_size,
+            patch_size=args.patch_size,
+            vision_layers=args.vision_layers,
+            text_layers=args.text_layers,
+            words=args.tokens == "words",
+        )
     transformers = import_transformers()
     model = load_model(transformers.AutoModelForImageTextToText, args.model, torch.float32)
     processor = transformers.AutoProcessor.from_pretrained(args.model)
@@ -160,13 +187,18 @@ def update(
 
 
 def reply_errors(replies: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
-    """How well `replies` meet `answers`: the share that is exact and, of driving actions, more.
+    """How well `replies` meet `answers`: the share that is exact and, of driving actions and of captions, more.
 
-    That is the share that parses and, over those, the mean absolute error of acceleration and steer beside that of the
-    constant action with the smallest, the median of all true ones.
+    Of actions that is the share that parses and, over those, the mean absolute error of acceleration and steer beside
+    that of the constant action with the smallest, the median of all true ones; of captions see `CAPTION_MEASURES`.
     """
     exact = np.mean([reply == answer for reply, answer in zip(replies, answers, strict=True)])
     found = {"heldout/exact": float(exact)}
+    read = [caption_language.read(answer) for answer in answers]
+    if all(each.formatted and not each.unknown for each in read):
+        labels = Labels(answers, np.array([each.actions for each in read]), np.array([each.reasons for each in read]))
+        told = metrics.measure(replies, labels)
+        found |= {f"heldout/{name}": told[name] for name in CAPTION_MEASURES}
     wanted = [language.to_action(answer) for answer in answers]
     if all(action is not None for action in wanted):
         truth = np.array(wanted)
@@ -217,9 +249,9 @@ def train(args: Args) -> Path:
     prepare = Preparation(processor, suffix_type=int(model.config.model_type == "paligemma"))  # type: ignore[union-attr]
     meter = Meter(run)
     model.train()
-    for batch in batches(
-        samples, prepare, range(step, args.total_steps), args.batch_size, args.seed, args.balance, args.workers
-    ):
+    steps = range(step, args.total_steps)
+    change = Augmentation(samples.anchors) if args.augment else None
+    for batch in batches(samples, prepare, steps, args.batch_size, args.seed, args.balance, args.workers, change):
         batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
         rate = learning_rate(step, args.total_steps, args.learning_rate, args.warm_up)
         meter.add(update(model, optimizer, batch, rate, args))

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Protocol
 import tyro
 
 from mentorgym.agents.toolbox.runs import write_atomically
-from mentorgym.benchmarks import captions, run
+from mentorgym.benchmarks import run
 from mentorgym.benchmarks.captions import in_percent
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import load_agent

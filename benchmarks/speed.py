@@ -1,5 +1,5 @@
-"""How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, SAC learns, `... speed learner`, and
-what asking a mentor costs, `... speed hints`.
+"""How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, SAC learns, `... speed learner`,
+what asking a mentor costs, `... speed hints`, and how fast RLOO learns beside TRL's, `... speed rloo`.
 
 Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 import mentorgym
 from mentorgym.agents.toolbox.runs import describe_start
-from mentorgym.benchmarks import speed_hints, speed_learner
+from mentorgym.benchmarks import speed_hints, speed_learner, speed_rloo
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.envs.driving import DrivingVectorEnv
 
@@ -229,6 +229,14 @@ def hints(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"version": mentorgym.__version__, **figures}
 
 
+def rloo(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    keep_to_cores(1)
+    figures = speed_rloo.measure(arguments.updates, progress_console.print)
+    report(speed_rloo.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
 def report(lines: Sequence[str], path: Path | None) -> None:
     """Print `lines`, and write them to `path`, if one is given, with the command and the commit that made them."""
     show(*lines)
@@ -284,8 +292,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.speed", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["driving", "learner", "hints"],
-        help="what to time: an environment family, SAC's updates, or stepping and asking with a mentor",
+        choices=["driving", "learner", "hints", "rloo"],
+        help="what to time: an environment family, SAC's updates, stepping and asking with a mentor, or RLOO's updates",
     )
     parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 512], help="worlds in the batch")
     cores = [1, 2][: len(CORES) or os.cpu_count()]
@@ -296,6 +304,7 @@ def main() -> None:
     parser.add_argument("--against", metavar="PYTHON", help="interpreter that has another version, to be timed too")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
     parser.add_argument("--transitions", type=int, default=1024, help="transitions in the learner's replay buffer")
+    parser.add_argument("--updates", type=int, default=10, help="updates of RLOO that are timed, of each arm")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
@@ -303,7 +312,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.seconds is None:
         arguments.seconds = 60.0 if arguments.what == "hints" else 3.0
-    job = {"driving": driving, "learner": learner, "hints": hints}[arguments.what]
+    job = {"driving": driving, "learner": learner, "hints": hints, "rloo": rloo}[arguments.what]
     run_command("speed", lambda: job(arguments), arguments.json)
 
 

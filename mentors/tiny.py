@@ -41,8 +41,8 @@ def _pil_variant(transformers: Any, name: str) -> Any:
     return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 
-def _train_tokenizer(texts: Iterable[str], markers: Iterable[str]) -> Any:
-    """A byte-level BPE tokenizer (tokenizers' own class) for `texts`, numbers, sentences and clauses apart."""
+def _train_tokenizer(texts: Iterable[str], markers: Iterable[str], words: bool) -> Any:
+    """A byte-level BPE tokenizer (tokenizers' class) for `texts`; numbers, sentences and clauses apart, or words."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -51,7 +51,7 @@ def _train_tokenizer(texts: Iterable[str], markers: Iterable[str]) -> Any:
             pre_tokenizers.Split(Regex(NUMBERS), "isolated"),
             pre_tokenizers.Split(Regex(r"\.(?=\s|$)"), "merged_with_previous"),
             pre_tokenizers.Split(" and ", "merged_with_next"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
@@ -74,18 +74,21 @@ def build_vlm(
     width: int = 128,
     vision_layers: int = 4,
     text_layers: int = 3,
+    words: bool = False,
 ) -> tuple[Any, Any]:
     """An untrained `Idefics3ForConditionalGeneration` and its processor, whose tokenizer is trained on `texts`.
 
     Pictures are resized to `image_size` pixels, cut into patches, of which `scale_factor` squared are one token of the
-    language model. Weights are drawn from torch's global generator.
+    language model. With `words` no token is longer than a word. Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
     processing = _pil_variant(transformers, "Idefics3ImageProcessor")
     answers = [str(round(number / 100, 2)) for number in range(-100, 101)]
     speeds = [str(round(number / 10, 1)) for number in range(100)]
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=_train_tokenizer([*texts, *2 * (answers + speeds), *2 * ["User:", "\nAssistant:"]], MARKERS),
+        tokenizer_object=_train_tokenizer(
+            [*texts, *2 * (answers + speeds), *2 * ["User:", "\nAssistant:"]], MARKERS, words
+        ),
         bos_token="<|im_start|>",
         eos_token="<end_of_utterance>",
         pad_token="<|im_end|>",
@@ -148,17 +151,19 @@ def build_clip(
     width: int = 128,
     vision_layers: int = 4,
     text_layers: int = 2,
+    words: bool = False,
 ) -> tuple[Any, Any]:
     """An untrained `CLIPModel` and its processor, whose tokenizer is trained on `texts`.
 
-    Pictures are resized to `image_size` pixels. Weights are drawn from torch's global generator.
+    Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where the
+    side lanes are. With `words` no token is longer than a word. Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
     from tokenizers.processors import TemplateProcessing
 
     processing = _pil_variant(transformers, "CLIPImageProcessor")
     start, end, padding = "<|startoftext|>", "<|endoftext|>", "<|padding|>"
-    trained = _train_tokenizer(texts, [padding, start, end])
+    trained = _train_tokenizer(texts, [padding, start, end], words)
     trained.post_processor = TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(each, trained.token_to_id(each)) for each in (start, end)]
     )
@@ -171,8 +176,8 @@ def build_clip(
         model_max_length=77,
     )
     image_processor = processing(
-        size={"shortest_edge": image_size},
-        crop_size={"height": image_size, "width": image_size},
+        size={"height": image_size, "width": image_size},
+        do_center_crop=False,
         resample=2,  # bilinear
     )
     processor = transformers.CLIPProcessor(image_processor, tokenizer)

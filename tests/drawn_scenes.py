@@ -1,4 +1,4 @@
-"""Stand-ins for driving scenes: a patch of colour for each reason, on the left for what is there, on the right mirrored."""
+"""Stand-ins for driving scenes: for each reason a patch of colour, which mirrored pictures have on the other side."""
 
 import numpy as np
 

@@ -12,6 +12,7 @@ banned and what top-k and top-p cut off. The model stays in evaluation mode, so 
 import copy
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +102,13 @@ def truncate(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor | N
     return kept
 
 
+def _draw(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """A token for each row of `logits` [N, V], by its probability: where a spot falls on their cumulated sum."""
+    sums = logits.double().softmax(-1).cumsum(-1)
+    spots = torch.rand((len(sums), 1), generator=generator, dtype=sums.dtype, device=sums.device) * sums[:, -1:]
+    return torch.searchsorted(sums, spots, right=True)[:, 0].clamp(max=sums.shape[1] - 1)
+
+
 class Captioner:
     """A policy over texts, around a model that `load_vlm` has loaded; ValueError for one with an encoder and a decoder.
 
@@ -121,7 +129,10 @@ class Captioner:
         if lora:
             peft = import_extra("peft", "lora", "training adapters")
             config = peft.LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear")
-            self.model = peft.get_peft_model(vlm.model, config)
+            with warnings.catch_warnings():
+                # peft asks transformers by a name that is deprecated.
+                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+                self.model = peft.get_peft_model(vlm.model, config)
             self.model.eval()
         else:
             self.model.requires_grad_(True)
@@ -133,7 +144,8 @@ class Captioner:
         with torch.no_grad():
             for start in range(0, len(frames), ROWS_AT_ONCE):
                 rows = slice(start, start + ROWS_AT_ONCE)
-                texts += self.write(self.read(frames[rows], instructions[rows]), 1, None, likeliest=1).texts
+                prefix = self.read(self.prepare(frames[rows], instructions[rows]))
+                texts += self.write(prefix, 1, None, likeliest=1).texts
         return texts
 
     def without_markers(self, text: str) -> str:
@@ -163,13 +175,8 @@ class Captioner:
         inputs.pop("labels", None)
         return dict(inputs.to(self.device, self.vlm.model.dtype))
 
-    def read(self, frames: np.ndarray, instructions: Sequence[str], model: Any = None) -> Prefix:
-        """Encode pictures and prompts (see `prepare`), with `model` instead of the policy where one is given."""
-        inputs = self.prepare(frames, instructions)
-        return self.prefill(inputs, model)
-
-    def prefill(self, inputs: dict[str, torch.Tensor], model: Any = None) -> Prefix:
-        """What the policy, or `model`, keeps of `inputs`."""
+    def read(self, inputs: dict[str, torch.Tensor], model: Any = None) -> Prefix:
+        """Encode the pictures and prompts of `inputs` (see `prepare`), by the policy or by `model`."""
         mask = inputs["attention_mask"]
         positions = self._positions(mask, mask.shape[1])
         out = (model or self.model)(
@@ -199,9 +206,7 @@ class Captioner:
                 kept = truncate(logits, self.sampling.top_k, self.sampling.top_p)
                 if kept is not None:
                     logits = logits.masked_fill(~kept, -torch.inf)
-                # The first of exponential clocks, which run at the rates p, rings for a token with probability p.
-                clocks = torch.empty_like(logits).exponential_(generator=generator)
-                chosen = torch.where(greedy, chosen, (logits.softmax(-1) / clocks).argmax(-1))
+                chosen = torch.where(greedy, chosen, _draw(logits, generator))
             chosen = torch.where(done, filler, chosen)
             tokens.append(chosen)
             masks.append(~done)

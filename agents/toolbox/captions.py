@@ -37,9 +37,15 @@ def make_caption_envs(
 ) -> gym.vector.VectorEnv:
     """The environment with `scenes` groups of `group_size` rows, which each `reset` gives the next scenes.
 
-    `env_args` win over `keywords`.
+    ValueError where `env_args` have one of the `keywords`, which the agent sets itself.
     """
-    arguments = keywords | parse_keywords(env_args)
+    arguments = parse_keywords(env_args)
+    if "split" in keywords:  # Held-out scenes are of another split, whichever is trained on.
+        arguments.pop("split", None)
+        arguments.pop("terms", None)
+    for name in keywords.keys() & arguments.keys():
+        raise ValueError(f"env_args {name}={arguments[name]!r}: the agent has a flag of its own for this")
+    arguments |= keywords
     mode = AutoresetMode.DISABLED
     return gym.make_vec(
         env_id, num_envs=scenes * group_size, group_size=group_size, autoreset_mode=mode, **arguments
@@ -99,7 +105,10 @@ def describe_terms(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
 class Heldout:
     """Scenes that are not trained on, from all over a split, to measure a policy on."""
 
-    def __init__(self, scenes: Scenes, count: int, frames: int, seed: int):
+    def __init__(self, envs: Any, count: int, seed: int):
+        """At most `count` of the scenes of `envs`; `seed` is that of the texts which are sampled."""
+        scenes: Scenes = envs.scenes
+        frames = envs.single_observation_space["frames"].shape[0]
         labels = scenes.labels
         chosen = np.unique(np.linspace(0, len(labels.names) - 1, count).astype(int))
         self.scenes, self.frames, self.seed, self.chosen = scenes, frames, seed, chosen.tolist()
@@ -110,8 +119,8 @@ class Heldout:
     def measure(self, policy: Any, captioner: Captioner, reference: Any = None) -> dict[str, float]:
         """Measures of the texts of `policy`, and of one text each that `captioner` samples how varied it writes.
 
-        With a `reference`, a callable of (frames, instructions, written, kept) that returns its log-probabilities, the
-        KL divergence to it, estimated.
+        With a `reference`, a callable of (inputs, written, kept) that returns its log-probabilities, the KL divergence
+        to it, estimated.
         """
         generator = torch.Generator(captioner.device).manual_seed(self.seed)
         answers: list[str] = []
@@ -122,13 +131,14 @@ class Heldout:
             frames = np.stack([self.scenes.frames(index, self.frames) for index in indices])
             instructions = len(indices) * [language.PROMPT]
             answers += policy({"frames": frames, "instruction": instructions})
-            prefix = captioner.read(frames, instructions)
+            inputs = captioner.prepare(frames, instructions)
+            prefix = captioner.read(inputs)
             written = captioner.write(prefix, 1, generator)
             scores = captioner.score(prefix, written)
             sampled += written.texts
             sums["entropy"].append(scores.entropies.sum(1) / written.mask.sum(1))
             if reference:
-                own, other = scores.log_probabilities, reference(frames, instructions, written, scores.kept)
+                own, other = scores.log_probabilities, reference(inputs, written, scores.kept)
                 sums["kl"].append((own - other).sum(1))
         measured = measure(answers, self.labels)
         told = {name: measured[name] for name in TOLD_OF_HELDOUT}
@@ -170,5 +180,7 @@ class Lines:
     def log_heldout(self, step: int, told: Mapping[str, float]) -> None:
         """Write a held-out line and show it; the time that it took is not counted."""
         self._run.log(step, dict(told))
-        shown = "  ".join(f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5])
+        shown = "  ".join(
+            f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5]
+        )
         print(f"{step:>9,}/{self._total:,} updates  held out: {shown}", flush=True)

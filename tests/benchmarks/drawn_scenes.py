@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -70,6 +71,10 @@ class Args:
     """scenes"""
     seed: int = 0
     """seed"""
+    model: str = ""
+    """what it starts from"""
+    epochs: float = 1.0
+    """passes"""
     known: int = 10
     """reasons, from the first on, that it knows; of others it says that the road is clear"""
     total_steps: int = 5
@@ -80,7 +85,8 @@ class Args:
 
 def train(args: Args) -> Path:
     """Write down how many reasons are known."""
-    folder = Path(args.runs) / f"drawn_scenes__seed{args.seed}__{args.known}"
+    flags = json.dumps(dataclasses.asdict(args), sort_keys=True)
+    folder = Path(args.runs) / f"drawn_scenes__seed{args.seed}__{zlib.crc32(flags.encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True)
     config = {"agent": "drawn_scenes", "args": dataclasses.asdict(args)}
     (folder / "config.json").write_text(json.dumps(config))

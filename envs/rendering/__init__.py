@@ -1,0 +1,1 @@
+"""Pictures without a graphics card: meshes, rays through embree, and shading in NumPy."""
