@@ -137,7 +137,7 @@ def test_registration_leaves_ids_that_are_there_alone(recwarn: pytest.WarningsRe
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("name", ["CarlaNoCrash-v0", "CarlaLeaderboard-BEV-v0"])
+@pytest.mark.parametrize("name", ["BddOia-Caption-v0", "CarlaNoCrash-v0", "CarlaLeaderboard-BEV-v0"])
 def test_ids_name_modules_of_this_package(name: str):
     spec = gymnasium.spec(name)
     for entry_point in (spec.entry_point, spec.vector_entry_point):

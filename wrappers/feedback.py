@@ -69,7 +69,8 @@ class Consultation:
     """Asks a mentor about the observations of N environments and brings back what it says.
 
     Args:
-        mentor: what `mentorgym.mentors.load.load_mentor` takes; with `worker="thread"` also a mentor itself.
+        mentor: what `mentorgym.mentors.load.load_mentor` takes; with `worker="thread"` also a mentor itself. "clip" and
+            "vlm" are the small models of the environment's family (`own_models` of its adapter), where it has its own.
         options: keyword arguments of `load_mentor`; `answers="grid"` stands for the adapter's `answers`.
         every: observations whose number this divides are asked about.
         events: ask also about those that the adapter finds urgent.
@@ -121,6 +122,8 @@ class Consultation:
                 raise ValueError(f"{name}={seconds!r}: give seconds, at least 0")
         if prompt:
             adapter.check_prompt(prompt)
+        if isinstance(mentor, str):
+            mentor = getattr(adapter, "own_models", {}).get(mentor, mentor)
         chosen = dict(options or {})
         if chosen.get("answers") == GRID:
             chosen["answers"] = list(adapter.answers)
@@ -292,15 +295,15 @@ class Bonuses(Consultation):
         self._undecided += self.ask(fresh, infos)
         infos["bonuses"] = self._late([], np.empty(0, np.float32))
 
-    def tell(self, actions: np.ndarray, fresh: np.ndarray, final: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
-        """Weigh the `actions` [N, A] that led here; ask about the observations just handed out.
+    def tell(self, actions: Any, fresh: np.ndarray, final: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
+        """Weigh the `actions`, N of A numbers each or N texts, that led here; ask about the observations handed out.
 
         Writes `observation_number` and `bonuses` to `infos`. Returns what this step's rewards gain, float32 [N]: in
         sync mode the bonuses of `actions`, and `bonuses` is empty; in async mode 0.
         """
         decided, self._undecided = self._undecided, []
         for key in decided:
-            self._actions[key] = np.array(actions[key[0]], np.float32)
+            self._actions[key] = self._numbers(actions[key[0]])
         self.number(fresh, final, infos)
         self.poll()
         keys, values = self._weigh(self.collect(decided if self.sync else ()), decided)
@@ -334,6 +337,13 @@ class Bonuses(Consultation):
         margins = self.adapter.margins(np.array(probabilities), np.array(actions))
         self._margins.extend(margins.tolist())
         return keys, (self.scale * self.normaliser(margins)).astype(np.float32)
+
+    def _numbers(self, action: Any) -> np.ndarray:
+        """An action as float32 [A]: of a text what the adapter reads in it, all 0 where that is nothing."""
+        if isinstance(action, str):
+            read = self.adapter.to_action(action)
+            return np.zeros(self.adapter.action_size, np.float32) if read is None else read
+        return np.array(action, np.float32)
 
     def _is_usable(self, feedback: Feedback | None) -> bool:
         anchors = len(self.adapter.anchors[0])

@@ -64,7 +64,7 @@ class ClipReward(gym.Wrapper):
         """Step, weigh the actions that the scorer has judged, and show it the new observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         over = np.array([terminated or truncated])
-        gain = self._bonuses.tell(np.asarray(action)[None], ~over, over, info)
+        gain = self._bonuses.tell([action], ~over, over, info)
         _observation_number(info)
         return observation, float(reward) + float(gain[0]), terminated, truncated, info
 

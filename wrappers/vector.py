@@ -60,7 +60,7 @@ class ActionHints(_Mentored):
         self._hints.tell(started, np.zeros_like(started), infos)
         return observations, infos
 
-    def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, ask about the new observations, and pass on what has arrived."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
         self._hints.tell(*self._stepped(terminated | truncated), infos)
@@ -107,10 +107,10 @@ class ClipReward(_Mentored):
         self._bonuses.begin(self._started(options), infos)
         return observations, infos
 
-    def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, weigh the actions that the scorer has judged, and show it the new observations."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        gain = self._bonuses.tell(np.asarray(actions), *self._stepped(terminated | truncated), infos)
+        gain = self._bonuses.tell(actions, *self._stepped(terminated | truncated), infos)
         return observations, rewards + gain, terminated, truncated, infos
 
     def counters(self) -> dict[str, float]:

@@ -40,7 +40,9 @@ def load_scenes(data: str | Path, split: str, labels: str = "one", reason_order:
         raise ValueError(f"unknown split {split!r}: {nearest_name(split, SPLITS)}")
     if str(data) in PRIORS:
         if split == "toy":
-            raise ValueError("the split 'toy' is one of BDD-OIA's files: for staged scenes choose 'train', 'val' or 'test'")
+            raise ValueError(
+                "the split 'toy' is one of BDD-OIA's files: for staged scenes choose 'train', 'val' or 'test'"
+            )
         if reason_order != "file":
             raise ValueError(f"reason_order={reason_order!r} is for BDD-OIA's files; leave it out for staged scenes")
         from mentorgym.envs.caption.staging import StagedScenes

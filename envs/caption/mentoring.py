@@ -8,6 +8,7 @@ import numpy as np
 
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.vector import CaptionVectorEnv
+from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
 
 MOST_ANCHORS = 4096
@@ -22,6 +23,8 @@ class CaptionAdapter:
     """
 
     action_size = len(language.ACTIONS) + len(language.REASONS)
+    own_models = {kind: f"{kind}:{WEIGHTS / f'caption_{kind}'}" for kind in ("clip", "vlm")}
+    """what the mentors "clip" and "vlm" stand for here"""
 
     def __init__(self, envs: CaptionVectorEnv):
         self._envs = envs

@@ -59,7 +59,8 @@ AT_ONCE = 64
 """Pictures or texts that are encoded together."""
 
 JUDGE_PROMPT = (
-    IMAGE_SLOT + "Somebody says of the car that sees this what it should do next, and why: {text} How well does that fit "
+    IMAGE_SLOT
+    + "Somebody says of the car that sees this what it should do next, and why: {text} How well does that fit "
     "the picture, from 0 (not at all) to 10 (perfectly)? Answer with one number."
 )
 
@@ -174,28 +175,15 @@ class CaptionReward:
         rows = np.asarray(indices, np.int64)
         if rows.shape != (len(texts),):
             raise ValueError(f"{len(texts)} texts for indices of shape {rows.shape}: give one index for each text")
-        read = [clean(text) for text in texts]
-        parts: dict[str, np.ndarray] = {}
-        if self.scorer is not None:
-            parts[self.kind] = self._fit(self.scorer, rows, read)
-        if {"format", "action", "reason"} & self.terms.keys():
-            readings = [language.read(text) for text in read]
-            labels = self.scenes.labels
-            actions = np.array([reading.actions for reading in readings]).reshape(-1, 4)
-            reasons = np.array([reading.reasons for reading in readings]).reshape(-1, 21)
-            parts["format"] = np.array([reading.formatted for reading in readings])
-            parts["action"] = (actions == np.asarray(labels.actions)[rows]).all(1)
-            parts["reason"] = (reasons == np.asarray(labels.reasons)[rows]).all(1)
-        if "bleu" in self.terms:
-            scores = [bleu(text, self.truths[row]) for row, text in zip(rows.tolist(), read, strict=True)]
-            parts["bleu"] = np.array(scores) > BLEU_THRESHOLD
-        if self.judge is not None:
-            parts["judge"] = self._marks(self.judge, rows, read)
-        told = {name: part.astype(np.float32) for name, part in parts.items() if name == self.kind or name in self.terms}
-        reward = told.get(self.kind, np.zeros(len(rows), np.float32)).copy()
+        # What was said of a scene several times is scored once, so that it gets one score to the last bit.
+        pairs = list(zip(rows.tolist(), map(clean, texts), strict=True))
+        places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        parts = self._parts(np.array([row for row, _ in places], np.int64), [text for _, text in places])
+        parts["reward"] = parts.get(self.kind, np.zeros(len(places), np.float32)).copy()
         for name, weight in self.terms.items():
-            reward += np.float32(weight) * np.nan_to_num(told[name], nan=0.0)
-        return {"reward": reward, **told}
+            parts["reward"] += np.float32(weight) * np.nan_to_num(parts[name], nan=0.0)
+        taken = [places[pair] for pair in pairs]
+        return {name: parts[name][taken] for name in ("reward", self.kind, *self.terms) if name in parts}
 
     def image_features(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Unit vectors float32 [N, D] of scenes, all their frames taken together."""
@@ -218,13 +206,35 @@ class CaptionReward:
         new = [text for text in dict.fromkeys(texts) if text not in found]
         for start in range(0, len(new), AT_ONCE):
             group = new[start : start + AT_ONCE]
-            found |= zip(group, self.scorer.encode_texts(group), strict=True)
+            # Copies, for a row of an array would keep all of it.
+            found |= {text: row.copy() for text, row in zip(group, self.scorer.encode_texts(group), strict=True)}
         for text, features in found.items():
             self._texts[text] = features
             self._texts.move_to_end(text)
         while len(self._texts) > TEXTS_KEPT:
             self._texts.popitem(last=False)
-        return np.array([found[text] for text in texts], np.float32).reshape(len(texts), -1)
+        return np.array([found[text] for text in texts], np.float32).reshape(len(texts), self._anchors.shape[1])
+
+    def _parts(self, rows: np.ndarray, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the reward of each clean text is made of, float32 [N] by name."""
+        parts: dict[str, np.ndarray] = {}
+        if self.scorer is not None:
+            parts[self.kind] = self._fit(self.scorer, rows, texts)
+        readings = [language.read(text) for text in texts]
+        if "format" in self.terms:
+            parts["format"] = np.array([reading.formatted for reading in readings])
+        if "action" in self.terms:
+            actions = np.array([reading.actions for reading in readings], bool).reshape(-1, 4)
+            parts["action"] = (actions == np.asarray(self.scenes.labels.actions)[rows]).all(1)
+        if "reason" in self.terms:
+            reasons = np.array([reading.reasons for reading in readings], bool).reshape(-1, 21)
+            parts["reason"] = (reasons == np.asarray(self.scenes.labels.reasons)[rows]).all(1)
+        if "bleu" in self.terms:
+            scores = [bleu(text, self.truths[row]) for row, text in zip(rows.tolist(), texts, strict=True)]
+            parts["bleu"] = np.array(scores) > BLEU_THRESHOLD
+        if self.judge is not None:
+            parts["judge"] = self._marks(self.judge, rows, texts)
+        return {name: part.astype(np.float32) for name, part in parts.items()}
 
     def _fit(self, scorer: "Scorer", rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         images = self.image_features(rows)

@@ -1,6 +1,7 @@
 """`BddOia-Caption-v0` as a vector environment: a list of texts is scored in one batch."""
 
 import functools
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,17 +106,19 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
             raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"unknown render_mode {render_mode!r}: {nearest_name(render_mode, ('rgb_array',))}, or None")
+            raise ValueError(
+                f"unknown render_mode {render_mode!r}: {nearest_name(render_mode, ('rgb_array',))}, or None"
+            )
         self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
         self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
-        loads = isinstance(data, str | Path)
-        self.scenes: Scenes = load_scenes(data, split, labels, reason_order) if loads else data  # type: ignore[arg-type, assignment]
+        self.scenes: Scenes = load_scenes(data, split, labels, reason_order) if isinstance(data, str | Path) else data
+        if not len(self.scenes.labels.names):
+            raise ValueError(f"no scenes in the split {split!r} of {data}")
         self.reward_model = CaptionReward(self.scenes, reward, model, terms, int(frames), judge, device)
         self.captions = self.reward_model.captions
-        if not self.reward_model.truths:
-            raise ValueError(f"no scenes in the split {split!r} of {data}")
         self._frames = int(frames)
+        self.scenes.frames(0, self._frames)  # What has too few frames fails here rather than later.
         self._actions = np.asarray(self.scenes.labels.actions, bool)
         self._reasons = np.asarray(self.scenes.labels.reasons, bool)
         self._truths = np.array(self.reward_model.truths, object)
@@ -162,9 +165,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         self._drawn = []
         return self._observe(), self._infos()
 
-    def step(
-        self, actions: Sequence[str]
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Score N texts; each episode ends, and with SAME_STEP the next scenes are shown."""
         if (self._scene < 0).any() or self._over.any():
             raise gym.error.ResetNeeded("step was called before reset: call reset first")
@@ -255,7 +256,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
             if epoch != self._epoch:
                 self._epoch = epoch
                 shuffled = self.split in ("train", "toy")
-                generator = np.random.default_rng((self._seed, epoch))
+                generator = np.random.default_rng((self._seed or 0, epoch))
                 self._order = generator.permutation(size) if shuffled else np.arange(size)
             taken[i] = self._order[place]
             self._place += 1
@@ -314,11 +315,6 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
 
 def check_names(unknown: Mapping[str, Any], kind: type) -> None:
     """Raise TypeError for an unknown argument of `kind`, naming the nearest valid one."""
+    valid = [name for name in inspect.signature(kind).parameters if name != "unknown"]
     for name in unknown:
-        raise TypeError(f"unknown argument {name!r}: {nearest_name(name, names_of(kind))}")
-
-
-def names_of(kind: type) -> list[str]:
-    """The arguments of `kind`'s constructor."""
-    code = kind.__init__.__code__  # type: ignore[misc]
-    return list(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
+        raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")

@@ -20,8 +20,6 @@ FAR_END = 1e3
 """The end of a street that meets no junction within sight."""
 
 _CARS = {"car": (4.4, 1.8, 1.48), "van": (5.0, 2.0, 2.15), "truck": (6.8, 2.35, 2.9)}
-_SIDES = ("none", "oncoming", "solid", "dashed", "taken")
-"""No lane; the oncoming one; a lane behind a solid line; a free lane behind a dashed line; the same, full of cars."""
 
 
 @dataclass
@@ -30,7 +28,10 @@ class _Plan:
 
     rng: np.random.Generator
     left: str
+    """what lies there: "none", "oncoming", "solid" (a lane behind a solid line), "dashed" (a free one behind a dashed
+    line) or "taken" (the same, full of cars)"""
     right: str
+    """likewise"""
     street: Street
     things: list[Thing]
     speed: float
@@ -68,39 +69,48 @@ class _Plan:
         self.add(kind, distance + reach, offset, size, turn, state=state, speed=speed)
 
 
-def compose(split: str, seed: int, index: int, reason: int, more: bool) -> Record:
+def compose(split: str, seed: int, index: int, reason: int, more: bool, scenery: bool = True) -> Record:
     """Scene `index` of a split, staged for `reason` (an index into `language.REASONS`).
 
-    With `more`, things that bring reasons of their own may stand beside those that are needed.
+    With `more`, things that bring reasons of their own may stand beside those that are needed. Without `scenery` the
+    same scene comes without buildings and trees, which no label depends on, in a third of the time.
     """
     rng = np.random.default_rng([seed, tuple(TOWNS).index(split), index, reason, int(more)])
     towns = TOWNS[split]
     town = towns[int(rng.integers(len(towns)))]
     name = REASONS[reason]
     junction = reason in (2, 7, 8, 9, 10, 11, 12, 13, 14) or (reason in (1, 3, 4, 5, 6) and rng.random() < 0.3)
-    site = pick_site(town, junction, rng)
-    left, right = _sides(name, rng)
+    site = pick_site(town, junction, reason < 3, rng)
+    left, right = _sides(name, more, rng)
     end = max(site.end, 8.0) if junction else (site.end if site.end > 45 else FAR_END)
     street = Street(site.distances, site.course, (), (), (0.0, 0.0), end)
     plan = _Plan(rng, left, right, street, [], 0.0)
     plan.street = _street(plan, reason)
-    if not more:
-        _STAGED[name](plan)
-        _traffic(plan, name)
-    else:
-        _STAGED[name](plan)
-        _traffic(plan, name)
+    _STAGED[name](plan)
+    if more:
         _extras(plan, reason)
-    _scenery(plan, site)
+    _traffic(plan)
     weather = ("clear", "clear", "clear", "overcast", "fog", "rain")[int(rng.integers(6))]
     daylight = ("noon", "noon", "low sun", "dusk")[int(rng.integers(4))]
+    look = int(rng.integers(2**31))
+    if scenery:
+        plan.rng = np.random.default_rng([look, 0])
+        _scenery(plan, site)
     return Record(
-        town, site.origin, site.road, reason, plan.street, tuple(plan.things), weather, daylight, plan.speed,
-        int(rng.integers(2**31)),
-    )  # fmt: skip
+        town=town,
+        origin=site.origin,
+        road=site.road,
+        reason=reason,
+        street=plan.street,
+        things=tuple(plan.things),
+        weather=weather,
+        daylight=daylight,
+        speed=plan.speed,
+        look=look,
+    )
 
 
-def _sides(name: str, rng: np.random.Generator) -> tuple[str, str]:
+def _sides(name: str, more: bool, rng: np.random.Generator) -> tuple[str, str]:
     """What lies left and right of the ego's lane."""
     closed = {"Obstacles on the": "taken", "No lane on the": "none", "Solid line on the": "solid"}
     for start, side in closed.items():
@@ -110,7 +120,10 @@ def _sides(name: str, rng: np.random.Generator) -> tuple[str, str]:
         return ("oncoming", "none")[int(rng.random() < 0.4)], "solid"
     if name == "On the right-turn lane":
         return "solid", "none"
-    return ("oncoming", "oncoming", "none", "dashed")[int(rng.integers(4))], ("none", "none", "dashed")[int(rng.integers(3))]
+    lefts, rights = ("oncoming", "oncoming", "none", "dashed"), ("none", "none", "dashed")
+    if more:
+        lefts, rights = (*lefts, "solid", "taken"), (*rights, "solid", "taken")
+    return lefts[int(rng.integers(len(lefts)))], rights[int(rng.integers(len(rights)))]
 
 
 def _street(plan: _Plan, reason: int) -> Street:
@@ -126,7 +139,7 @@ def _street(plan: _Plan, reason: int) -> Street:
             style = ("solid", "double", "dashed")[int(plan.rng.integers(3))]
             lines.append(Line(border, style, "yellow"))
         elif kind == "solid":
-            lines.append(Line(border, ("solid", "double")[int(plan.rng.integers(2))], ("white", "yellow")[int(plan.rng.integers(2))]))
+            lines.append(Line(border, ("solid", "double")[int(plan.rng.integers(2))], "white"))
         else:
             lines.append(Line(border, "dashed", "white"))
     lanes.sort(key=lambda lane: lane.offset)
@@ -262,36 +275,40 @@ def _closed(plan: _Plan) -> None:
     plan.speed = plan.between(3, 7)
     near = plan.between(7.0, 9.5)
     plan.add("barrier", near, 0.0, (0.7, 2.9, 1.15))
+
+
+def _traffic(plan: _Plan) -> None:
+    """Cars that fill a lane beside, and oncoming ones some way off, which decide nothing."""
     for side, kind in ((1, plan.left), (-1, plan.right)):
         if kind == "taken":
             start = plan.between(3.2, 5.0)
             for k in range(3):
-                plan.vehicle(start + k * plan.between(6.6, 7.2), side * WIDTH, speed=plan.speed, kind="car" if k < 2 else "van")
-
-
-def _traffic(plan: _Plan, name: str) -> None:
-    """Cars that decide nothing: oncoming ones, some way off."""
+                away, model = start + k * plan.between(6.6, 7.2), "car" if k < 2 else "van"
+                plan.vehicle(away, side * WIDTH, speed=plan.speed, kind=model)
     if plan.left == "oncoming" and plan.chance(0.5):
         plan.vehicle(plan.between(14, 30), WIDTH, np.pi, speed=plan.between(5, 9), kind="car")
 
 
 def _extras(plan: _Plan, reason: int) -> None:
     """Things that bring reasons of their own, where they leave the first one in sight."""
-    if reason in (0, 3, 9, 12) and plan.chance(0.4) and plan.street.stop_line is None:
-        _light(plan, ("green", "red")[int(plan.rng.integers(2))])
+    if reason in (0, 3, 9, 12) and plan.chance(0.4):
+        _light(plan, "red" if reason and plan.chance(0.5) else "green")
     elif reason == 2 and plan.chance(0.5):
         _follow(plan)
     elif reason in (7, 8) and plan.chance(0.5):
         _people(plan)
-    if plan.left == "dashed" and plan.chance(0.4) and reason not in range(15, 21):
-        plan.vehicle(plan.between(5, 8), WIDTH, speed=plan.speed, kind="car")
-    if plan.right == "dashed" and plan.chance(0.4) and reason not in range(15, 21):
-        plan.vehicle(plan.between(5, 8), -WIDTH, speed=plan.speed, kind="car")
 
 
 def _scenery(plan: _Plan, site: Site) -> None:
     """Buildings and trees beside the street, and beyond the junction where no other road of the town is."""
     right, left = plan.street.edges
+    roads = site.other_roads()
+
+    def room(distance: float, offset: float) -> float:
+        """Metres to the nearest other road."""
+        (x, y, _), _ = plan.street.at(distance, offset)
+        return float(np.sqrt(((roads - (x, y)) ** 2).sum(1).min(initial=1e6)))
+
     for side, edge in ((1, left), (-1, right)):
         distance = plan.between(-4, 4)
         while distance < 75:
@@ -299,13 +316,13 @@ def _scenery(plan: _Plan, site: Site) -> None:
                 size = (plan.between(9, 15), plan.between(8, 11), plan.between(5, 13))
                 offset = edge + side * (4.0 + plan.between(0.5, 5) + size[1] / 2)
                 middle = distance + size[0] / 2
-                if site.room(plan.street.at(middle, offset)[0]) > float(np.hypot(size[0], size[1])) / 2 + 2.5:
+                if room(middle, offset) > float(np.hypot(size[0], size[1])) / 2 + 2.5:
                     plan.add("building", middle, offset, size)
                 distance += size[0] + plan.between(1.5, 9)
             else:
                 size = (plan.between(2.4, 4.0),) * 2 + (plan.between(4.5, 7.5),)
                 offset = edge + side * plan.between(4.2, 8)
-                if site.room(plan.street.at(distance, offset)[0]) > 4.0:
+                if room(distance, offset) > 4.0:
                     plan.add("tree", distance, offset, size)
                 distance += plan.between(5, 12)
 

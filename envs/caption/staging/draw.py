@@ -1,10 +1,12 @@
 """The picture of a staged scene."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from mentorgym.envs.caption.staging import models, sites
 from mentorgym.envs.caption.staging.records import Record, Street
-from mentorgym.envs.rendering.meshes import GRAIN, Colour, Mesh, joined, placed, polygon, ribbon
+from mentorgym.envs.rendering.meshes import GRAIN, PLAIN, Colour, Mesh, joined, painted, placed, polygon, ribbon
 from mentorgym.envs.rendering.render import Camera, Light, Picture, Tracer, render
 
 HEIGHT, WIDTH = 108, 192
@@ -54,18 +56,21 @@ def light(record: Record) -> Light:
 def _line(street: Street, offset: float, rise: float, distances: np.ndarray) -> np.ndarray:
     """Points along the street, [n, 3]."""
     x, y, z = (np.interp(distances, street.distances, street.course[:, k]) for k in range(3))
-    yaw = np.interp(distances, (street.distances[1:] + street.distances[:-1]) / 2, _headings(street))
+    yaw = np.interp(distances, (street.distances[1:] + street.distances[:-1]) / 2, street.headings)
     return np.stack([x - offset * np.sin(yaw), y + offset * np.cos(yaw), z + rise], 1)
-
-
-def _headings(street: Street) -> np.ndarray:
-    steps = np.diff(street.course[:, :2], axis=0)
-    return np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
 
 
 def _strip(street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0) -> Mesh:
     distances = np.linspace(start, end, max(int((end - start) / 2.0) + 1, 2))
     return ribbon(_line(street, left, rise, distances), _line(street, right, rise, distances), colour, texture)
+
+
+def _dashes(street: Street, left: float, right: float, starts: np.ndarray, colour: Colour) -> Mesh:
+    """The dashes that begin at `starts`, each one straight."""
+    corners = [_line(street, offset, 0.02, starts + along) for along in (0.0, _DASH) for offset in (left, right)]
+    k = 4 * np.arange(len(starts))[:, None]
+    faces = np.concatenate([k + (0, 1, 2), k + (2, 1, 3)])
+    return painted(np.stack(corners, 1).reshape(-1, 3), faces, colour)
 
 
 def street_mesh(street: Street) -> Mesh:
@@ -86,12 +91,11 @@ def street_mesh(street: Street) -> Mesh:
         middles = (-0.2, 0.2) if line.kind == "double" else (0.0,)
         for middle in middles:
             a, b = line.offset + middle + _LINE / 2, line.offset + middle - _LINE / 2
-            pieces = [(start, min(stop, end))]
             if line.kind == "dashed":
-                first = np.arange(start + 0.4, min(stop, end) - _DASH, _DASH + _GAP)
-                pieces = [(float(s), float(s) + _DASH) for s in first if s > -30]
-            for low, high in pieces:
-                parts.append(_strip(street, a, b, 0.02, low, high, _PAINT[line.colour]))
+                first = np.arange(start + 0.4, min(stop, end, 90.0) - _DASH, _DASH + _GAP)
+                parts.append(_dashes(street, a, b, first[first > -12], _PAINT[line.colour]))
+            else:
+                parts.append(_strip(street, a, b, 0.02, start, min(stop, end), _PAINT[line.colour]))
     if street.stop_line is not None:
         for lane in street.lanes:
             if lane.direction > 0:
@@ -112,25 +116,32 @@ def street_mesh(street: Street) -> Mesh:
     return joined(parts)
 
 
+@lru_cache(maxsize=6)
+def _town(name: str) -> tuple[Mesh, np.ndarray]:
+    """The lanes of a town in its own frame, and of which road each face is."""
+    heights = {"driving": (-0.04, _ASPHALT), "shoulder": (-0.05, _ASPHALT), "sidewalk": (-0.03, _PAVEMENT), "median": (-0.03, _GRASS)}
+    parts, roads = [], []
+    for surface in sites.surfaces(name):
+        if surface.kind in heights:
+            rise, colour = heights[surface.kind]
+            texture = GRAIN if surface.kind == "driving" else PLAIN
+            parts.append(ribbon(surface.left + (0, 0, rise), surface.right + (0, 0, rise), colour, texture))
+            roads.append(np.full(len(parts[-1].faces), surface.road))
+    return joined(parts), np.concatenate(roads)
+
+
 def town_mesh(record: Record) -> Mesh:
     """What of the town is seen from the street: the ground, and the roads and pavements around."""
     x, y, z, yaw = record.origin
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     low = float(record.street.course[:, 2].min()) - 0.35
     reach = 400.0
-    parts = [polygon([(-reach, -reach, low), (reach, -reach, low), (reach, reach, low), (-reach, reach, low)], _GRASS)]
-    heights = {"driving": (-0.04, _ASPHALT), "shoulder": (-0.05, _ASPHALT), "sidewalk": (-0.03, _PAVEMENT), "median": (-0.03, _GRASS)}
-    for surface in sites.surfaces(record.town):
-        if surface.road == record.road or surface.kind not in heights:
-            continue
-        near = np.abs(surface.left[:, :2] - (x, y)).max(1) < 120
-        if near.sum() < 2:
-            continue
-        rise, colour = heights[surface.kind]
-        edges = [((edge - (x, y, z)) @ turn) + (0, 0, rise) for edge in (surface.left, surface.right)]
-        parts.append(ribbon(*edges, colour, GRAIN if surface.kind == "driving" else 0))
-    return joined(parts)
+    ground = polygon([(-reach, -reach, low), (reach, -reach, low), (reach, reach, low), (-reach, reach, low)], _GRASS)
+    town, roads = _town(record.town)
+    near = np.abs(town.vertices[town.faces[:, 0], :2] - np.array([x, y], np.float32)).max(1) < 120
+    chosen = np.flatnonzero(near & (roads != record.road))
+    kept = {name: getattr(town, name)[chosen] for name in Mesh._fields if name != "vertices"}
+    moved = placed(town._replace(vertices=town.vertices - np.array([x, y, z], np.float32)), (0, 0, 0), -yaw)
+    return joined([ground, Mesh(vertices=moved.vertices, **kept)])
 
 
 def scene_mesh(record: Record, ago: float = 0.0) -> Mesh:

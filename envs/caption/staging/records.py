@@ -5,6 +5,7 @@ and radians. Offsets are metres to the left of the course of the ego's lane.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,6 +73,12 @@ class Street:
     crosswalk: float | None = None
     """m ahead of its middle"""
 
+    @cached_property
+    def headings(self) -> np.ndarray:
+        """The direction of the course's pieces, rad, without jumps, float64 [n - 1]."""
+        steps = np.diff(self.course[:, :2], axis=0)
+        return np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
+
     def at(self, distance: float, offset: float = 0.0) -> tuple[tuple[float, float, float], float]:
         """The point so many metres ahead and to the left, and the street's direction there."""
         x, y, z = (float(np.interp(distance, self.distances, self.course[:, k])) for k in range(3))
@@ -81,8 +88,7 @@ class Street:
     def heading(self, distance: float) -> float:
         """The direction of the street, rad."""
         k = int(np.clip(np.searchsorted(self.distances, distance), 1, len(self.distances) - 1))
-        dx, dy = self.course[k, :2] - self.course[k - 1, :2]
-        return float(np.arctan2(dy, dx))
+        return float(self.headings[k - 1])
 
 
 @dataclass(frozen=True)

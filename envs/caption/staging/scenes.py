@@ -85,10 +85,12 @@ class StagedScenes:
             reasons[rows, self.staged_for] = True
             actions[rows, ACTION_OF_REASON[self.staged_for]] = True
         else:
+            from mentorgym.envs.caption.staging.compose import compose
             from mentorgym.envs.caption.staging.rules import labels_of
 
-            for index in range(self.count):
-                actions[index], reasons[index] = labels_of(self.record(index))
+            for index, reason in enumerate(self.staged_for.tolist()):
+                record = compose(self.split, self.seed, index, reason, more=True, scenery=False)
+                actions[index], reasons[index] = labels_of(record)
         return Labels(names, actions, reasons)
 
     def record(self, index: int) -> Record:

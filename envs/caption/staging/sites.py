@@ -31,14 +31,14 @@ class Site:
     end: float
     """m to the end of the road"""
 
-    def room(self, point: tuple[float, float, float]) -> float:
-        """Metres from a point of the place's frame to the nearest lane of another road."""
+    def other_roads(self) -> np.ndarray:
+        """Points on the edges of other roads' lanes and pavements around, in the frame of the place, float64 [n, 2]."""
         x, y, _, yaw = self.origin
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        there = (x + point[0] * cos - point[1] * sin, y + point[0] * sin + point[1] * cos)
         points = _roadway(self.town)
-        others = points[points[:, 2] != self.road, :2]
-        return float(np.sqrt(((others - there) ** 2).sum(1).min(initial=1e6)))
+        moved = points[:, :2] - (x, y)
+        moved = moved[(points[:, 2] != self.road) & (np.abs(moved).max(1) < AHEAD)]
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        return moved @ np.array([[cos, -sin], [sin, cos]])
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,28 @@ def _approaches(name: str) -> list[tuple[Road, int, np.ndarray]]:
     return found
 
 
-def pick_site(town: str, junction: bool, rng: np.random.Generator) -> Site:
-    """A place whose street runs straight for 30 m: 8 to 14 m before a junction, or else anywhere."""
+@lru_cache(maxsize=6)
+def _leading_on(town: str) -> list[tuple[Road, int, np.ndarray]]:
+    """Those of the approaches that have a road straight ahead beyond their junction."""
+    lanes = np.concatenate([part.left[:, :2] for part in surfaces(town) if part.kind == "driving"])
+    found = []
+    for approach in _approaches(town):
+        line = approach[2][:, :2]
+        ahead = line[-1] + (line[-1] - line[-2]) * np.array([[30.0], [45.0]])
+        gaps = ((ahead[:, None] - lanes) ** 2).sum(2).min(1)
+        if (gaps < 3.0**2).all():
+            found.append(approach)
+    return found
+
+
+def pick_site(town: str, junction: bool, onward: bool, rng: np.random.Generator) -> Site:
+    """A place whose street runs straight for 30 m: 8 to 14 m before a junction, or else anywhere.
+
+    With `onward` the junction has a road straight ahead, if any of the town's has.
+    """
+    places = (_leading_on(town) if onward else []) or _approaches(town)
     while True:
-        road, _, line = _approaches(town)[int(rng.integers(len(_approaches(town))))]
+        road, _, line = places[int(rng.integers(len(places)))]
         last = len(line) - 1
         place = last - (int(rng.integers(8, 15)) if junction else int(rng.integers(10, last)))
         ahead = line[place : min(place + 30, last) + 1, :2]

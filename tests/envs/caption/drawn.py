@@ -12,7 +12,7 @@ class DrawnScenes:
     picture_shape = (24, 32, 3)
 
     def __init__(self, size: int = 10, reasons: tuple[int, ...] = tuple(range(21))):
-        chosen = np.array([reasons[i % len(reasons)] for i in range(size)])
+        chosen = np.array([reasons[i % len(reasons)] for i in range(size)], np.int64)
         self.labels = Labels(
             [f"scene-{i}" for i in range(size)],
             np.eye(4, dtype=bool)[language.ACTION_OF_REASON[chosen]],
