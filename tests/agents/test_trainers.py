@@ -14,8 +14,11 @@ from safetensors.torch import load_file
 
 from mentorgym.agents import clip_finetune, sft
 from mentorgym.agents.toolbox import tuning
+from mentorgym.agents.toolbox.pairs import auroc
 from mentorgym.agents.toolbox.shards import ANCHORS, Samples, to_png, write_shard
+from mentorgym.envs.caption import language as captions
 from mentorgym.mentors import tiny
+from mentorgym.mentors.clip import TransformersScorer
 from mentorgym.mentors.load import load_mentor
 from mentorgym.mentors.mentor import Request
 
@@ -253,6 +256,109 @@ def test_reply_errors_by_hand():
         abs=1e-6,
     )
     assert sft.reply_errors(["Red."], ["Red."]) == {"heldout/exact": 1.0}
+
+
+def test_captions_are_measured_as_captions():
+    answers = ["Action: stop. Reason: Obstacle: car.", "Action: forward. Reason: Road is clear."]
+    scores = sft.reply_errors([answers[0], "Action: forward. Reason: A dog."], answers)
+    assert scores == pytest.approx(
+        {
+            "heldout/exact": 1 / 2,
+            "heldout/action_top1": 1.0,
+            "heldout/reason_top1": 1 / 2,
+            "heldout/action_macro_f1": 2 / 4,
+            "heldout/reason_macro_f1": 1 / 21,
+            "heldout/out_of_vocabulary": 1 / 2,
+        }
+    )
+
+
+def test_words_are_the_longest_tokens_where_that_is_asked_for():
+    texts = [*captions.captions(), "What is next?"]
+    for words, count in ((False, 2), (True, 12)):
+        _, processor = tiny.build_clip(texts * 3, image_size=16, patch_size=8, width=32, words=words)
+        tokens = processor.tokenizer.tokenize("Action: stop. Reason: Traffic light is not green.")
+        assert len(tokens) == count
+
+
+@pytest.fixture
+def told(folder: Path, tmp_path: Path) -> Path:
+    """The same pictures with captions that name their colour alone."""
+    samples = Samples(folder)
+    captioned = [
+        (
+            str(index),
+            samples.file(index),
+            {"caption": samples.words[index]["answer"], "context": 0, "label": index % 3},
+        )
+        for index in range(len(samples))
+    ]
+    (tmp_path / "told").mkdir()
+    write_shard(tmp_path / "told" / "00000.tar", captioned)
+    (tmp_path / "told" / ANCHORS).write_text(json.dumps([[f"It is {name}." for name in COLOURS]]))
+    return tmp_path / "told"
+
+
+def pair_flags(folder: Path, runs: Path, **more: Any) -> clip_finetune.Args:
+    arguments = {"loss": "pairs", "batch_size": 8, "epochs": 6, "checkpoint_every": 5, "heldout": folder} | more
+    return clip_finetune.Args(data=folder, validation=folder, runs=str(runs), autocast="float32", **arguments)
+
+
+def test_pairs_are_learned_and_the_bias_travels_with_the_model(told, tmp_path, small):
+    first = clip_finetune.train(flags(clip_finetune, told, tmp_path, total_steps=60, learning_rate=5e-3))
+    model = str(first / "model")
+    more = {"model": model, "learning_rate": 3e-3, "epochs": 25, "stop_after": 25}
+    run = clip_finetune.train(pair_flags(told, tmp_path, **more))
+    rows = metrics(run)
+    best = max(row["validation/auroc"] for row in rows if "validation/auroc" in row)
+    scorer = TransformersScorer(str(run / "model"))
+    assert scorer.bias == json.loads((run / "model" / "config.json").read_text())["logit_bias"] != 0.0
+    assert TransformersScorer(model).bias == 0.0
+    samples = Samples(told)
+    texts = sorted({words["caption"] for words in samples.words})
+    cosines = scorer.encode_images([each.picture for each in samples]) @ scorer.encode_texts(texts).T
+    own = np.array([texts.index(words["caption"]) for words in samples.words])
+    match = np.eye(len(texts), dtype=bool)[own]
+    assert auroc(cosines.ravel(), match.ravel()) > 0.9
+    assert best > 0.9 and any("heldout/auroc" in row for row in rows)
+    said = scorer.scale * cosines + scorer.bias > 0
+    assert (said == match).mean() > 0.8
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_run_on_pairs_that_was_stopped_ends_as_one_that_was_not(folder, tmp_path, small, monkeypatch, bias):
+    more = {"bias": bias, "augment": False, "patience": 1, "stop_after": 3, "learning_rate": 5e-3}
+    whole = clip_finetune.train(pair_flags(folder, tmp_path / "whole", **more))
+    args = pair_flags(folder, tmp_path / "stopped", **more)
+    update, taken = clip_finetune.update_pairs, []
+
+    def interrupted(*arguments):
+        taken.append(0)
+        if len(taken) == 8:
+            raise KeyboardInterrupt
+        return update(*arguments)
+
+    monkeypatch.setattr(clip_finetune, "update_pairs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clip_finetune.train(args)
+    run = clip_finetune.train(args)
+    one, other = (load_file(each / "model" / "model.safetensors") for each in (whole, run))
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+    biases = [json.loads((each / "model" / "config.json").read_text())["logit_bias"] for each in (whole, run)]
+    assert biases[0] == biases[1] and (biases[0] != 0.0) == bias
+    ends = [json.loads((each / "done").read_text())["step"] for each in (whole, run)]
+    assert ends[0] == ends[1]
+
+
+def test_pairs_that_cannot_be_are_refused(folder, tmp_path):
+    for more, said in (
+        ({"batch_size": 7}, "even"),
+        ({"epochs": 0}, "epochs"),
+        ({"texts": "action"}, "not of the form"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            clip_finetune.train(pair_flags(folder, tmp_path, **more))
 
 
 def test_the_learning_rate_rises_and_falls():
