@@ -5,12 +5,9 @@ from functools import lru_cache
 import numpy as np
 
 from mentorgym.envs.caption.staging import models, sites
-from mentorgym.envs.caption.staging.records import Record, Street
+from mentorgym.envs.caption.staging.records import EYE, FIELD, HEIGHT, PITCH, WIDTH, Record, Street
 from mentorgym.envs.rendering.meshes import GRAIN, PLAIN, Colour, Mesh, joined, painted, placed, polygon, ribbon
 from mentorgym.envs.rendering.render import Camera, Light, Picture, Tracer, render
-
-HEIGHT, WIDTH = 108, 192
-"""Pixels of a picture."""
 
 STEP = 0.5
 """Seconds between frames."""
@@ -28,7 +25,7 @@ _KERB_WIDTH, _PAVEMENT_WIDTH, _KERB_HEIGHT = 0.25, 2.2, 0.16
 def camera(record: Record, ago: float = 0.0) -> Camera:
     """The ego's camera so many seconds before the labelled moment."""
     (x, y, z), yaw = record.street.at(-ago * record.speed)
-    return Camera((x, y, z + 1.55), yaw, np.radians(-2.0), np.radians(78.0), HEIGHT, WIDTH)
+    return Camera((x, y, z + EYE), yaw, PITCH, FIELD, HEIGHT, WIDTH)
 
 
 def light(record: Record) -> Light:

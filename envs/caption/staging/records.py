@@ -10,6 +10,14 @@ from functools import cached_property
 import numpy as np
 
 
+HEIGHT, WIDTH = 108, 192
+"""Pixels of a picture."""
+
+EYE, PITCH, FIELD = 1.55, float(np.radians(-2.0)), float(np.radians(78.0))
+"""The camera's height above the road in m, how far it looks up and its horizontal angle of view, rad. It looks along
+the street."""
+
+
 @dataclass(frozen=True)
 class Thing:
     """One thing. It moves along its heading with `speed` m/s and is here at the labelled moment."""
