@@ -1,6 +1,6 @@
 """A sheet of staged scenes from the held-out towns, a row for each reason, that a person can read.
 
-    python -m mentorgym.benchmarks.contact_sheet --output results/scenes.png
+python -m mentorgym.benchmarks.contact_sheet --output results/scenes.png
 """
 
 from dataclasses import dataclass

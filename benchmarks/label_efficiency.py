@@ -181,9 +181,7 @@ def measure_command(args: Args, folder: Path, name: str, share: float) -> list[s
     """Arguments to Python that measure a run."""
     flags = {"run": folder, "name": name, "label_share": share, "data": args.data, "split": "test"}
     limit = {"limit": args.limit} if args.limit else {}
-    files = [agent for agent in AGENTS.values() if agent.endswith(".py")]
-    driver = {"driver": files[0]} if files else {}
-    return ["-m", "mentorgym.benchmarks.captions", *as_arguments(flags | limit | driver)]
+    return ["-m", "mentorgym.benchmarks.captions", *as_arguments(flags | limit)]
 
 
 class Written:

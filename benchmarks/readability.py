@@ -109,7 +109,9 @@ def readability(args: Args) -> dict[str, Any]:
     for index, name in enumerate(REASONS):
         wrong = confusion[index].copy()
         wrong[index] = 0
-        worst = [f"{REASONS[other]} ({wrong[other]})" for other in np.argsort(-wrong, kind="stable")[:2] if wrong[other]]
+        worst = [
+            f"{REASONS[other]} ({wrong[other]})" for other in np.argsort(-wrong, kind="stable")[:2] if wrong[other]
+        ]
         table.add_row(name, f"{100 * right[index]:.0f}", ", ".join(worst))
     accuracy = float((truth == taken).mean())
     show(table, f"accuracy on {args.test} scenes of held-out towns: {100 * accuracy:.1f} %")

@@ -12,7 +12,7 @@ from mentorgym.benchmarks.label_efficiency import ALL_LABELS, points
 from mentorgym.benchmarks.rows import read_rows
 
 AGENT = Path(__file__).parent / "drawn_scenes.py"
-FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --reward-flags= --workers 2"
+FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --reward-flags= --reward-steps 7 --workers 2"
 
 
 @pytest.fixture
@@ -39,6 +39,9 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (drawn_captions.train(args) / "model").mkdir(exist_ok=True)
 
     monkeypatch.setattr(run.Runner, "process", process)
+    # Asking git for the commit of each row takes longer than all the rest.
+    start = captions.describe_start()
+    monkeypatch.setattr(captions, "describe_start", lambda: start)
     return ran
 
 
@@ -52,19 +55,13 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
     # Rewards, starts, RLOO (at 5 % twice) and stage 2 likewise.
     assert len(trained) == 2 * (2 + 2 + 3 + 3)
     rows = read_rows(Path("results/label_efficiency.jsonl"))
-    assert (
-        sorted({(row["label_share"], row["driver"]) for row in rows})
-        == [
-            (0.05, "sft"),
-            (0.05, "sft, rloo"),
-            (0.05, f"sft, rloo{ALL_LABELS}"),
-            (0.05, "sft, rloo, action sft"),
-            (0.05, f"sft, rloo, action sft{ALL_LABELS}"),
-            (1.0, "sft"),
-            (1.0, "sft, rloo"),
-            (1.0, "sft, rloo, action sft"),
-        ]
-        or len(rows) == 16
+    every = {"sft", "sft, rloo", "sft, rloo, action sft"}
+    marked = {f"sft, rloo{ALL_LABELS}", f"sft, rloo, action sft{ALL_LABELS}"}
+    assert sorted((row["label_share"], row["driver"], row["training_seed"]) for row in rows) == sorted(
+        (share, name, seed)
+        for seed in (1, 2)
+        for share, names in ((0.05, every | marked), (1.0, every))
+        for name in names
     )
     before = list(commands)
     label_efficiency.main(FLAGS.split())
@@ -76,7 +73,7 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
 
 
 def test_rewards_learn_from_the_share_alone_but_in_the_marked_curve(commands):
-    label_efficiency.main(["--shares", "0.05", "--seeds", "1", "--sft-flags=", "--reward-flags="])
+    label_efficiency.main([*FLAGS.split(), "--shares", "0.05", "--seeds", "1"])
     learned = [shlex.split(command) for command in commands if "--env-args" in command]
     rewards = [command[command.index("--env-args") + 2] for command in learned]
     assert len(set(rewards)) == 2
@@ -86,17 +83,29 @@ def test_rewards_learn_from_the_share_alone_but_in_the_marked_curve(commands):
     assert [config["args"]["data"] for config in configs] == ["captions/staged_0.05_seed1", "captions/staged_1_seed1"]
 
 
-def test_a_part_that_fails_is_told_and_the_others_go_on(commands, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
+def test_flags_that_an_agent_lacks_are_told_before_anything_is_run(commands):
+    with pytest.raises(SystemExit, match="(?s)rloo: .*nonsense"):
         label_efficiency.main([*FLAGS.split(), "--rloo-flags=--nonsense 1"])
-    assert "nonsense" in capsys.readouterr().err or not commands
+    assert commands == []
+
+
+def test_a_part_that_fails_is_told_and_the_others_go_on(commands, capsys: pytest.CaptureFixture[str]):
+    Path("captions").mkdir()
+    Path("captions/staged_0.05_seed1").write_text("in the way of the data")
+    with pytest.raises(SystemExit) as failure:
+        label_efficiency.main([*FLAGS.split(), "--seeds", "1"])
+    assert failure.value.code == 1
+    assert "failed: share0.05_seed1" in capsys.readouterr().out
+    assert len(read_rows(Path("results/label_efficiency.jsonl"))) == 3
 
 
 def test_a_dry_run_of_the_agents_own_commands_names_every_flag_that_they_have(capsys: pytest.CaptureFixture[str]):
     label_efficiency.main(["--dry-run", "--shares", "0.01", "--seeds", "7"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("python -m mentorgym.benchmarks.caption_data --data staged --split train --share 0.01")
-    assert sum("mentorgym.agents.rloo" in line for line in lines) == 2 or len(lines) > 10
+    programs = [line.split()[2].rpartition(".")[2] for line in lines]
+    counts = {"caption_data": 2, "clip_finetune": 2, "sft": 1, "rloo": 2, "action_sft": 2, "captions": 5}
+    assert {name: programs.count(name) for name in counts} == counts
     assert all("--seed 7" in line for line in lines if "mentorgym.agents" in line)
 
 
