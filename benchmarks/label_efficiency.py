@@ -19,6 +19,7 @@ by the agents' own commands. The same command goes on where it was stopped. Rows
 and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and reasons against the share.
 """
 
+import functools
 import shlex
 import sys
 import threading
@@ -167,12 +168,16 @@ def data_command(args: Args, share: float, seed: int) -> list[str]:
     return ["-m", "mentorgym.benchmarks.caption_data", *as_arguments(flags)]
 
 
+open_agent = functools.cache(load_agent)
+"""`load_agent`, which reads all agents' files to know their names."""
+
+
 def cell_of(stage: str, flags: Mapping[str, Any], more: str, runs: Path) -> Cell:
     """A training as a cell of a matrix, which finds its run again."""
     agent = AGENTS[stage]
     extra = shlex.split(more)
     arguments = [*as_arguments({**flags, "runs": runs}), *extra]
-    module = load_agent(agent)
+    module = open_agent(agent)
     args = agent_args(module, {**flags, "runs": runs}, f"{stage}: {agent}", extra)
     return Cell(f"{stage}_seed{flags['seed']}", stage, agent, "", int(flags["seed"]), tuple(arguments), args)
 
