@@ -1,5 +1,6 @@
 """The study of labels: which commands, in which order, each once; that it goes on; its table and plot."""
 
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import tyro
 
 from mentorgym.benchmarks import captions, label_efficiency, run
+from mentorgym.benchmarks.drivers import load_agent
 from mentorgym.benchmarks.label_efficiency import ALL_LABELS, points
 from mentorgym.benchmarks.rows import read_rows
 
@@ -39,6 +41,7 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (drawn_captions.train(args) / "model").mkdir(exist_ok=True)
 
     monkeypatch.setattr(run.Runner, "process", process)
+    monkeypatch.setattr(label_efficiency, "open_agent", functools.cache(load_agent))
     # Asking git for the commit of each row takes longer than all the rest.
     start = captions.describe_start()
     monkeypatch.setattr(captions, "describe_start", lambda: start)
