@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mentorgym.envs.caption import language, vector
+from mentorgym.envs.caption.reward import CaptionReward
 from mentorgym.envs.caption.scenes import Labels
 
 torch.set_num_threads(1)
@@ -29,8 +30,14 @@ class Colours:
 
 
 def use_colours(monkeypatch: Any, size: int = 12) -> None:
-    """Environments show colours, whatever data they are asked for."""
+    """Environments show colours, whatever data they are asked for, and like the letters e and o, without CLIP."""
+
+    def score(self: Any, indices: Any, texts: list[str]) -> dict[str, np.ndarray]:
+        liked = np.array([(text.count("e") + text.count("o")) / (len(text) + 4) for text in texts], np.float32)
+        return {"reward": liked, "contrast": liked}
+
     monkeypatch.setattr(vector, "load_scenes", lambda *arguments, **keywords: Colours(size))
+    monkeypatch.setattr(CaptionReward, "score", score)
 
 
 def save_vlm(folder: Path) -> Path:
