@@ -46,7 +46,9 @@ def joined(meshes: Sequence[Mesh]) -> Mesh:
     """All in one; at least one is needed."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     faces = np.concatenate([mesh.faces + np.int32(start) for mesh, start in zip(meshes, starts, strict=True)])
-    fields = {name: np.concatenate([getattr(mesh, name) for mesh in meshes]) for name in Mesh._fields if name != "faces"}
+    fields = {
+        name: np.concatenate([getattr(mesh, name) for mesh in meshes]) for name in Mesh._fields if name != "faces"
+    }
     return Mesh(faces=faces, **fields)
 
 
@@ -103,13 +105,17 @@ def cylinder(
     return painted(corners @ frame + (a + b) / 2, faces, colour, glow)
 
 
-def sphere(size: Sequence[float], centre: Sequence[float], colour: Colour, texture: int = PLAIN, detail: int = 1) -> Mesh:
+def sphere(
+    size: Sequence[float], centre: Sequence[float], colour: Colour, texture: int = PLAIN, detail: int = 1
+) -> Mesh:
     """A ball of `size` (x, y, z) about `centre`."""
     corners, faces = _unit("sphere", detail)
     return painted(corners * np.asarray(size, np.float32) + np.asarray(centre, np.float32), faces, colour, 0.0, texture)
 
 
-def polygon(corners: Sequence[Sequence[float]] | np.ndarray, colour: Colour, glow: float = 0.0, texture: int = PLAIN) -> Mesh:
+def polygon(
+    corners: Sequence[Sequence[float]] | np.ndarray, colour: Colour, glow: float = 0.0, texture: int = PLAIN
+) -> Mesh:
     """A flat polygon [n, 3] as a fan about its first corner, which must see all the others."""
     count = len(corners)
     faces = [(0, k, k + 1) for k in range(1, count - 1)]

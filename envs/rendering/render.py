@@ -24,7 +24,7 @@ _CONTRAST = 0.05
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole. `position` in m, `yaw` and `pitch` (up positive) in rad, `field` the horizontal angle of view in rad."""
+    """A pinhole: `position` in m; `yaw`, `pitch` (up positive) and `field`, the horizontal angle of view, in rad."""
 
     position: tuple[float, float, float]
     yaw: float
@@ -125,7 +125,9 @@ def _textured(colours: np.ndarray, texture: np.ndarray, points: np.ndarray, norm
     return colours
 
 
-def _shaded(tracer: Tracer, light: Light, camera: Camera, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shaded(
+    tracer: Tracer, light: Light, camera: Camera, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Linear colours [n, 3] along rays, the faces that they meet and how far these are."""
     mesh = tracer.mesh
     origin = np.asarray(camera.position, np.float32)

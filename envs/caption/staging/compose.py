@@ -1,8 +1,8 @@
 """Scenes, composed: a place in a town, a street staged on it, and the things that make one reason true.
 
 A street has up to three lanes. `_Plan` says what lies on either side of the ego's: no lane (a kerb), a lane behind a
-solid line, or one behind a dashed line, free or taken. Signs and lamps are larger than real ones, since a picture may be
-seen at 96 x 96 pixels.
+solid line, or one behind a dashed line, free or taken. Signs and lamps are larger than real ones, since a picture may
+be seen at 96 x 96 pixels.
 """
 
 from dataclasses import dataclass, replace
@@ -55,11 +55,11 @@ class _Plan:
     ) -> None:
         """Something at so many metres ahead and to the left, turned by `turn` out of the street's direction."""
         (x, y, z), yaw = self.street.at(distance, offset)
-        self.things.append(
-            Thing(kind, (x, y, z + rise), yaw + turn, size, state, speed, int(self.rng.integers(8)))
-        )
+        self.things.append(Thing(kind, (x, y, z + rise), yaw + turn, size, state, speed, int(self.rng.integers(8))))
 
-    def vehicle(self, distance: float, offset: float, turn: float = 0.0, state: str = "", speed: float = 0.0, kind: str = "") -> None:
+    def vehicle(
+        self, distance: float, offset: float, turn: float = 0.0, state: str = "", speed: float = 0.0, kind: str = ""
+    ) -> None:
         """A vehicle whose near end is `distance` metres ahead."""
         kind = kind or ("car", "car", "car", "van", "truck")[int(self.rng.integers(5))]
         length, width, height = _CARS[kind]
@@ -172,8 +172,10 @@ def _light(plan: _Plan, state: str) -> None:
 
 def _follow(plan: _Plan) -> None:
     plan.speed = plan.between(6, 11)
-    near = plan.between(9.0, 12.5)
-    plan.vehicle(near, plan.between(-0.25, 0.25), speed=plan.speed, kind=("car", "car", "van")[int(plan.rng.integers(3))])
+    near = plan.between(8.2, 11.5)
+    plan.vehicle(
+        near, plan.between(-0.25, 0.25), speed=plan.speed, kind=("car", "car", "van")[int(plan.rng.integers(3))]
+    )
     plan.vehicle(near + plan.between(15, 19), plan.between(-0.3, 0.3), speed=plan.speed, kind="car")
 
 
@@ -209,7 +211,14 @@ def _people(plan: _Plan) -> None:
         side = 1 if plan.chance(0.5) else -1
         height = plan.between(1.55, 1.9)
         offset = plan.between(-0.9, 0.9) if k == 0 else plan.between(-2.4, 2.4)
-        plan.add("person", near + plan.between(-0.7, 0.7), offset, (0.6, 0.6, height), side * np.pi / 2, speed=plan.between(0.7, 1.4))
+        plan.add(
+            "person",
+            near + plan.between(-0.7, 0.7),
+            offset,
+            (0.6, 0.6, height),
+            side * np.pi / 2,
+            speed=plan.between(0.7, 1.4),
+        )
 
 
 def _rider(plan: _Plan) -> None:
@@ -229,7 +238,13 @@ def _others(plan: _Plan) -> None:
         plan.add("trunk", near, (left + right) / 2, (0.7, left - right - 0.4, 0.6), plan.between(-0.12, 0.12))
     elif kind == 1:
         for offset in np.arange(right + 0.6, left - 0.3, 1.15):
-            plan.add("crate", near + plan.between(-0.5, 0.5), float(offset), (0.9, plan.between(0.7, 1.0), plan.between(0.6, 1.0)), plan.between(-0.5, 0.5))
+            plan.add(
+                "crate",
+                near + plan.between(-0.5, 0.5),
+                float(offset),
+                (0.9, plan.between(0.7, 1.0), plan.between(0.6, 1.0)),
+                plan.between(-0.5, 0.5),
+            )
         plan.add("crate", near + 0.3, 0.0, (0.9, 0.9, 1.4))
     else:
         for k, offset in enumerate(np.arange(right + 0.5, left - 0.3, 0.95)):
@@ -258,7 +273,7 @@ def _turning(plan: _Plan, side: int) -> None:
     kind = "car" if plan.chance(0.75) else "van"
     turn = side * plan.between(0.5, 0.95)
     state = "left" if side > 0 else "right"
-    plan.vehicle(plan.between(5.5, 7.5), side * plan.between(0.2, 0.7), turn, state, plan.between(3, 5), kind)
+    plan.vehicle(plan.between(4.6, 6.6), side * plan.between(0.2, 0.7), turn, state, plan.between(3, 5), kind)
 
 
 def _turn_lane(plan: _Plan) -> None:

@@ -12,7 +12,7 @@ from mentorgym.envs.rendering.render import Camera, Light, Picture, Tracer, rend
 STEP = 0.5
 """Seconds between frames."""
 
-_ASPHALT: Colour = (0.085, 0.085, 0.09)
+_ASPHALT: Colour = (0.105, 0.105, 0.11)
 _PAVEMENT: Colour = (0.30, 0.29, 0.27)
 _KERB: Colour = (0.45, 0.45, 0.43)
 _GRASS: Colour = (0.10, 0.20, 0.05)
@@ -43,7 +43,7 @@ def light(record: Record) -> Light:
         level = float(np.mean(horizon))
         sun = (0.12 * mean,) * 3
         ambient = tuple(0.5 * value + 0.62 * float(np.mean(ambient)) for value in ambient)
-        grey = 0.85 * level
+        grey = max(0.85 * level, 0.32)
         horizon, zenith = (grey, grey * 1.01, grey * 1.04), (grey * 0.75, grey * 0.78, grey * 0.84)
         fog = {"overcast": 900.0, "fog": 48.0, "rain": 130.0}[record.weather]
     direction = (float(np.cos(around) * np.cos(rise)), float(np.sin(around) * np.cos(rise)), float(np.sin(rise)))
@@ -57,7 +57,9 @@ def _line(street: Street, offset: float, rise: float, distances: np.ndarray) -> 
     return np.stack([x - offset * np.sin(yaw), y + offset * np.cos(yaw), z + rise], 1)
 
 
-def _strip(street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0) -> Mesh:
+def _strip(
+    street: Street, left: float, right: float, rise: float, start: float, end: float, colour: Colour, texture: int = 0
+) -> Mesh:
     distances = np.linspace(start, end, max(int((end - start) / 2.0) + 1, 2))
     return ribbon(_line(street, left, rise, distances), _line(street, right, rise, distances), colour, texture)
 
@@ -100,7 +102,11 @@ def street_mesh(street: Street) -> Mesh:
                 parts.append(_strip(street, a, b, 0.02, street.stop_line, street.stop_line + 0.5, _PAINT["white"]))
     if street.crosswalk is not None:
         for offset in np.arange(right + 0.4, left - 0.5, 1.0):
-            parts.append(_strip(street, offset + 0.5, offset, 0.021, street.crosswalk - 1.3, street.crosswalk + 1.3, _PAINT["white"]))
+            parts.append(
+                _strip(
+                    street, offset + 0.5, offset, 0.021, street.crosswalk - 1.3, street.crosswalk + 1.3, _PAINT["white"]
+                )
+            )
     for lane in street.lanes:
         if lane.arrow:
             for distance in (5.6, 11.5):
@@ -116,7 +122,12 @@ def street_mesh(street: Street) -> Mesh:
 @lru_cache(maxsize=6)
 def _town(name: str) -> tuple[Mesh, np.ndarray]:
     """The lanes of a town in its own frame, and of which road each face is."""
-    heights = {"driving": (-0.04, _ASPHALT), "shoulder": (-0.05, _ASPHALT), "sidewalk": (-0.03, _PAVEMENT), "median": (-0.03, _GRASS)}
+    heights = {
+        "driving": (-0.04, _ASPHALT),
+        "shoulder": (-0.05, _ASPHALT),
+        "sidewalk": (-0.03, _PAVEMENT),
+        "median": (-0.03, _GRASS),
+    }
     parts, roads = [], []
     for surface in sites.surfaces(name):
         if surface.kind in heights:

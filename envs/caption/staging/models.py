@@ -65,7 +65,12 @@ def _vehicle(size: tuple[float, float, float], state: str, look: int) -> Mesh:
         base = 0.58 * height
         parts = [
             box((length, width, base - 0.25), (0, 0, 0.25 + (base - 0.25) / 2), paint),
-            box((length * 0.58, width * 0.92, height - base), (-length * 0.06, 0, (height + base) / 2), _GLASS, taper=0.78),
+            box(
+                (length * 0.58, width * 0.92, height - base),
+                (-length * 0.06, 0, (height + base) / 2),
+                _GLASS,
+                taper=0.78,
+            ),
             box((length * 0.42, width * 0.76, 0.06), (-length * 0.06, 0, height), paint),
         ]
     else:
@@ -182,10 +187,23 @@ def _trunk(size: tuple[float, float, float], state: str, look: int) -> Mesh:
     length, width, height = size
     bark = (0.16, 0.09, 0.04)
     parts = [cylinder((0, -width / 2, height / 2), (0, width / 2, height / 2), height / 2, bark, sections=10)]
-    for k, y in enumerate(np.linspace(-0.4, 0.45, 5) * width):
-        rise = 0.7 + 0.25 * ((k + look) % 3)
-        parts.append(cylinder((0, y, height / 2), (0.25, y + 0.35, height / 2 + rise), 0.08, bark, sections=6))
-        parts.append(sphere((1.0, 1.1, 0.9), (0.2, y + 0.3, height / 2 + rise), (0.07, 0.20, 0.04), LEAVES))
+    end = 1 if look % 2 else -1
+    for k, share in enumerate((-0.15, 0.05, 0.25)):
+        y = end * share * width
+        parts.append(
+            cylinder((0, y, height / 2), (0.2, y + 0.35 * end, height + 0.35 + 0.2 * (k % 2)), 0.08, bark, sections=6)
+        )
+    # The crown lies at one end, the torn roots at the other.
+    for share, rise in ((0.36, 0.55), (0.45, 0.8), (0.5, 0.4)):
+        parts.append(sphere((1.5, 1.3, 1.2), (0.1, end * share * width, rise), (0.07, 0.20, 0.04), LEAVES))
+    parts.append(
+        cylinder(
+            (0, -end * width / 2, height / 2),
+            (0, -end * (width / 2 - 0.2), height / 2),
+            height * 0.9,
+            (0.10, 0.06, 0.03),
+        )
+    )
     return joined(parts)
 
 
@@ -194,7 +212,13 @@ def _tyres(size: tuple[float, float, float], state: str, look: int) -> Mesh:
     count = max(int(height / 0.25), 1)
     return joined(
         [
-            cylinder((0.04 * (k % 2), 0, k * 0.25 + 0.01), (0.04 * (k % 2), 0, k * 0.25 + 0.22), size[0] / 2, _DARK, sections=12)
+            cylinder(
+                (0.04 * (k % 2), 0, k * 0.25 + 0.01),
+                (0.04 * (k % 2), 0, k * 0.25 + 0.22),
+                size[0] / 2,
+                _DARK,
+                sections=12,
+            )
             for k in range(count)
         ]
     )
@@ -248,7 +272,9 @@ def _light(size: tuple[float, float, float], state: str, look: int) -> Mesh:
             parts.append(_disc(radius, middle, _LAMPS[colour], -0.02, 1.0))
         else:
             red, green, blue = _LAMPS[colour]
-            parts.append(_disc(radius, middle, (0.01, 0.012, 0.012) if arrow else (red * 0.05, green * 0.05, blue * 0.05), -0.02))
+            parts.append(
+                _disc(radius, middle, (0.01, 0.012, 0.012) if arrow else (red * 0.05, green * 0.05, blue * 0.05), -0.02)
+            )
         if arrow:
             # Level: a bar with a head at its end.
             side = 1 if state == "left" else -1
@@ -279,7 +305,9 @@ def _sign(size: tuple[float, float, float], state: str, look: int) -> Mesh:
     if state == "stop":
         for x, scale, colour in ((0.0, 1.0, _WHITE), (-0.02, 0.92, _RED)):
             angles = np.pi / 8 + np.arange(8) * np.pi / 4
-            ring = np.stack([np.full(8, x), scale * radius * np.cos(angles), middle + scale * radius * np.sin(angles)], 1)
+            ring = np.stack(
+                [np.full(8, x), scale * radius * np.cos(angles), middle + scale * radius * np.sin(angles)], 1
+            )
             parts.append(polygon(ring, colour, 0.3))
         letter, gap, stroke = radius * 0.26, radius * 0.40, radius * 0.10
         for k, name in enumerate("STOP"):
@@ -289,14 +317,22 @@ def _sign(size: tuple[float, float, float], state: str, look: int) -> Mesh:
                 low = middle - radius * 0.28 + min(z0, z1) * radius * 0.56
                 high = middle - radius * 0.28 + max(z0, z1) * radius * 0.56
                 half = stroke / 2
-                corners = [(y0 - half, low - half), (y1 + half, low - half), (y1 + half, high + half), (y0 - half, high + half)]
+                corners = [
+                    (y0 - half, low - half),
+                    (y1 + half, low - half),
+                    (y1 + half, high + half),
+                    (y0 - half, high + half),
+                ]
                 parts.append(polygon([(-0.04, y, z) for y, z in corners], _WHITE, 0.3))
     elif state == "no entry":
         parts.append(_disc(radius, middle, _RED, 0.0, 0.3))
         parts.append(box((0.02, 1.3 * radius, 0.36 * radius), (-0.02, 0, middle), _WHITE, 0.3))
     else:
         for x, scale, colour in ((0.0, 1.1, _RED), (-0.02, 0.66, _WHITE)):
-            corners = [(x, scale * radius * np.sin(a), middle - scale * radius * np.cos(a)) for a in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+            corners = [
+                (x, scale * radius * np.sin(a), middle - scale * radius * np.cos(a))
+                for a in (0, 2 * np.pi / 3, 4 * np.pi / 3)
+            ]
             parts.append(polygon(corners, colour, 0.3))
     return joined(parts)
 
@@ -345,6 +381,8 @@ _MODELS = {
 }
 
 
-def stood(kind: str, size: tuple[float, float, float], state: str, look: int, position, yaw: float, instance: int) -> Mesh:
+def stood(
+    kind: str, size: tuple[float, float, float], state: str, look: int, position, yaw: float, instance: int
+) -> Mesh:
     """The model where it stands."""
     return placed(model(kind, size, state, look), position, yaw, instance)

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 
-
 HEIGHT, WIDTH = 108, 192
 """Pixels of a picture."""
 

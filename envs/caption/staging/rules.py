@@ -51,7 +51,9 @@ def labels_of(record: Record) -> tuple[np.ndarray, np.ndarray]:
     found = np.zeros(len(REASONS), bool)
     spans = [(thing, *_place(record, thing)) for thing in record.things]
     own = [(thing, near) for thing, near, low, high in spans if near > 0 and low < 1.5 and high > -1.5]
-    turning = [thing for thing, near in own if thing.kind in _VEHICLES and thing.state in ("left", "right") and near < 12]
+    turning = [
+        thing for thing, near in own if thing.kind in _VEHICLES and thing.state in ("left", "right") and near < 12
+    ]
     for thing in turning:
         found[_INDEX[f"Front car turning {thing.state}"]] = True
     for thing, near in own:
@@ -84,7 +86,8 @@ def labels_of(record: Record) -> tuple[np.ndarray, np.ndarray]:
             low, high = beside[0].offset - 1.2, beside[0].offset + 1.2
             if any(thing.kind in _VEHICLES and 0 < near < 15 and a < high and b > low for thing, near, a, b in spans):
                 closure = f"Obstacles on the {side} lane"
-        turn = any(found[_INDEX[name]] for name in (f"Front car turning {side}", f"On the {side}-turn lane", f"Traffic light allows to turn {side}"))  # fmt: skip
+        ways = (f"Front car turning {side}", f"On the {side}-turn lane", f"Traffic light allows to turn {side}")
+        turn = any(found[_INDEX[name]] for name in ways)
         open_sides[side] = turn or closure is None
         if closure is not None and not turn:
             found[_INDEX[closure]] = True

@@ -51,7 +51,9 @@ class StagedScenes:
 
     picture_shape = (108, 192, 3)
 
-    def __init__(self, split: str, labels: str = "one", prior: str = "uniform", seed: int = 0, count: int | None = None):
+    def __init__(
+        self, split: str, labels: str = "one", prior: str = "uniform", seed: int = 0, count: int | None = None
+    ):
         for name, value, known in (
             ("split", split, tuple(SIZES)),
             ("labels", labels, ("one", "all")),

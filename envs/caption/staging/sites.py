@@ -61,7 +61,7 @@ def read_town(name: str) -> OpenDrive:
 
 @lru_cache(maxsize=6)
 def _approaches(name: str) -> list[tuple[Road, int, np.ndarray]]:
-    """The driving lanes outside junctions and their centre lines in the direction of travel, x, y, z [n, 3], 1 m apart."""
+    """The driving lanes outside junctions and their centre lines along travel, x, y, z [n, 3] m, 1 m apart."""
     found = []
     for road in sorted(read_town(name).roads.values(), key=lambda road: road.id):
         section = road.sections[-1]

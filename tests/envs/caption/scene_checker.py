@@ -82,8 +82,9 @@ def ground(record: Record, distance: float, offset: float) -> tuple[float, float
     return x - offset * uy / math.hypot(ux, uy), y + offset * ux / math.hypot(ux, uy), z
 
 
-def paint(record: Record, picture: Picture, distance: float, offset: float) -> bool | None:
-    """Whether the road is painted there: brighter than the asphalt; None where something hides it."""
+def paint(record: Record, picture: Picture, distance: float, offset: float, reference=max) -> bool | None:
+    """Whether the road is painted there: brighter than what is 0.85 m left and right of it (`reference`: than the
+    brighter or the darker of the two); None where something hides it."""
     point = pixel_of(record, *ground(record, distance, offset))
     if point is None:
         return None
@@ -95,14 +96,19 @@ def paint(record: Record, picture: Picture, distance: float, offset: float) -> b
     asphalt = []
     for beside in (-0.85, 0.85):
         if (other := pixel_of(record, *ground(record, distance, offset + beside))) is not None:
-            asphalt.append(picture.colours[int(other[0]), int(other[1])].astype(int).max())
-    return bool(asphalt) and picture.colours[int(row), int(column)].astype(int).max() > min(asphalt) + 22
+            if picture.instances[int(other[0]), int(other[1])] == -1:
+                asphalt.append(picture.colours[int(other[0]), int(other[1])].astype(int).max())
+    return bool(asphalt) and picture.colours[int(row), int(column)].astype(int).max() > reference(asphalt) + 18
 
 
 def line_kind(record: Record, picture: Picture, offset: float) -> str:
     """The line along the street at an offset, from the picture: "solid", "dashed", "none" or "unseen"."""
     spots = np.arange(3.2, 11.0, 0.2)
-    middles = [0.0] if not any(l.kind == "double" and l.offset == offset for l in record.street.lines) else [-0.2, 0.2]
+    middles = (
+        [0.0]
+        if not any(line.kind == "double" and line.offset == offset for line in record.street.lines)
+        else [-0.2, 0.2]
+    )
     found = []
     for distance in spots:
         reads = [paint(record, picture, float(distance), offset + middle) for middle in middles]
@@ -131,9 +137,8 @@ def arrow_side(record: Record, picture: Picture) -> str:
         shaft = [(distance, -sign * 0.48) for distance in (4.0, 4.4, 4.8, 5.2)]
         there = [*shaft, (6.4, sign * 0.5), (6.4, sign * 0.8)]
         bare = [*((distance, -offset) for distance, offset in shaft), (6.4, -sign * 1.0)]
-        if np.mean([bool(paint(record, picture, *spot)) for spot in there]) > 0.7 and not any(
-            paint(record, picture, *spot) for spot in bare
-        ):
+        painted, spilt = (sum(bool(paint(record, picture, *spot, min)) for spot in spots) for spots in (there, bare))
+        if painted >= 5 and spilt <= 1:
             return side
     return ""
 
