@@ -7,7 +7,7 @@ On each picture four arrows stand for forward (up), stop (down), turn left and t
 reasons. Green is said and true, red said and wrong, gray true and not said. Of users' own pictures nobody knows what is
 true: what is said of them is black. A text that names neither action nor reason stands there as it is.
 
-Scenes are those of the test split, in towns that no training has seen, spread over the split.
+Scenes are those of the test split, in towns that no training has seen, of all reasons alike.
 """
 
 import sys

@@ -29,6 +29,7 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+from mentorgym.agents.toolbox.shards import stratified_order
 from mentorgym.agents.vlm_driver import digest
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Training, agent_of, load_agent, read_training
@@ -82,7 +83,7 @@ class Tasks:
     frames: int = 0
     """frames of a scene that are shown, the last ones; by default the run's, else 1"""
     limit: int = 0
-    """scenes to describe, spread over the split; all of them for 0"""
+    """scenes to describe, of all reasons alike; all of them for 0"""
     batch_size: int = 64
     """scenes that are described at once"""
     reward_model: str = ""
@@ -270,9 +271,9 @@ def open_scenes(tasks: Tasks) -> Scenes:
 
 
 def choose(scenes: Scenes, limit: int) -> np.ndarray:
-    """Indices int64 of at most `limit` scenes, spread over all of them; of all for 0."""
-    count = len(scenes.labels.names)
-    return np.unique(np.linspace(0, count - 1, min(limit, count) or count).astype(np.int64))
+    """Indices int64 of at most `limit` scenes, in order, with as many of each reason as can be; of all for 0."""
+    order = stratified_order(scenes.labels.reasons.argmax(1), 0)
+    return np.sort(order[: limit or len(order)])
 
 
 def part_of(labels: Labels, indices: np.ndarray) -> Labels:

@@ -76,6 +76,7 @@ def test_evaluate_hands_runs_of_captions_over(drawn_captions):
     evaluate.main("--env BddOia-Caption-v0 --driver truth --limit 4 --json".split())
     (row,) = read_rows(Path("results/rows/truth__BddOia-Caption-v0.jsonl"))
     assert (row["scenes"], row["score"]["exact"]) == (4, 1.0)
+    assert max(row["classes"]["reasons"]["support"]) == 1, "scenes come from all over the reasons"
 
 
 def test_a_mentor_is_asked_about_the_newest_frame_and_says_nothing_where_it_has_no_answer(drawn_captions):
