@@ -236,11 +236,7 @@ def load_speakers(args: Args) -> Iterator[Speaker]:
 
 def settle(tasks: Tasks, training: Training | None) -> Tasks:
     """`tasks` with what they leave open as the run has it; raises UsageError for what does not fit."""
-    own = training.args if training else {}
-    # What a trainer, which has no environment, calls data is a folder of shards.
-    keywords = ({"data": own["data"]} if "data" in own and "env_id" in own else {}) | parse_keywords(
-        tuple(own.get("env_args", ()))
-    )
+    keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
     settled = replace(
         tasks,
         data=tasks.data or str(keywords.get("data", "staged")),

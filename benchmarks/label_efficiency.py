@@ -20,6 +20,7 @@ and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and rea
 """
 
 import functools
+import re
 import shlex
 import sys
 import threading
@@ -147,13 +148,20 @@ def carry_out(plan: Does, args: Args, share: float, seed: int) -> None:
         }
         learned = plan.train("rloo", flags, args.rloo_flags)
         plan.measure(learned, f"sft, rloo{kind}", share)
-        flags = {"data": labelled, "model": learned / "model", "seed": seed, "total_steps": args.action_steps}
+        flags = {
+            "env_args": [f"data={args.data}"],
+            "data": labelled,
+            "model": learned / "model",
+            "seed": seed,
+            "total_steps": args.action_steps,
+        }
         plan.measure(plan.train("action", flags, args.action_flags), f"sft, rloo, action sft{kind}", share)
 
 
 def data_folder(args: Args, share: float, seed: int) -> Path:
     """Where the labelled scenes of a share lie."""
-    return args.shards / f"{args.data.replace(':', '_').strip('/').replace('/', '_')}_{share:g}_seed{seed}"
+    name = f"{Path(args.data).name}_{100 * share:g}_percent_seed{seed}"
+    return args.shards / re.sub(r"\W", "_", name)
 
 
 def data_command(args: Args, share: float, seed: int) -> list[str]:
@@ -376,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for outcome in outcomes:
             if outcome.status == "failed":
                 show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
-        told = {"parts": {outcome.cell.name: outcome.status for outcome in outcomes}, "outputs": [str(study.rows)]}
+        outputs = [study.rows]
         rows = read_rows(study.rows) if study.rows.exists() else []
         if rows:
             page, picture = (args.output.with_name(args.output.name + suffix) for suffix in (".md", ".png"))
@@ -384,9 +392,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}, in towns that no training has seen"
             write_atomically(page, f"# What labels are worth\n\nWritten by `{command}`. {where}.\n\n{table(rows)}")
             draw(rows, picture)
-            told["outputs"] += [str(page), str(picture)]
-        show(f"written: {', '.join(told['outputs'])}")
-        return told
+            outputs += [page, picture]
+        show(f"written: {', '.join(map(str, outputs))}")
+        parts_told = {outcome.cell.name: outcome.status for outcome in outcomes}
+        return {"parts": parts_told, "outputs": [str(path) for path in outputs]}
 
     run_command("label_efficiency", job, args.as_json)
     if any(outcome.status == "stopped" for outcome in outcomes):

@@ -49,7 +49,7 @@ def test_baselines_score_what_they_must(drawn_captions):
 
 
 def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_beside_it(drawn_captions):
-    folder = trained(known=10, data="staged:paper", env_args=("frames=2", "labels=all"))
+    folder = trained(known=10, env_args=("data=staged:paper", "frames=2", "labels=all"))
     arguments = f"--run {folder} --driver {AGENT} --batch-size 5 --split val --label-share 0.05"
     captions.main(arguments.split())
     (row,) = read_rows(folder / "eval.jsonl")

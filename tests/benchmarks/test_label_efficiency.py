@@ -77,13 +77,16 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
 
 def test_rewards_learn_from_the_share_alone_but_in_the_marked_curve(commands):
     label_efficiency.main([*FLAGS.split(), "--shares", "0.05", "--seeds", "1"])
-    learned = [shlex.split(command) for command in commands if "--env-args" in command]
+    learned = [shlex.split(command) for command in commands if "--epochs" in command]
     rewards = [command[command.index("--env-args") + 2] for command in learned]
     assert len(set(rewards)) == 2
     configs = [
         json.loads((Path(reward.removeprefix("model=")).parent / "config.json").read_text()) for reward in rewards
     ]
-    assert [config["args"]["data"] for config in configs] == ["captions/staged_0.05_seed1", "captions/staged_1_seed1"]
+    assert [config["args"]["data"] for config in configs] == [
+        "captions/staged_5_percent_seed1",
+        "captions/staged_100_percent_seed1",
+    ]
 
 
 def test_flags_that_an_agent_lacks_are_told_before_anything_is_run(commands):
@@ -94,7 +97,7 @@ def test_flags_that_an_agent_lacks_are_told_before_anything_is_run(commands):
 
 def test_a_part_that_fails_is_told_and_the_others_go_on(commands, capsys: pytest.CaptureFixture[str]):
     Path("captions").mkdir()
-    Path("captions/staged_0.05_seed1").write_text("in the way of the data")
+    Path("captions/staged_5_percent_seed1").write_text("in the way of the data")
     with pytest.raises(SystemExit) as failure:
         label_efficiency.main([*FLAGS.split(), "--seeds", "1"])
     assert failure.value.code == 1
