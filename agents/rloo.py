@@ -252,7 +252,7 @@ def train(args: Args) -> Path:
     total_steps = args.total_steps or math.ceil(args.epochs * scenes / (args.batch_size * args.accumulate))
     optimizer = make_optimizer(captioner.model, args.weight_decay)
     generator = torch.Generator(args.device).manual_seed(args.seed)
-    stored = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
+    stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(nn.Module(), {"policy": optimizer}, stored)
     if step == 0:
         run.log(0, heldout.measure(captioner, captioner, reference))

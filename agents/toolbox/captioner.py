@@ -137,6 +137,11 @@ class Captioner:
         else:
             self.model.requires_grad_(True)
 
+    @property
+    def width(self) -> int:
+        """D of `Prefix.features`."""
+        return self.vlm.model.get_output_embeddings().weight.shape[1]
+
     def __call__(self, observations: dict[str, Any]) -> list[str]:
         """The likeliest text, token by token, for each row of `frames` uint8 [N, M, H, W, 3] and `instruction` [N]."""
         frames, instructions = observations["frames"], observations["instruction"]

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from mentorgym.agents.toolbox.captioner import Captioner
 from mentorgym.agents.toolbox.runs import Run, parse_keywords
+from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.metrics import measure
 from mentorgym.envs.caption.scenes import Labels, Scenes
@@ -32,9 +33,7 @@ HELDOUT_AT_ONCE = 64
 """Held-out scenes that are answered in one batch."""
 
 
-def make_caption_envs(
-    env_id: str, env_args: tuple[str, ...], scenes: int, group_size: int, **keywords: Any
-) -> gym.vector.VectorEnv:
+def make_caption_envs(env_id: str, env_args: tuple[str, ...], scenes: int, group_size: int, **keywords: Any) -> Any:
     """The environment with `scenes` groups of `group_size` rows, which each `reset` gives the next scenes.
 
     ValueError where `env_args` have one of the `keywords`, which the agent sets itself.
@@ -43,6 +42,7 @@ def make_caption_envs(
     if "split" in keywords:  # Held-out scenes are of another split, whichever is trained on.
         arguments.pop("split", None)
         arguments.pop("terms", None)
+        arguments.pop("judge", None)
     for name in keywords.keys() & arguments.keys():
         raise ValueError(f"env_args {name}={arguments[name]!r}: the agent has a flag of its own for this")
     arguments |= keywords
@@ -50,6 +50,36 @@ def make_caption_envs(
     return gym.make_vec(
         env_id, num_envs=scenes * group_size, group_size=group_size, autoreset_mode=mode, **arguments
     ).unwrapped
+
+
+class ShardScenes:
+    """`scenes.Scenes` of a folder of shards, each picture a scene of one frame, its labels what its caption says."""
+
+    def __init__(self, folder: Path):
+        """Raises ValueError for a folder that holds none, and for a caption that names no action or no reason."""
+        self._samples = Samples(folder)
+        captions = [str(words.get("caption", "")) for words in self._samples.words]
+        said = [language.read(caption) for caption in captions]
+        for caption, reading in zip(captions, said, strict=True):
+            if not (reading.actions.any() and reading.reasons.any()):
+                raise ValueError(
+                    f"{folder} holds a scene with the caption {caption!r}, which names no action and reason"
+                )
+        names = [str(index) for index in range(len(said))]
+        self.labels = Labels(
+            names, np.array([each.actions for each in said]), np.array([each.reasons for each in said])
+        )
+        self.picture_shape = self._samples[0].picture.shape
+
+    def frames(self, index: int, count: int) -> np.ndarray:
+        """Uint8 [1, H, W, 3]; ValueError for more than one frame, or a picture of another shape than the first."""
+        picture = self._samples[index].picture
+        if count != 1 or picture.shape != self.picture_shape:
+            raise ValueError(
+                f"{self._samples.source} has one frame of {self.picture_shape} for each scene, and scene {index} is "
+                f"{picture.shape}: asked for were {count}"
+            )
+        return picture[None]
 
 
 class Place:

@@ -34,7 +34,7 @@ def use_colours(monkeypatch: Any, size: int = 12) -> None:
 
     def score(self: Any, indices: Any, texts: list[str]) -> dict[str, np.ndarray]:
         liked = np.array([(text.count("e") + text.count("o")) / (len(text) + 4) for text in texts], np.float32)
-        return {"reward": liked, "contrast": liked}
+        return {"reward": liked, self.kind: liked, **{name: (liked > 0.1).astype(np.float32) for name in self.terms}}
 
     monkeypatch.setattr(vector, "load_scenes", lambda *arguments, **keywords: Colours(size))
     monkeypatch.setattr(CaptionReward, "score", score)
