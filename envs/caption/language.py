@@ -1,7 +1,7 @@
 """Actions and reasons in words, and back.
 
 The 4 actions and 21 reasons of BDD-OIA (Xu et al., CVPR 2020) in the order of its files; names of the reasons as in
-Tables 3 and Fig. 8 of the RLOO paper, whose one-line format this is. BDD-OIA is multi-label: several of each are joined.
+Table 3 and Fig. 8 of the RLOO paper, whose one-line format this is. BDD-OIA is multi-label: several are joined.
 """
 
 import re
@@ -40,8 +40,8 @@ REASONS = (
 ACTION_OF_REASON = np.array([0] * 3 + [1] * 6 + [2] * 3 + [3] * 6 + [2] * 3)
 """The action of a scene with one reason alone, int64 [21].
 
-Reasons 15 to 17 tell why the left is closed, so that there the way is to the right, and 18 to 20 the reverse; the counts
-of the paper's test set (Fig. 8) add up to its actions in this way but for 3 of 403.
+Reasons 15 to 17 tell why the left is closed, so that there the way is to the right, and 18 to 20 the reverse; the
+counts of the paper's test set (Fig. 8) add up to its actions in this way but for 3 of 403.
 """
 
 MIRRORED_ACTIONS = np.array([0, 1, 3, 2])

@@ -27,6 +27,6 @@ class Scenes(Protocol):
     def frames(self, index: int, count: int) -> np.ndarray:
         """The last `count` frames of scene `index`, uint8 [count, H, W, 3], the newest last.
 
-        Raises ValueError, naming file and remedy, for a picture that is missing or cannot be read, and where a scene has
-        fewer frames.
+        Raises ValueError, naming file and remedy, for a picture that is missing or cannot be read, and where a scene
+        has fewer frames.
         """
