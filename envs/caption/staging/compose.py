@@ -120,9 +120,9 @@ def _sides(name: str, more: bool, rng: np.random.Generator) -> tuple[str, str]:
         return ("oncoming", "none")[int(rng.random() < 0.4)], "solid"
     if name == "On the right-turn lane":
         return "solid", "none"
-    lefts, rights = ("oncoming", "oncoming", "none", "dashed"), ("none", "none", "dashed")
-    if more:
-        lefts, rights = (*lefts, "solid", "taken"), (*rights, "solid", "taken")
+    lefts, rights = ["oncoming", "oncoming", "none", "dashed"], ["none", "none", "dashed"]
+    if more and name != "Obstacle: others":
+        lefts, rights = [*lefts, "solid", "taken"], [*rights, "solid", "taken"]
     return lefts[int(rng.integers(len(lefts)))], rights[int(rng.integers(len(rights)))]
 
 
@@ -163,7 +163,8 @@ def _light(plan: _Plan, state: str) -> None:
         plan.add("post", near + 0.3, offset, (0.2, 0.0, 2.2))
         plan.add("light", near, offset, size, rise=1.7, state=state)
         return
-    rise = plan.between(2.7, 3.3)
+    # The head stays within the picture.
+    rise = min(plan.between(2.7, 3.3), 0.39 * near - 0.95)
     offset = plan.between(-0.5, 0.5)
     pole = right - 0.6
     plan.add("post", near + 0.35, pole, (0.2, offset - pole, rise + 2.3))

@@ -39,11 +39,10 @@ def light(record: Record) -> Light:
     }[record.daylight]
     fog = 2000.0
     if record.weather != "clear":
-        mean = float(np.mean(sun))
-        level = float(np.mean(horizon))
-        sun = (0.12 * mean,) * 3
-        ambient = tuple(0.5 * value + 0.62 * float(np.mean(ambient)) for value in ambient)
-        grey = max(0.85 * level, 0.32)
+        through, soft = 0.04 * sum(sun), 0.2 * sum(ambient)
+        sun = (through, through, through)
+        ambient = (0.5 * ambient[0] + soft, 0.5 * ambient[1] + soft, 0.5 * ambient[2] + soft)
+        grey = max(0.28 * sum(horizon), 0.32)
         horizon, zenith = (grey, grey * 1.01, grey * 1.04), (grey * 0.75, grey * 0.78, grey * 0.84)
         fog = {"overcast": 900.0, "fog": 48.0, "rain": 130.0}[record.weather]
     direction = (float(np.cos(around) * np.cos(rise)), float(np.sin(around) * np.cos(rise)), float(np.sin(rise)))

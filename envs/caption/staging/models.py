@@ -329,11 +329,10 @@ def _sign(size: tuple[float, float, float], state: str, look: int) -> Mesh:
         parts.append(box((0.02, 1.3 * radius, 0.36 * radius), (-0.02, 0, middle), _WHITE, 0.3))
     else:
         for x, scale, colour in ((0.0, 1.1, _RED), (-0.02, 0.66, _WHITE)):
-            corners = [
-                (x, scale * radius * np.sin(a), middle - scale * radius * np.cos(a))
-                for a in (0, 2 * np.pi / 3, 4 * np.pi / 3)
-            ]
-            parts.append(polygon(corners, colour, 0.3))
+            angles = np.arange(3) * 2 * np.pi / 3
+            reach = scale * radius
+            triangle = np.stack([np.full(3, x), reach * np.sin(angles), middle - reach * np.cos(angles)], 1)
+            parts.append(polygon(triangle, colour, 0.3))
     return joined(parts)
 
 

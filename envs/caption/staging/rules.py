@@ -12,7 +12,8 @@ Own lane means within 1.5 m of the middle of the ego's lane.
 - Follow traffic: a vehicle in the own lane between 7 and 25 m ahead, and no reason to stop.
 - Road is clear: nothing in the own lane less than 25 m ahead, and no reason to stop, no signal and no turn arrow.
 - No lane on a side: no lane of the ego's direction lies there. Solid line: one does, behind a solid or double line.
-  Obstacles on the lane: one does, behind a dashed line, and a vehicle is on it less than 15 m ahead.
+  Obstacles on the lane: one does, behind a dashed line, and a vehicle, a rider, a person or clutter is on it less than
+  15 m ahead.
 
 Stop is possible with any of the obstacles, a light that is not green, or a sign. Forward is possible where stop is not
 and the way is straight: traffic to follow, a clear road, or a green light. Left is possible with a free lane there or
@@ -28,6 +29,7 @@ from mentorgym.envs.caption.staging.records import Record, Thing
 _VEHICLES = ("car", "van", "truck")
 _RIDERS = ("bicycle", "motorbike")
 _CLUTTER = ("cone", "crate", "tyres", "trunk", "barrier")
+_BLOCKING = (*_VEHICLES, *_RIDERS, *_CLUTTER, "person")
 _INDEX = {name: index for index, name in enumerate(REASONS)}
 
 
@@ -84,7 +86,7 @@ def labels_of(record: Record) -> tuple[np.ndarray, np.ndarray]:
             closure = f"Solid line on the {side}"
         else:
             low, high = beside[0].offset - 1.2, beside[0].offset + 1.2
-            if any(thing.kind in _VEHICLES and 0 < near < 15 and a < high and b > low for thing, near, a, b in spans):
+            if any(thing.kind in _BLOCKING and 0 < near < 15 and a < high and b > low for thing, near, a, b in spans):
                 closure = f"Obstacles on the {side} lane"
         ways = (f"Front car turning {side}", f"On the {side}-turn lane", f"Traffic light allows to turn {side}")
         turn = any(found[_INDEX[name]] for name in ways)

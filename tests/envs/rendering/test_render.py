@@ -107,7 +107,8 @@ def test_a_turn_is_counterclockwise():
 
 
 def test_without_embreex_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "embreex", None)
-    monkeypatch.delitem(sys.modules, "embreex.rtcore_scene", raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "embreex"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [])
     with pytest.raises(ImportError, match=r"mentorgym\[scenes\]"):
         Tracer(GROUND)
