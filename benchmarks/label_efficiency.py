@@ -198,7 +198,7 @@ def measure_command(args: Args, folder: Path, name: str, share: float) -> list[s
 
 
 class Written:
-    """The commands of a plan, with places for folders that are not there yet; what is shared stands there once."""
+    """The commands of a plan, each once; the folder of a run that is not there yet is called by its line's number."""
 
     def __init__(self, args: Args):
         self.args, self.lines = args, dict[str, None]()
@@ -213,7 +213,8 @@ class Written:
     def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
         cell = cell_of(stage, flags, more, self.args.runs)
         self._write(cell.command)
-        return cell.finished() or Path(f"{stage.upper()}_RUN")
+        line = shlex.join(["python", *cell.command])
+        return cell.finished() or Path(f"RUN_OF_LINE_{[*self.lines].index(line) + 1}")
 
     def measure(self, folder: Path, name: str, share: float) -> None:
         self._write(measure_command(self.args, folder, name, share))
