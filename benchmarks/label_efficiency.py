@@ -14,9 +14,12 @@ For each share of the labelled training scenes (stratified by reason, smaller sh
 
 RLOO's default reward weighs a text against the captions that occur in the data, which nobody has to label scenes for.
 
-All of them are measured on the test split, in towns that no training has seen. Each training is a process of its own,
-by the agents' own commands. The same command goes on where it was stopped. Rows go to `<output>.jsonl` as they come,
-and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and reasons against the share.
+The reward models are trained as the package's own is, from nothing, by contrast and then on pairs; their best weights
+are chosen by a tenth of their share. Everybody is measured on the test split, in towns that no training has seen.
+
+Each training is a process of its own, by the agents' own commands. The same command goes on where it was stopped. Rows
+go to `<output>.jsonl` as they come, and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and
+reasons against the share.
 """
 
 import functools
@@ -41,7 +44,13 @@ from mentorgym.benchmarks.matrix import Cell, agent_args, as_arguments
 from mentorgym.benchmarks.rows import Row, add_rows, read_rows
 from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval
 
-AGENTS = {"reward": "clip_finetune", "sft": "sft", "rloo": "rloo", "action": "action_sft"}
+AGENTS = {
+    "contrast": "clip_finetune",
+    "pairs": "clip_finetune",
+    "sft": "sft",
+    "rloo": "rloo",
+    "action": "action_sft",
+}
 """Whose commands train each part."""
 
 ALL_LABELS = "; reward of all labels"
@@ -66,18 +75,22 @@ class Args:
     """seeds of the shares and of all trainings"""
     data: str = "staged"
     """staged, staged:paper, or a folder with BDD-OIA's files"""
-    sft_steps: int = 3_000
+    sft_steps: int = 1_500
     """updates of supervised fine-tuning"""
-    reward_steps: int = 3_000
-    """updates of the reward model"""
+    contrast_steps: int = 1_500
+    """updates of the reward model's contrastive training, from nothing"""
+    pairs_epochs: int = 10
+    """passes of its training on pairs that match or do not, at most"""
     rloo_epochs: float = 5.0
     """how often RLOO sees each scene"""
-    action_steps: int = 500
+    action_steps: int = 300
     """updates of stage 2"""
-    sft_flags: str = "--tokens words --augment"
+    sft_flags: str = "--tokens words --augment --balance 0"
     """more flags of supervised fine-tuning"""
-    reward_flags: str = "--augment"
-    """more flags of the reward model's training"""
+    contrast_flags: str = "--tokens words --augment --scale 100 --balance 0 --weight-decay 0.1"
+    """more flags of the contrastive training"""
+    pairs_flags: str = "--augment --balance 0 --batch-size 64 --learning-rate 2e-4 --weight-decay 0.01"
+    """more flags of the training on pairs"""
     rloo_flags: str = ""
     """more flags of RLOO"""
     action_flags: str = ""
@@ -129,8 +142,10 @@ def carry_out(plan: Does, args: Args, share: float, seed: int) -> None:
     """Everything at one share with one seed."""
 
     def reward_of(labelled: Path) -> Path:
-        flags = {"data": labelled, "seed": seed, "total_steps": args.reward_steps}
-        return plan.train("reward", flags, args.reward_flags)
+        flags = {"data": labelled, "seed": seed, "total_steps": args.contrast_steps}
+        start = plan.train("contrast", flags, args.contrast_flags)
+        flags = {"loss": "pairs", "data": labelled, "model": start / "model", "seed": seed, "epochs": args.pairs_epochs}
+        return plan.train("pairs", flags, args.pairs_flags)
 
     labelled = plan.data(share, seed)
     flags: dict[str, Any] = {"data": labelled, "seed": seed, "total_steps": args.sft_steps}

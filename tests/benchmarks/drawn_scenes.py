@@ -73,6 +73,8 @@ class Args:
     """seed"""
     model: str = ""
     """what it starts from"""
+    loss: str = ""
+    """what it minimises"""
     epochs: float = 1.0
     """passes"""
     known: int = 10

@@ -14,7 +14,7 @@ from mentorgym.benchmarks.label_efficiency import ALL_LABELS, points
 from mentorgym.benchmarks.rows import read_rows
 
 AGENT = Path(__file__).parent / "drawn_scenes.py"
-FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --reward-flags= --reward-steps 7 --workers 2"
+FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --contrast-flags= --contrast-steps 7 --pairs-flags= --workers 2"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     It knows a reason more for each stage that it has gone through, and some for the share.
     """
     ran: list[str] = []
-    monkeypatch.setattr(label_efficiency, "AGENTS", dict.fromkeys(("reward", "sft", "rloo", "action"), str(AGENT)))
+    monkeypatch.setattr(label_efficiency, "AGENTS", dict.fromkeys(label_efficiency.AGENTS, str(AGENT)))
 
     def process(self: run.Runner, arguments: list[str], log: Path, cores: set[int]) -> None:
         ran.append(shlex.join(arguments))
@@ -55,8 +55,8 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
     # 5 % has 5 rows, all labels have 3; 2 seeds.
     assert counts == {"caption_data": 4, "benchmarks.captions ": 16}
     trained = [command for command in commands if command.startswith(str(AGENT))]
-    # Rewards, starts, RLOO (at 5 % twice) and stage 2 likewise.
-    assert len(trained) == 2 * (2 + 2 + 3 + 3)
+    # Rewards in two steps, starts, RLOO (at 5 % twice) and stage 2 likewise.
+    assert len(trained) == 2 * (4 + 2 + 3 + 3)
     rows = read_rows(Path("results/label_efficiency.jsonl"))
     every = {"sft", "sft, rloo", "sft, rloo, action sft"}
     marked = {f"sft, rloo{ALL_LABELS}", f"sft, rloo, action sft{ALL_LABELS}"}
@@ -77,7 +77,7 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
 
 def test_rewards_learn_from_the_share_alone_but_in_the_marked_curve(commands):
     label_efficiency.main([*FLAGS.split(), "--shares", "0.05", "--seeds", "1"])
-    learned = [shlex.split(command) for command in commands if "--epochs" in command]
+    learned = [shlex.split(command) for command in commands if "model=" in command]
     rewards = [command[command.index("--env-args") + 2] for command in learned]
     assert len(set(rewards)) == 2
     configs = [
@@ -110,7 +110,7 @@ def test_a_dry_run_of_the_agents_own_commands_names_every_flag_that_they_have(ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("python -m mentorgym.benchmarks.caption_data --data staged --split train --share 0.01")
     programs = [line.split()[2].rpartition(".")[2] for line in lines]
-    counts = {"caption_data": 2, "clip_finetune": 2, "sft": 1, "rloo": 2, "action_sft": 2, "captions": 5}
+    counts = {"caption_data": 2, "clip_finetune": 4, "sft": 1, "rloo": 2, "action_sft": 2, "captions": 5}
     assert {name: programs.count(name) for name in counts} == counts
     assert all("--seed 7" in line for line in lines if "mentorgym.agents" in line)
 
