@@ -92,11 +92,13 @@ class Args:
     pairs_flags: str = "--augment --balance 0 --batch-size 64 --learning-rate 2e-4 --weight-decay 0.01"
     """more flags of the training on pairs"""
     rloo_flags: str = ""
-    """more flags of RLOO"""
+    """more flags of RLOO, as in: --rloo-flags='--kl 0.05'"""
     action_flags: str = ""
     """more flags of stage 2"""
     limit: int = 0
     """test scenes to measure on; all of them for 0"""
+    reward_model: str = ""
+    """folder or hub name of the CLIP that the captions of all are scored by; by default our own; none to do without"""
     shards: Path = Path("captions")
     """folder for the labelled scenes of each share"""
     runs: Path = Path("runs")
@@ -208,8 +210,8 @@ def cell_of(stage: str, flags: Mapping[str, Any], more: str, runs: Path) -> Cell
 def measure_command(args: Args, folder: Path, name: str, share: float) -> list[str]:
     """Arguments to Python that measure a run."""
     flags = {"run": folder, "name": name, "label_share": share, "data": args.data, "split": "test"}
-    limit = {"limit": args.limit} if args.limit else {}
-    return ["-m", "mentorgym.benchmarks.captions", *as_arguments(flags | limit)]
+    more = {name: value for name in ("limit", "reward_model") if (value := getattr(args, name))}
+    return ["-m", "mentorgym.benchmarks.captions", *as_arguments(flags | more)]
 
 
 class Written:
