@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import caption_tables, captions, evaluate, leaderboard, run
+from mentorgym.benchmarks import caption_tables, captions, compare, evaluate, leaderboard, run
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.rows import add_rows, fault, read_rows
 
@@ -134,6 +134,8 @@ def test_rows_of_captions_and_of_episodes_stand_in_one_folder(drawn_captions):
     assert [("split" in each) for each in read_rows(Path("mixed.jsonl"))] == [False, False, True, True]
     assert "score.exact is nan" in (fault(row | {"score": row["score"] | {"exact": float("nan")}}) or "")
     assert fault({name: value for name, value in row.items() if name != "data"}) == "missing or unknown: data"
+    with pytest.raises(SystemExit, match="rows of captions have no episodes"):
+        compare.main(["--rows", "mixed.jsonl", "--against", "mixed.jsonl"])
 
 
 def test_a_matrix_of_captioners_is_evaluated_into_rows(drawn_captions):
