@@ -55,7 +55,7 @@ class Args:
     torch_threads: int = 1
     """threads of torch on the CPU; with 1, runs side by side do not fight over the cores"""
     log_every: int = 10
-    """updates between two lines of rewards and losses"""
+    """updates between two lines of losses"""
     eval_every: int = 0
     """updates between two lines measured on held-out scenes; 0 for once an epoch"""
     checkpoint_every: int = 100
@@ -77,7 +77,7 @@ class Args:
     """learning rate of the critic (AdamW)"""
     learning_rate: float = 2e-4
     """learning rate (AdamW)"""
-    anneal: bool = False
+    anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
     weight_decay: float = 0.0
     """of matrices"""

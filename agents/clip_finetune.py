@@ -37,6 +37,7 @@ from torch import nn
 from mentorgym.agents.toolbox import Run, parse_flags, start_torch
 from mentorgym.agents.toolbox.augmentation import Augmentation, Change
 from mentorgym.agents.toolbox.pairs import Pairing, Part, balanced_bias, deal, distinct_texts, pairs_auroc
+from mentorgym.agents.toolbox.runs import Stored
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.agents.toolbox.tuning import (
     Best,
@@ -99,6 +100,8 @@ class Args:
     """side of its patches in pixels"""
     width: int = 128
     """its width"""
+    scale: float = 1 / 0.07
+    """its first scale of the cosines, learned from there; 1 / 0.07 as in CLIP, which ends at 100"""
     batch_size: int = 64
     """samples in a batch; of pairs, two a picture"""
     balance: float = 0.5
@@ -211,7 +214,7 @@ def make_model(args: Args, samples: Samples) -> tuple[Any, Any]:
     """The model to train and its processor."""
     if not args.model:
         texts = [str(words["caption"]) for words in samples.words]
-        sizes = {name: getattr(args, name) for name in ("image_size", "patch_size", "width")}
+        sizes = {name: getattr(args, name) for name in ("image_size", "patch_size", "width", "scale")}
         return build_clip(texts, **sizes, words=args.tokens == "words")
     transformers = import_transformers()
     model = load_model(transformers.CLIPModel, args.model, torch.float32)
@@ -376,7 +379,7 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
     readout = ReadOut(model, args.bias).to(args.device)
     best = Best(readout, args.patience, args.factor, args.stop_after)
     optimizer = make_optimizer(readout, args.weight_decay)
-    stored = {"model": Weights(readout), "best": best}
+    stored: dict[str, Stored] = {"model": Weights(readout), "best": best}
     step = run.load(nn.Module(), {"model": optimizer}, stored)
     prepare = Preparation(processor, [], model.config.text_config.max_position_embeddings)
     plain = Pairing(args.texts, texts)
@@ -405,9 +408,7 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
             run.save(step, nn.Module(), {"model": optimizer}, stored)
     best.restore()
     model.config.logit_bias = readout.bias.item()
-    if test is None and args.heldout:
-        test = Samples(args.heldout)
-    if test is not None:
+    if test := test or (Samples(args.heldout) if args.heldout else None):
         run.log(step, {"heldout/auroc": pairs_auroc(weigh(model.eval(), test, plain, prepare, args))})
     return step
 

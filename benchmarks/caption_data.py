@@ -38,8 +38,8 @@ class Args:
 
     output: Path
     """folder of the shards"""
-    split: Literal["train", "val", "test"] = "train"
-    """split of the scenes"""
+    split: Literal["train", "val", "test", "toy"] = "train"
+    """split of the scenes; toy is the RLOO paper's eighth of BDD-OIA's"""
     data: str = "staged"
     """staged, staged:paper with the RLOO paper's imbalance, or a folder with BDD-OIA's files"""
     labels: Literal["one", "all"] = "one"

@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.agents.toolbox.pairs import auroc, part_of, probabilities, wrong_text
+from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, wrong_text
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
@@ -41,7 +41,7 @@ from mentorgym.mentors.clip import Scorer, TransformersScorer
 IRRELEVANT = ("123", "abc")
 """Texts that fit no picture (RLOO paper, section 5.2)."""
 
-PARTS = ("output", "action", "reason")
+PARTS: tuple[Part, ...] = ("output", "action", "reason")
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Question:
 
 def ask(captions: Sequence[str], generator: np.random.Generator) -> dict[str, Question]:
     """The texts for each of PARTS; ValueError where a part is the same for all pictures."""
-    questions = {}
+    questions: dict[str, Question] = {}
     for part in PARTS:
         told = [part_of(caption, part) for caption in captions]
         texts = sorted(set(told))

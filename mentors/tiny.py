@@ -4,6 +4,7 @@ Both are transformers' own classes, so the real checkpoints take the same path, 
 words that they are for: a sentence that comes up again and again is one token, and so is a number of two decimals.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -152,11 +153,13 @@ def build_clip(
     vision_layers: int = 4,
     text_layers: int = 2,
     words: bool = False,
+    scale: float = 1.0 / 0.07,
 ) -> tuple[Any, Any]:
     """An untrained `CLIPModel` and its processor, whose tokenizer is trained on `texts`.
 
-    Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where the
-    side lanes are. With `words` no token is longer than a word. Weights are drawn from torch's global generator.
+    Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where
+    the side lanes are. With `words` no token is longer than a word. `scale` is the first inverse temperature.
+    Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
     from tokenizers.processors import TemplateProcessing
@@ -201,5 +204,6 @@ def build_clip(
             "pad_token_id": tokenizer.pad_token_id,
         },
         projection_dim=width,
+        logit_scale_init_value=math.log(scale),
     )
     return transformers.CLIPModel(config), processor

@@ -24,9 +24,9 @@ def crop(picture: Image.Image, generator: np.random.Generator) -> Image.Image:
     stretch = np.exp(generator.uniform(-1.0, 1.0) * np.log(LARGEST_STRETCH))
     width, height = (min(1.0, np.sqrt(area * each)) for each in (stretch, 1.0 / stretch))
     left, top = generator.uniform(0.0, 1.0 - width), generator.uniform(0.0, 1.0 - height)
-    box = (left, top, left + width, top + height)
-    scaled = tuple(float(share * size) for share, size in zip(box, 2 * picture.size, strict=True))
-    return picture.resize(picture.size, Image.Resampling.BILINEAR, box=scaled)
+    columns, rows = picture.size
+    box = (left * columns, top * rows, (left + width) * columns, (top + height) * rows)
+    return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
 
 
 def jitter(picture: Image.Image, generator: np.random.Generator) -> Image.Image:

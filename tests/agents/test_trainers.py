@@ -258,6 +258,12 @@ def test_reply_errors_by_hand():
     assert sft.reply_errors(["Red."], ["Red."]) == {"heldout/exact": 1.0}
 
 
+def test_answers_that_are_no_captions_are_not_flipped(folder, tmp_path):
+    with pytest.raises(ValueError, match="train without --augment"):
+        sft.train(flags(sft, folder, tmp_path / "runs", augment=True))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_captions_are_measured_as_captions():
     answers = ["Action: stop. Reason: Obstacle: car.", "Action: forward. Reason: Road is clear."]
     scores = sft.reply_errors([answers[0], "Action: forward. Reason: A dog."], answers)
