@@ -4,8 +4,8 @@
 
 From the rows in `--rows` on one set of scenes, each driver's the mean over its training seeds: the paper's tables 2 and
 3 (scenes and F1 of each action and reason), the figures of its section 6, its Fig. 8 (how often each class is said) and
-table 1 of the poster. The paper's own figures, in `published_captions.csv` as they were printed, stand beside ours,
-and notes say what they are where the paper calls them something else. They were measured on BDD-OIA: a scale, no rivals.
+table 1 of the poster. The paper's own figures, in `published_captions.csv` as they were printed, stand beside ours, and
+notes say what they are where the paper calls them something else. They were measured on BDD-OIA: a scale, no rivals.
 """
 
 import csv
@@ -183,7 +183,7 @@ def notes(figures: Sequence[Figure]) -> str:
     for figure in figures:
         if figure.note:
             told.setdefault(figure.note, []).append(f"{figure.method} {figure.value}")
-    return "".join(f"- the paper's {', '.join(names)}: {note}\n" for note, names in told.items())
+    return "".join(f"- the paper's {', '.join(dict.fromkeys(names))}: {note}\n" for note, names in told.items())
 
 
 def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figure], command: str) -> str:
@@ -192,16 +192,17 @@ def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figur
     def of(test: Callable[[str], Any]) -> list[Figure]:
         return [figure for figure in figures if test(figure.place)]
 
+    actions, reasons = of("table 2".__eq__), of("table 3".__eq__)
     section, poster = of(lambda place: place.startswith("section")), of(lambda place: place.startswith("poster"))
     parts = [
         (
             "Test scenes and F1 of the actions (table 2)",
-            class_table("actions", columns, rows, of("table 2".__eq__)),
+            class_table("actions", columns, rows, actions),
             "",
         ),
         (
             "Test scenes and F1 of the reasons (table 3)",
-            class_table("reasons", columns, rows, of("table 3".__eq__)),
+            class_table("reasons", columns, rows, reasons),
             "",
         ),
         ("Section 6", figure_table(columns, SECTION_6, section), notes(section)),

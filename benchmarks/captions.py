@@ -6,11 +6,11 @@
 
 Each scene is described once, greedily. The row of a run, a model or a baseline (see `mentorgym.benchmarks.rows`) holds
 what `metrics.measure` makes of its captions and, with a reward model, over the captions the mean of the probability
-that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of the actions and of the reasons that the
-captions name, as captions of their own (`action_clip_score` and so on), over those that name any.
+that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of their parts alone, "Action: stop." and
+"Reason: Traffic sign." (`action_clip_score` and so on), over the captions that name any.
 
-Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`, and what a
-run said of each scene to its `predictions_<split>.jsonl`. A row that is already there for the same scenes is replaced.
+Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`; a row
+that is already there for the same scenes is replaced. What a run said of each goes to its `predictions_<split>.jsonl`.
 """
 
 import json
@@ -29,6 +29,7 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+from mentorgym.agents.toolbox.shards import stratified_order
 from mentorgym.agents.vlm_driver import digest
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Training, agent_of, load_agent, read_training
@@ -82,7 +83,7 @@ class Tasks:
     frames: int = 0
     """frames of a scene that are shown, the last ones; by default the run's, else 1"""
     limit: int = 0
-    """scenes to describe, spread over the split; all of them for 0"""
+    """scenes to describe, of all reasons alike; all of them for 0"""
     batch_size: int = 64
     """scenes that are described at once"""
     reward_model: str = ""
@@ -266,9 +267,9 @@ def open_scenes(tasks: Tasks) -> Scenes:
 
 
 def choose(scenes: Scenes, limit: int) -> np.ndarray:
-    """Indices int64 of at most `limit` scenes, spread over all of them; of all for 0."""
-    count = len(scenes.labels.names)
-    return np.unique(np.linspace(0, count - 1, min(limit, count) or count).astype(np.int64))
+    """Indices int64 of at most `limit` scenes, in order, with as many of each reason as can be; of all for 0."""
+    order = stratified_order(scenes.labels.reasons.argmax(1), 0)
+    return np.sort(order[: limit or len(order)])
 
 
 def part_of(labels: Labels, indices: np.ndarray) -> Labels:
@@ -293,22 +294,25 @@ def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_s
     return texts
 
 
+def _part(kind: str, separator: str, names: Sequence[str], there: np.ndarray) -> str:
+    """The part of a caption that names the actions or the reasons; "" for none."""
+    named = [name for name, said in zip(names, there, strict=True) if said]
+    return f"{kind}: {separator.join(named)}." if named else ""
+
+
 def fit(reward: "CaptionReward", indices: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
     """What a reward of the kind "prob" makes of `texts`, and of the actions and reasons that they name."""
     said = understand(texts)
+    told = {
+        "": list(texts),
+        "action_": [_part("Action", ", ", language.ACTIONS, row) for row in said.actions],
+        "reason_": [_part("Reason", "; ", language.REASONS, row) for row in said.reasons],
+    }
     found = {}
-    for prefix, words, names in (
-        ("", texts, None),
-        ("action_", language.ACTIONS, said.actions),
-        ("reason_", language.REASONS, said.reasons),
-    ):
-        if names is None:
-            told = list(words)
-        else:
-            told = ["; ".join(word for word, there in zip(words, row, strict=True) if there) for row in names]
-        kept = [place for place, text in enumerate(told) if text or names is None]
+    for prefix, words in told.items():
+        kept = [place for place, text in enumerate(words) if text or not prefix]
         if kept:
-            probabilities = reward.score(indices[kept], [told[place] for place in kept])["prob"]
+            probabilities = reward.score(indices[kept], [words[place] for place in kept])["prob"]
             found[f"{prefix}clip_score"] = float(probabilities.mean())
             found[f"{prefix}match"] = float((probabilities > 0.5).mean())
     return found

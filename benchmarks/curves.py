@@ -14,6 +14,13 @@ interval of that mean. `--what` chooses:
 - `losses`: every loss, and over those that a mentor's hints enter their weight, dashed, as it decays.
 - `feedback`: how much of what mentors were asked was answered, after how long, and how many steps later.
 - `clip`: the margin of the actions that a CLIP scorer judged, and the bonus.
+- `captions`: of captioners, from one measurement on held-out scenes to the next, so once an epoch by default: the
+  rewards of the sampled texts, mean and best of a scene's; and on the held-out scenes the exact captions, macro-F1,
+  entropy, distinct-n, KL divergence to the start, and how often each action is named. A reward that rises while exact
+  captions, entropy and the variety of actions fall is a collapse. Rewards of different kinds have different scales.
+
+      python -m mentorgym.benchmarks.curves --what captions --name collapse --label default "cosine, no KL" \\
+          --run runs/BddOia-Caption-v0/rloo__seed*__0123abcd runs/BddOia-Caption-v0/rloo__seed*__89abcdef
 
 Agents that have logged nothing of it, as one without a mentor, are left out.
 """
@@ -57,6 +64,23 @@ LOGGED = {
         if name.startswith(("hint/", "clip/")) and name not in (WEIGHT, "clip/margin", "clip/bonus")
     ),
     "clip": ("clip/margin", "clip/bonus"),
+    "captions": (
+        "reward/mean",
+        "reward/best",
+        "heldout/exact",
+        "heldout/action_macro_f1",
+        "heldout/reason_macro_f1",
+        "heldout/out_of_vocabulary",
+        "heldout/entropy",
+        "heldout/distinct_1",
+        "heldout/distinct_2",
+        "heldout/kl",
+        "heldout/forward",
+        "heldout/stop",
+        "heldout/turn_left",
+        "heldout/turn_right",
+        "heldout/no_action",
+    ),
 }
 """The metrics of every other `--what`."""
 
@@ -72,14 +96,14 @@ class Args:
     """folders of training runs: the seeds of each agent with the same flags"""
     name: str
     """name of the files; all but learning add what they show"""
-    what: Literal["learning", "losses", "feedback", "clip"] = "learning"
+    what: Literal["learning", "losses", "feedback", "clip", "captions"] = "learning"
     """what to draw"""
     label: tuple[str, ...] = ()
     """names of the agents in the order in which their runs are given; by default told by their flags"""
     output: Path = Path("results/curves")
     """folder for them"""
     window: int = 20_000
-    """environment steps that a point sums up"""
+    """environment steps that a point sums up; captions have a point for each measurement"""
     json: bool = False
     """print one JSON object instead of a line of text"""
 
@@ -133,9 +157,26 @@ def logged_curve(lines: Sequence[dict[str, Any]], names: Sequence[str], window: 
     return rows
 
 
+def caption_curve(lines: Sequence[dict[str, Any]]) -> Curve:
+    """A row for each measurement on held-out scenes, with the means of what was logged since the one before."""
+    rows: Curve = []
+    names = LOGGED["captions"]
+    given: dict[str, list[float]] = {}
+    for line in lines:
+        for name in names:
+            if name in line:
+                given.setdefault(name, []).append(line[name])
+        if "heldout/exact" in line:
+            rows.append({"step": line["step"]} | {name: sum(values) / len(values) for name, values in given.items()})
+            given = {}
+    return rows
+
+
 def read_curve(folder: Path, window: int, what: str = "learning") -> Curve:
     """The rows of one run, none where it has logged nothing of `what`; UsageError for a folder that holds no run."""
     _, lines = read_run(folder)
+    if what == "captions":
+        return caption_curve(lines)
     return learning_curve(lines, window) if what == "learning" else logged_curve(lines, LOGGED[what], window)
 
 
@@ -188,7 +229,13 @@ def means(curves: Mapping[int, Curve], column: str) -> list[tuple[float, float, 
     return points
 
 
-def draw(agents: Mapping[str, Mapping[int, Curve]], panels: Mapping[str, str], name: str, path: Path) -> None:
+def draw(
+    agents: Mapping[str, Mapping[int, Curve]],
+    panels: Mapping[str, str],
+    name: str,
+    path: Path,
+    steps_are: str = "environment steps",
+) -> None:
     """Write one panel for each of `panels`, by column the title, as a PNG; `agents` by name their curves by seed."""
     try:
         import matplotlib
@@ -215,7 +262,7 @@ def draw(agents: Mapping[str, Mapping[int, Curve]], panels: Mapping[str, str], n
                 if weight:
                     decay = [row for row in next(iter(curves.values())) if {column, WEIGHT} <= row.keys()]
                     weight.plot(*columns_of(decay, WEIGHT), color=colour, linestyle="--", linewidth=1)
-            axes.set(xlabel="environment steps", title=title, ylim=(min(0, axes.get_ylim()[0]), None))
+            axes.set(xlabel=steps_are, title=title, ylim=(min(0, axes.get_ylim()[0]), None))
             if weight:
                 weight.set(ylabel="weight (dashed)", ylim=(0, 1.1 * weight.get_ylim()[1]))
                 weight.spines["right"].set_visible(True)
@@ -273,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.output.mkdir(parents=True, exist_ok=True)
         stem = args.name if args.what == "learning" else f"{args.name}_{args.what}"
         table, picture = (args.output / f"{stem}{suffix}" for suffix in (".csv", ".png"))
-        draw(agents, panels, args.name, picture)
+        draw(agents, panels, args.name, picture, "updates" if args.what == "captions" else "environment steps")
         write_table(table, agents, columns)
         if not args.json:
             show(f"curves: {table}, {picture}")

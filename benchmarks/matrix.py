@@ -161,14 +161,14 @@ def flag_names(module: ModuleType) -> list[str]:
     return [*names, "preset"] if hasattr(module, "PRESETS") else names
 
 
-def agent_args(module: ModuleType, flags: Flags, where: str) -> Any:
-    """An agent's `Args` for `flags`, as the agent's own command line makes them."""
+def agent_args(module: ModuleType, flags: Mapping[str, Any], where: str, more: Sequence[str] = ()) -> Any:
+    """An agent's `Args` for `flags` and `more` of a command line, as the agent's own command line makes them."""
     default = None
     if preset := flags.get("preset"):
         check_names([preset], list(module.PRESETS), f"{where}: the presets")
         default = module.Args(**module.PRESETS[preset])
     own = {name: value for name, value in flags.items() if name != "preset"}
-    return parse(module.Args, as_arguments(own), where, default)
+    return parse(module.Args, [*as_arguments(own), *more], where, default)
 
 
 def read_matrix(path: Path, overrides: Mapping[str, Any] | None = None) -> list[Cell]:

@@ -54,7 +54,7 @@ class Args:
     """Run a matrix of agents, environments and seeds."""
 
     matrix: tyro.conf.Positional[str]
-    """TOML file, or the name of one of ours: found_rl, laptop"""
+    """TOML file, or the name of one of ours: captions, expert, found_rl, laptop"""
     workers: int = 1
     """cells that run at the same time"""
     shard: str = "1/1"
@@ -150,7 +150,7 @@ class Runner:
         self.started: dict[Cell, float] = {}
         """Cells that run now, and since when."""
         self._stopping = threading.Event()
-        self._adding_rows = threading.Lock()
+        self.adding_rows = threading.Lock()
         self._cores: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
         for cores in core_shares(args.workers):
             self._cores.put(cores)
@@ -179,17 +179,9 @@ class Runner:
         cores = self._cores.get()
         self.started[cell] = begin
         start = log.stat().st_size if log.exists() else 0
-        status, reason = "skipped", ""
+        reason = ""
         try:
-            folder = cell.finished()
-            if not folder:
-                status = "trained"
-                self._process(cell.command, log, cores)
-                folder = cell.finished()
-            if self.args.evaluate and cell.evaluation is not None:
-                if not folder:
-                    raise UsageError("it left no finished run's folder to evaluate")
-                self._evaluate(cell, folder, log, cores)
+            status = self.work(cell, log, cores)
         except Stopped:
             status = "stopped"
         except (UsageError, OSError) as error:
@@ -200,21 +192,34 @@ class Runner:
             self._cores.put(cores)
         return Outcome(cell, status, time.monotonic() - begin, log, reason)
 
+    def work(self, cell: Cell, log: Path, cores: set[int]) -> str:
+        """What there is to do for a cell: "trained", or "skipped" where it was done; raises for whatever fails."""
+        status, folder = "skipped", cell.finished()
+        if not folder:
+            status = "trained"
+            self.process(cell.command, log, cores)
+            folder = cell.finished()
+        if self.args.evaluate and cell.evaluation is not None:
+            if not folder:
+                raise UsageError("it left no finished run's folder to evaluate")
+            self._evaluate(cell, folder, log, cores)
+        return status
+
     def _evaluate(self, cell: Cell, folder: Path, log: Path, cores: set[int]) -> None:
         arguments = self.evaluation(cell, str(folder))
         command = shlex.join(["python", *arguments])
         marker = folder / EVALUATED
         if not (marker.is_file() and marker.read_text("utf-8").strip() == command):
-            self._process(arguments, log, cores)
+            self.process(arguments, log, cores)
             write_atomically(marker, command + "\n")
         # Rows go by way of the run's own file: cells that end together would overwrite each other's in a shared one.
         rows = [row for row in read_rows(folder / "eval.jsonl") if row["command"] == command]
-        with self._adding_rows:
+        with self.adding_rows:
             for env in sorted({row["env"] for row in rows}):
                 path = self.args.rows / f"{cell.label.replace(', ', '_')}__{env}.jsonl"
                 add_rows(path, [row for row in rows if row["env"] == env])
 
-    def _process(self, arguments: Sequence[str], log: Path, cores: set[int]) -> None:
+    def process(self, arguments: Sequence[str], log: Path, cores: set[int]) -> None:
         """Run Python with `arguments` to its end; raises UsageError for any exit code but 0."""
         with own_log(log) as output:
             output.write(f"$ {shlex.join(['python', *arguments])}\n".encode())

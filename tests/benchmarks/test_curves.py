@@ -140,3 +140,33 @@ def test_agents_that_have_logged_nothing_of_it_are_left_out(tmp_path):
     arguments = ["--run", str(mentored), str(alone), "--name", "x", "--output", str(tmp_path), "--what", "feedback"]
     curves.main(arguments)
     assert [line.split(",")[0] for line in (tmp_path / "x_feedback.csv").read_text().splitlines()[1:]] == ["sac_vmr"]
+
+
+def test_captions_have_a_point_for_each_measurement_with_the_rewards_since_the_one_before(tmp_path):
+    def logged(shift):
+        return [
+            {"step": 0, "heldout/exact": 0.1, "heldout/kl": 0.0},
+            {"step": 10, "reward/mean": 0.2, "reward/best": 0.4},
+            {"step": 20, "reward/mean": 0.4, "reward/best": 0.8},
+            {"step": 20, "heldout/exact": 0.3 + shift, "heldout/kl": 1.0, "heldout/stop": 0.5},
+            {"step": 30, "reward/mean": 0.9, "reward/best": 0.9},
+        ]
+
+    folders = [
+        str(write_run(tmp_path / f"{reward}{seed}", seed, [], "rloo", logged(seed / 10), reward=reward))
+        for reward in ("contrast", "cosine")
+        for seed in (1, 2, 3)
+    ]
+    output = ["--output", str(tmp_path)]
+    curves.main(["--run", *folders, "--name", "collapse", "--what", "captions", *output, "--label", "default", "raw"])
+    rows = list(csv.DictReader((tmp_path / "collapse_captions.csv").read_text().splitlines()))
+    assert [(row["agent"], row["seed"], row["step"]) for row in rows[:3]] == [
+        ("default", "1", "0"),
+        ("default", "1", "20"),
+        ("default", "2", "0"),
+    ]
+    assert [rows[0][name] for name in ("reward/mean", "heldout/exact", "heldout/stop")] == ["", "0.1", ""]
+    assert [float(rows[1][name]) for name in ("reward/mean", "reward/best", "heldout/exact", "heldout/kl")] == (
+        pytest.approx([0.3, 0.6, 0.4, 1.0])
+    )
+    assert (tmp_path / "collapse_captions.png").read_bytes().startswith(b"\x89PNG")
