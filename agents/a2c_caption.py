@@ -1,8 +1,8 @@
 """A2C on captions: one text for a scene, held against what a critic expects, and a reward of two parts.
 
 The toy example of the RLOO paper (appendix A, Algorithm 4). The reward is alpha * R1 + beta * R2: R1 how well CLIP
-finds that text and picture fit, and R2, the paper's "LLM as a judge", 1 where BLEU-4 against the scene's caption is above
-0.5, which needs labels. The critic is a small network on the model's last state before the text, through which no
+finds that text and picture fit, and R2, the paper's "LLM as a judge", 1 where BLEU-4 against the scene's caption is
+above 0.5, which needs labels. The critic is a small network on the model's last state before the text, through which no
 gradients flow back; the text as a whole is one action.
 
     python agents/a2c_caption.py
@@ -55,7 +55,7 @@ class Args:
     torch_threads: int = 1
     """threads of torch on the CPU; with 1, runs side by side do not fight over the cores"""
     log_every: int = 10
-    """updates between two lines of rewards and losses"""
+    """updates between two lines of losses"""
     eval_every: int = 0
     """updates between two lines measured on held-out scenes; 0 for once an epoch"""
     checkpoint_every: int = 100

@@ -60,7 +60,7 @@ class Args:
     torch_threads: int = 1
     """threads of torch on the CPU; with 1, runs side by side do not fight over the cores"""
     log_every: int = 10
-    """updates between two lines of rewards and losses"""
+    """updates between two lines of losses"""
     eval_every: int = 0
     """updates between two lines measured on held-out scenes; 0 for once an epoch"""
     checkpoint_every: int = 100

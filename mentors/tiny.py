@@ -157,8 +157,9 @@ def build_clip(
 ) -> tuple[Any, Any]:
     """An untrained `CLIPModel` and its processor, whose tokenizer is trained on `texts`.
 
-    Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where the
-    side lanes are. With `words` no token is longer than a word. `scale` is the first inverse temperature. Weights are drawn from torch's global generator.
+    Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where
+    the side lanes are. With `words` no token is longer than a word. `scale` is the first inverse temperature.
+    Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
     from tokenizers.processors import TemplateProcessing

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from mentorgym.envs.caption import language, vector
-from mentorgym.envs.caption.reward import CaptionReward
 from mentorgym.envs.caption.scenes import Labels
 
 torch.set_num_threads(1)
@@ -29,15 +28,25 @@ class Colours:
         return np.broadcast_to(colour, (count, *self.picture_shape)).copy()
 
 
-def use_colours(monkeypatch: Any, size: int = 12) -> None:
-    """Environments show colours, whatever data they are asked for, and like the letters e and o, without CLIP."""
+class Liking:
+    """Stands in for `reward.CaptionReward`: no CLIP, but a liking for the letters e and o."""
 
-    def score(self: Any, indices: Any, texts: list[str]) -> dict[str, np.ndarray]:
+    def __init__(self, scenes: Colours, kind: str, model: str, terms: dict[str, float] | None, *rest: Any):
+        self.kind, self.terms = kind, dict(terms or {})
+        self.truths = [
+            language.caption(*each) for each in zip(scenes.labels.actions, scenes.labels.reasons, strict=True)
+        ]
+        self.captions = sorted(set(self.truths))
+
+    def score(self, indices: Any, texts: list[str]) -> dict[str, np.ndarray]:
         liked = np.array([(text.count("e") + text.count("o")) / (len(text) + 4) for text in texts], np.float32)
         return {"reward": liked, self.kind: liked, **{name: (liked > 0.1).astype(np.float32) for name in self.terms}}
 
+
+def use_colours(monkeypatch: Any, size: int = 12) -> None:
+    """Environments show colours, whatever data they are asked for, and like what `Liking` does."""
     monkeypatch.setattr(vector, "load_scenes", lambda *arguments, **keywords: Colours(size))
-    monkeypatch.setattr(CaptionReward, "score", score)
+    monkeypatch.setattr(vector, "CaptionReward", Liking)
 
 
 def save_vlm(folder: Path) -> Path:

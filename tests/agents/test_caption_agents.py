@@ -122,7 +122,7 @@ def test_the_best_text_of_each_scene_is_its_label(flags, vlm_folder):
 def test_action_sft_learns_what_to_answer(flags, vlm_folder):
     run = action_sft.train(
         flags(
-            action_sft, total_steps=60, batch_size=8, learning_rate=5e-3, log_every=10, eval_every=60, max_new_tokens=8
+            action_sft, total_steps=30, batch_size=8, learning_rate=1e-2, log_every=5, eval_every=30, max_new_tokens=8
         )
     )
     losses = [row["loss/answer"] for row in metrics(run) if "loss/answer" in row]

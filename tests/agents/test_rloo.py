@@ -1,7 +1,6 @@
 """RLOO's estimate against the exact gradient and against TRL's, and what its runs leave behind."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,11 @@ def test_the_baseline_of_a_text_is_the_mean_of_the_others():
 @pytest.fixture(scope="module")
 def vlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest VLM."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    import captions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        import captions
 
-    sys.path.pop(0)
-    return captions.save_vlm(tmp_path_factory.mktemp("vlm"))
+        return captions.save_vlm(tmp_path_factory.mktemp("vlm"))
 
 
 @pytest.fixture
@@ -100,7 +99,6 @@ def flags(vlm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         common: dict[str, Any] = {
             "model": str(vlm_folder),
             "runs": str(tmp_path / "runs"),
-            "reward": "none",
             "total_steps": 6,
             "batch_size": 3,
             "group_size": 4,

@@ -96,3 +96,29 @@ def test_flags_that_agents_share_read_the_same(first: Path, second: Path):
     common = ("env_id", "env_args", "num_envs", "seed", "runs", "resume", "device", "torch_threads", "encoder", "gamma")
     ours, theirs = flags(first), flags(second)
     assert {name: ours[name] for name in common} == {name: theirs[name] for name in common}
+
+
+CAPTION_FILES = sorted(FILES[0].with_name(f"{name}.py") for name in ("rloo", "best_of_k", "a2c_caption", "action_sft"))
+"""Those that write about driving scenes; their algorithms are their own, the rest is in the toolbox."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), list(itertools.combinations(CAPTION_FILES, 2)), ids=lambda path: path.stem
+)
+def test_caption_agents_share_what_is_not_their_algorithm(first: Path, second: Path):
+    ours, theirs = blocks(first), blocks(second)
+    for name in sorted((ours.keys() & theirs.keys()) - OWN):
+        assert ours[name] == theirs[name], f"{name} differs between {first.name} and {second.name}"
+
+    def flags(path: Path) -> dict[str, str]:
+        body = ast.parse(blocks(path)["Args"]).body[0].body
+        return {
+            ast.unparse(field.target): f"{ast.unparse(field.annotation)}: {ast.unparse(text)}"
+            for field, text in itertools.pairwise(body)
+            if isinstance(field, ast.AnnAssign)
+        }
+
+    one, other = flags(first), flags(second)
+    # What is sampled in groups, and what a batch has, differs.
+    for name in sorted((one.keys() & other.keys()) - {"group_size", "batch_size"}):
+        assert one[name] == other[name], f"{name} differs between {first.name} and {second.name}"

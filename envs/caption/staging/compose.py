@@ -9,15 +9,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mentorgym.envs.caption.language import REASONS
+from mentorgym.envs.caption.language import ACTION_OF_REASON, REASONS
 from mentorgym.envs.caption.staging.records import Lane, Line, Record, Street, Thing
-from mentorgym.envs.caption.staging.sites import TOWNS, Site, pick_site
+from mentorgym.envs.caption.staging.scenes import TOWNS
+from mentorgym.envs.caption.staging.sites import Site, pick_site
 
 WIDTH = 3.5
 """Metres of a lane."""
 
 FAR_END = 1e3
 """The end of a street that meets no junction within sight."""
+
+_AT_JUNCTIONS = {name for name in REASONS if "urn" in name or "light" in name or name == "Traffic sign"}
+"""Reasons that are staged before a junction."""
+_ANYWHERE = {name for name in REASONS if name.startswith("Obstacle:") or name == "Road is clear"}
+"""Reasons that are staged before junctions and away from them; the rest need a longer street."""
 
 _CARS = {"car": (4.4, 1.8, 1.48), "van": (5.0, 2.0, 2.15), "truck": (6.8, 2.35, 2.9)}
 
@@ -79,16 +85,16 @@ def compose(split: str, seed: int, index: int, reason: int, more: bool, scenery:
     towns = TOWNS[split]
     town = towns[int(rng.integers(len(towns)))]
     name = REASONS[reason]
-    junction = reason in (2, 7, 8, 9, 10, 11, 12, 13, 14) or (reason in (1, 3, 4, 5, 6) and rng.random() < 0.3)
-    site = pick_site(town, junction, reason < 3, rng)
+    junction = name in _AT_JUNCTIONS or (name in _ANYWHERE and rng.random() < 0.3)
+    site = pick_site(town, junction, ACTION_OF_REASON[reason] == 0, rng)
     left, right = _sides(name, more, rng)
     end = max(site.end, 8.0) if junction else (site.end if site.end > 45 else FAR_END)
     street = Street(site.distances, site.course, (), (), (0.0, 0.0), end)
     plan = _Plan(rng, left, right, street, [], 0.0)
-    plan.street = _street(plan, reason)
+    plan.street = _street(plan, name)
     _STAGED[name](plan)
     if more:
-        _extras(plan, reason)
+        _extras(plan, name)
     _traffic(plan)
     weather = ("clear", "clear", "clear", "overcast", "fog", "rain")[int(rng.integers(6))]
     daylight = ("noon", "noon", "low sun", "dusk")[int(rng.integers(4))]
@@ -126,7 +132,8 @@ def _sides(name: str, more: bool, rng: np.random.Generator) -> tuple[str, str]:
     return lefts[int(rng.integers(len(lefts)))], rights[int(rng.integers(len(rights)))]
 
 
-def _street(plan: _Plan, reason: int) -> Street:
+def _street(plan: _Plan, name: str) -> Street:
+    """The street with lanes, lines and kerbs for what lies on either side."""
     lanes, lines = [Lane(0.0, WIDTH, 1)], []
     edges = [-WIDTH / 2, WIDTH / 2]
     for side, kind in ((-1, plan.right), (1, plan.left)):
@@ -143,7 +150,6 @@ def _street(plan: _Plan, reason: int) -> Street:
         else:
             lines.append(Line(border, "dashed", "white"))
     lanes.sort(key=lambda lane: lane.offset)
-    name = REASONS[reason]
     if name in ("On the left-turn lane", "On the right-turn lane"):
         way = "left" if "left" in name else "right"
         lanes = [replace(lane, arrow=way if lane.offset == 0 else "") for lane in lanes]
@@ -205,10 +211,10 @@ def _car(plan: _Plan) -> None:
 
 def _people(plan: _Plan) -> None:
     plan.speed = plan.between(1, 4)
-    near = plan.between(5.2, 7.2)
-    if plan.chance(0.7):
+    near = plan.between(4.7, 6.5)
+    if plan.chance(0.8):
         plan.street = replace(plan.street, crosswalk=near)
-    for k in range(int(plan.rng.integers(2, 5))):
+    for k in range(int(plan.rng.integers(3, 6))):
         side = 1 if plan.chance(0.5) else -1
         height = plan.between(1.55, 1.9)
         offset = plan.between(-0.9, 0.9) if k == 0 else plan.between(-2.4, 2.4)
@@ -262,10 +268,13 @@ def _traffic_sign(plan: _Plan) -> None:
     state = ("stop", "stop", "give way", "no entry")[int(plan.rng.integers(4))]
     plan.add("sign", near, -WIDTH / 2 - plan.between(0.3, 0.7), (0.2, 1.25, plan.between(2.5, 2.8)), state=state)
     if plan.right != "none":
-        # On the lane beside, the sign stands on an island.
-        plan.street = replace(plan.street, lanes=tuple(lane for lane in plan.street.lanes if lane.offset >= 0),
-                              lines=tuple(line for line in plan.street.lines if line.offset > 0),
-                              edges=(-WIDTH / 2, plan.street.edges[1]))  # fmt: skip
+        # The sign takes the place of the lane beside, so that it stands at the edge of the ego's.
+        plan.street = replace(
+            plan.street,
+            lanes=tuple(lane for lane in plan.street.lanes if lane.offset >= 0),
+            lines=tuple(line for line in plan.street.lines if line.offset > 0),
+            edges=(-WIDTH / 2, plan.street.edges[1]),
+        )
         plan.right = "none"
 
 
@@ -305,13 +314,15 @@ def _traffic(plan: _Plan) -> None:
         plan.vehicle(plan.between(14, 30), WIDTH, np.pi, speed=plan.between(5, 9), kind="car")
 
 
-def _extras(plan: _Plan, reason: int) -> None:
-    """Things that bring reasons of their own, where they leave the first one in sight."""
-    if reason in (0, 3, 9, 12) and plan.chance(0.4):
-        _light(plan, "red" if reason and plan.chance(0.5) else "green")
-    elif reason == 2 and plan.chance(0.5):
+def _extras(plan: _Plan, name: str) -> None:
+    """Things that bring reasons of their own, where they leave the first one in sight and true."""
+    if name == "Follow traffic" and plan.chance(0.4):
+        _light(plan, "green")
+    elif name in ("Obstacle: car", "Front car turning left", "Front car turning right") and plan.chance(0.4):
+        _light(plan, "red" if plan.chance(0.5) else "green")
+    elif name == "Traffic light is green" and plan.chance(0.5):
         _follow(plan)
-    elif reason in (7, 8) and plan.chance(0.5):
+    elif name in ("Traffic light is not green", "Traffic sign") and plan.chance(0.5):
         _people(plan)
 
 

@@ -248,7 +248,7 @@ def _disc(radius: float, height: float, colour: Colour, x: float, glow: float = 
 
 
 def arrow_parts(direction: str) -> list[np.ndarray]:
-    """The convex pieces of an arrow in the unit square about the origin, [n, 2] each: to the left, and up."""
+    """The convex pieces of an arrow that bends to the left or right, in a unit square, [n, 2] each: left, and ahead."""
     left = [
         np.array([(-0.3, -0.5), (-0.1, -0.5), (-0.1, 0.32), (-0.3, 0.12)]),
         np.array([(-0.3, 0.12), (-0.1, 0.32), (0.15, 0.32), (0.15, 0.12)]),

@@ -14,7 +14,6 @@ from mentorgym.envs.caption.staging.compose import compose
 from mentorgym.envs.caption.staging.draw import draw
 from mentorgym.envs.caption.staging.records import Line
 from mentorgym.envs.caption.staging.rules import labels_of
-from mentorgym.envs.caption.staging.sites import TOWNS
 
 confirmed = runpy.run_path(str(Path(__file__).parent / "scene_checker.py"))["confirmed"]
 
@@ -36,6 +35,15 @@ def test_a_picture_shows_its_reason_and_no_other(reason: int):
     for k in (1, 8):
         record = staged(reason, k)
         assert confirmed(record, draw(record)) == {REASONS[reason]}
+
+
+@pytest.mark.parametrize("start", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_picture_shows_all_that_its_labels_say_but_of_sides(start: int):
+    every = StagedScenes("test", labels="all", count=21 * (1 + 9 * start))
+    for index in range(21 * start, every.count):
+        record = every.record(index)
+        seen = {name for name in confirmed(record, draw(record)) if REASON[name] < 15}
+        assert seen == {REASONS[k] for k in np.flatnonzero(every.labels.reasons[index]) if k < 15}
 
 
 @pytest.mark.slow
@@ -108,8 +116,8 @@ def test_all_labels_are_captions_and_some_have_several():
 
 
 def test_tested_is_where_nothing_is_trained():
-    assert set(TOWNS["test"]).isdisjoint({*TOWNS["train"], *TOWNS["val"]})
-    assert {StagedScenes("test").record(index).town for index in range(30)} == set(TOWNS["test"])
+    assert set(scenes.TOWNS["test"]).isdisjoint({*scenes.TOWNS["train"], *scenes.TOWNS["val"]})
+    assert {StagedScenes("test").record(index).town for index in range(30)} == set(scenes.TOWNS["test"])
 
 
 def test_a_larger_set_begins_with_the_smaller_one():
