@@ -173,8 +173,8 @@ class BddOiaScenes:
         if self.agreement[other] > self.agreement[chosen]:
             rates = " and ".join(f"{100 * rate:.1f} % in the order {order!r}" for order, rate in self.agreement.items())
             warnings.warn(
-                f"THE REASONS IN {self.folder} DO NOT FIT THEIR ACTIONS: those for turning left or right and those "
-                f"against it, agree with the actions of {rates}. reason_order={chosen!r} is in use; "
+                f"THE REASONS IN {self.folder} DO NOT FIT THEIR ACTIONS: of those for and against turning "
+                f"left and right {rates} agree with them. reason_order={chosen!r} is in use; "
                 f"reason_order={other!r} is likely right, and with the wrong one most captions are wrong",
                 stacklevel=3,
             )

@@ -64,9 +64,9 @@ _WORDS_OF_ACTIONS = {
 }
 _ACTIONS = {word: index for index, words in _WORDS_OF_ACTIONS.items() for word in words}
 _REASONS = {name.lower(): index for index, name in enumerate(REASONS)}
-_FORM = re.compile(r"\s*action:\s*(?P<actions>[^.]*)\.\s*reason:\s*(?P<reasons>[^.]*)\.\s*", re.IGNORECASE)
-_ACTION_PART = re.compile(r"action:\s*([^.]*)", re.IGNORECASE)
-_REASON_PART = re.compile(r"reason:\s*([^.]*)", re.IGNORECASE)
+_FORM = re.compile(r"\s*action:[^.]*\.\s*reason:[^.]*\.\s*", re.IGNORECASE)
+_ACTION_PART = re.compile(r"action:([^.]*)", re.IGNORECASE)
+_REASON_PART = re.compile(r"reason:([^.]*)", re.IGNORECASE)
 
 
 class Reading(NamedTuple):

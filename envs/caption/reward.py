@@ -220,7 +220,8 @@ class CaptionReward:
         parts: dict[str, np.ndarray] = {}
         if self.scorer is not None:
             parts[self.kind] = self._fit(self.scorer, rows, texts)
-        readings = [language.read(text) for text in texts]
+        named = {"format", "action", "reason"} & self.terms.keys()
+        readings = [language.read(text) for text in texts] if named else []
         if "format" in self.terms:
             parts["format"] = np.array([reading.formatted for reading in readings])
         if "action" in self.terms:

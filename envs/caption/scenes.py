@@ -20,9 +20,13 @@ class Labels(NamedTuple):
 class Scenes(Protocol):
     """Scenes with labels, pictures of which are read or drawn when asked for."""
 
-    labels: Labels
-    picture_shape: tuple[int, int, int]
-    """(H, W, 3) of its frames"""
+    @property
+    def labels(self) -> Labels:
+        """Of all scenes."""
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of its frames."""
 
     def frames(self, index: int, count: int) -> np.ndarray:
         """The last `count` frames of scene `index`, uint8 [count, H, W, 3], the newest last.

@@ -14,6 +14,8 @@ from mentorgym.envs.caption.bddoia import BddOiaScenes, write_bddoia
 from mentorgym.envs.caption.scenes import Labels
 from tests.envs.caption.drawn import DrawnScenes
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 LAYOUTS = ("25k_images", "gt_4a_21r")
 
 

@@ -12,6 +12,8 @@ from mentorgym.envs.caption import CaptionEnv, CaptionVectorEnv, language
 from tests.envs.caption.drawn import DrawnScenes
 from tests.envs.caption.test_reward import ODD, CountingScorer
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 TEXTS = ("Action: stop. Reason: Traffic sign.", "", "a\ud800", "Action: forward. Reason: Road is clear.")
 
 

@@ -13,6 +13,8 @@ from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from tests.envs.caption.drawn import DrawnScenes
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 single, vector = mentorgym.wrappers, mentorgym.wrappers.vector
 CAPTIONS = language.captions()
 

@@ -12,6 +12,8 @@ from mentorgym.envs.caption import reward as reward_module
 from mentorgym.envs.caption.reward import KINDS, TERMS, bleu, bleu_signature, clean, load_scorer
 from tests.envs.caption.drawn import DrawnScenes
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 TRUTH = "Action: stop. Reason: Traffic light is not green."
 ODD = ("", " ", "\x00\n\t", "\ud800", "<image> {text} %s", "é😀漢" * 100, "x" * 10_000, "Action: stop. " * 900)
 
@@ -138,7 +140,7 @@ def test_a_judge_that_gives_no_mark_adds_nothing():
 
 
 @pytest.fixture(scope="module")
-def scorings(clip_folder: Path) -> list[CaptionReward]:
+def scorings(clip_folder: Path, cache: None) -> list[CaptionReward]:
     terms = dict.fromkeys(TERMS.keys() - {"judge"}, 1.0)
     scorer = load_scorer(str(clip_folder))
     return [CaptionReward(DrawnScenes(3), kind, scorer, terms) for kind in KINDS]
