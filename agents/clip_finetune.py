@@ -386,11 +386,11 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
     if not step and args.bias and not hasattr(model.config, "logit_bias"):
         # A bias takes as many updates to come from far as the weights take to fit it.
         with torch.no_grad():
-            cosines = weigh(model, train_samples, plain, prepare, args)
+            some = train_samples.select(range(0, len(train_samples), 1 + len(train_samples) // 256))
+            cosines = weigh(model, some, plain, prepare, args)
             readout.bias.fill_(balanced_bias(cosines, float(model.logit_scale.exp())))
     pictures = args.batch_size // 2
-    epoch = max(1, round(len(train_samples) / pictures))
-    total_steps = args.epochs * epoch
+    total_steps = args.epochs * (epoch := max(1, round(len(train_samples) / pictures)))
     change = Pairing(args.texts, texts, Augmentation() if args.augment else None)
     meter = Meter(run)
     model.train()
