@@ -40,7 +40,11 @@ class Mentor(Protocol):
 
 
 class Adapter(Protocol):
-    """What the wrappers know of an environment family: `env.adapter`, for single and vector environments alike."""
+    """What the wrappers know of an environment family: `env.adapter`, for single and vector environments alike.
+
+    A family whose actions are texts has each read by `to_action`. One with small models of its own names them in
+    `own_models`, a dict from "clip" or "vlm" to what `load_mentor` takes in its place.
+    """
 
     picture_shape: tuple[int, int, int]
     """(H, W, 3) of the pictures of its requests"""
