@@ -29,7 +29,7 @@ class FakeScenes:
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """`given(scenes, *arguments)`: the samples that the command writes of `scenes`, and the folder's name by default."""
+    """`given(scenes, *arguments)`: the samples that the command writes of `scenes`."""
 
     def run(scenes: Scenes, *arguments: str, folder: str = "out") -> Samples:
         monkeypatch.setattr(caption_data, "load_scenes", lambda data, split, labels, reason_order: scenes)

@@ -15,7 +15,7 @@ CAPTIONS = language.captions()
 
 
 class FakeScorer:
-    """A picture's shade is its reason; texts are vectors drawn by their words, a picture's that of its caption, blurred."""
+    """A picture's shade is its reason; a text's vector is drawn by its letters, a picture's that of its caption."""
 
     def __init__(self, name: str, bias: float = -4.0, blur: float = 0.5):
         self.scale, self.bias, self.blur = 8.0, bias if name == "tuned" else 0.0, blur
