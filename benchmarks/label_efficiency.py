@@ -245,6 +245,8 @@ class Study(run.Runner):
         self.study = args
         self.rows = args.output.with_name(args.output.name + ".jsonl")
         self._locks: dict[str, threading.Lock] = {}
+        self.parsing = threading.Lock()
+        """Flags are checked by reading sources, and Python's parser may fail in two threads at once (3.11)."""
 
     def log_of(self, cell: Any) -> Path:
         """Where a part's output goes."""
@@ -283,7 +285,8 @@ class Done:
         return folder
 
     def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
-        cell = cell_of(stage, flags, more, self.study.study.runs)
+        with self.study.parsing:
+            cell = cell_of(stage, flags, more, self.study.study.runs)
         with self.study.lock(cell.command):
             if not (folder := cell.finished()):
                 self._run(cell.command)
