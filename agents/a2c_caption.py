@@ -77,7 +77,7 @@ class Args:
     """learning rate of the critic (AdamW)"""
     learning_rate: float = 2e-4
     """learning rate (AdamW)"""
-    anneal: bool = False
+    anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
     weight_decay: float = 0.0
     """of matrices"""

@@ -88,7 +88,7 @@ class Args:
     """scenes in a batch"""
     learning_rate: float = 1e-4
     """learning rate (AdamW)"""
-    anneal: bool = False
+    anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
     weight_decay: float = 0.01
     """of matrices"""

@@ -76,7 +76,7 @@ class Args:
     """scenes in a batch"""
     learning_rate: float = 2e-4
     """learning rate (AdamW)"""
-    anneal: bool = False
+    anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
     weight_decay: float = 0.0
     """of matrices"""
@@ -104,6 +104,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 5.0,
         "group_size": 8,
         "learning_rate": 1e-6,
+        "anneal": False,
         "temperature": 1.5,
         "top_k": 50,
         "top_p": 0.95,

@@ -100,7 +100,7 @@ class Args:
     """batches in an update"""
     learning_rate: float = 2e-4
     """learning rate (AdamW)"""
-    anneal: bool = False
+    anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
     weight_decay: float = 0.0
     """of matrices"""
@@ -130,12 +130,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "epochs": 5.0,
         "group_size": 8,
         "learning_rate": 1e-6,
+        "anneal": False,
         "kl": 0.0,
         "temperature": 1.5,
         "top_k": 50,
         "top_p": 0.95,
     },
-    "poster": {"reward": "cosine", "epochs": 3.0, "group_size": 4, "learning_rate": 2e-5, "kl": 0.0},
+    "poster": {
+        "reward": "cosine",
+        "epochs": 3.0,
+        "group_size": 4,
+        "learning_rate": 2e-5,
+        "anneal": False,
+        "kl": 0.0,
+    },
 }
 """The paper's section 5.3, and its poster (Appendix C), which is silent about the sampling."""
 
