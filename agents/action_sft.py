@@ -190,7 +190,9 @@ def train(args: Args) -> Path:
         return run.folder
     captioner = load_captioner(args.model or str(WEIGHTS / "caption_vlm"), args.device, args.dtype, sampling, args.lora)
     own: dict[str, Any] = {"data": ShardScenes(args.data)} if args.data else {}
-    envs = make_caption_envs(args.env_id, args.env_args, args.batch_size, 1, reward="none", **own)
+    # With shards the environment's own data are those of the held-out scenes alone.
+    env_args = tuple(each for each in args.env_args if not (own and each.startswith("data=")))
+    envs = make_caption_envs(args.env_id, env_args, args.batch_size, 1, reward="none", **own)
     unseen = make_caption_envs(args.env_id, args.env_args, 1, 1, reward="none", split=args.heldout_split)
     heldout = Heldout(unseen, args.heldout_scenes, args.seed)
     scenes = len(envs.scenes.labels.names)

@@ -15,7 +15,7 @@ For each share of the labelled training scenes (stratified by reason, smaller sh
 RLOO's default reward weighs a text against the captions that occur in the data, which nobody has to label scenes for.
 
 The reward models are trained as the package's own is, from nothing, by contrast and then on pairs; their best weights
-are chosen by a tenth of their share. Everybody is measured on the test split, in towns that no training has seen.
+are chosen by a tenth of their share. Everybody is measured on the test split.
 
 Each training is a process of its own, by the agents' own commands. The same command goes on where it was stopped. Rows
 go to `<output>.jsonl` as they come, and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and
@@ -245,6 +245,8 @@ class Study(run.Runner):
         self.study = args
         self.rows = args.output.with_name(args.output.name + ".jsonl")
         self._locks: dict[str, threading.Lock] = {}
+        self.parsing = threading.Lock()
+        """Flags are checked by reading sources, and Python's parser may fail in two threads at once (3.11)."""
 
     def log_of(self, cell: Any) -> Path:
         """Where a part's output goes."""
@@ -283,7 +285,8 @@ class Done:
         return folder
 
     def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
-        cell = cell_of(stage, flags, more, self.study.study.runs)
+        with self.study.parsing:
+            cell = cell_of(stage, flags, more, self.study.study.runs)
         with self.study.lock(cell.command):
             if not (folder := cell.finished()):
                 self._run(cell.command)
@@ -407,7 +410,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if rows:
             page, picture = (args.output.with_name(args.output.name + suffix) for suffix in (".md", ".png"))
             command = shlex.join(["python", "-m", "mentorgym.benchmarks.label_efficiency", *arguments])
-            where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}, in towns that no training has seen"
+            unseen = ", in towns that no training has seen" if rows[0]["backend"] == "staged" else ""
+            where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}{unseen}"
             write_atomically(page, f"# What labels are worth\n\nWritten by `{command}`. {where}.\n\n{table(rows)}")
             draw(rows, picture)
             outputs += [page, picture]

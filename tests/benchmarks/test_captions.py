@@ -125,6 +125,13 @@ def test_the_leaderboard_has_seeds_intervals_and_always_the_majority(drawn_capti
         leaderboard.main([])
 
 
+def test_a_captioner_is_added_to_the_leaderboard_by_one_command(drawn_captions):
+    leaderboard.main(["--add", str(AGENT), "--training-seeds", "4", "--", "--known", "3"])
+    (row,) = read_rows(Path("results/rows/drawn_scenes__BddOia-Caption-v0.jsonl"))
+    assert (row["training_seed"], row["score"]["reason_top1"]) == (4, 1 / 7)
+    assert "| drawn_scenes | 14.3% |" in Path("results/leaderboard.md").read_text()
+
+
 def test_rows_of_captions_and_of_episodes_stand_in_one_folder(drawn_captions):
     from test_rows import ROW
 

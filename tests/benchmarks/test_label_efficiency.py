@@ -3,6 +3,7 @@
 import functools
 import json
 import shlex
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,13 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             assert "fail" not in arguments
             (drawn_captions.train(args) / "model").mkdir(exist_ok=True)
 
-    monkeypatch.setattr(run.Runner, "process", process)
+    alone = threading.Lock()  # What are processes of their own must not meet in one.
+
+    def one_by_one(*arguments) -> None:
+        with alone:
+            process(*arguments)
+
+    monkeypatch.setattr(run.Runner, "process", one_by_one)
     monkeypatch.setattr(label_efficiency, "open_agent", functools.cache(load_agent))
     # Asking git for the commit of each row takes longer than all the rest.
     start = captions.describe_start()
