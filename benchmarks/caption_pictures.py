@@ -22,7 +22,7 @@ import tyro
 from PIL import Image, UnidentifiedImageError
 
 from mentorgym.benchmarks import captions
-from mentorgym.benchmarks.cli import UsageError, run_command, show
+from mentorgym.benchmarks.cli import UsageError, import_matplotlib, run_command, show
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels
 
@@ -124,17 +124,13 @@ def describe_pictures(speaker: captions.Speaker, paths: Sequence[Path]) -> list[
 
 def draw(described: Sequence[Described], across: int, title: str, path: Path) -> None:
     """Write the pictures as a grid, PNG."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'the drawing needs {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("the drawing")
     across = min(across, len(described))
     down = -(-len(described) // across)
     most = max(len(lines(each)) for each in described)
     with matplotlib.rc_context({"font.size": 9}):
         height = 1.9 + 0.17 * most
-        figure = Figure(figsize=(3.2 * across, height * down + 0.4), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(3.2 * across, height * down + 0.4), layout="constrained")
         for axes in (grid := figure.subplots(down, across, squeeze=False).ravel()):
             axes.set_axis_off()
         for axes, each in zip(grid, described, strict=False):

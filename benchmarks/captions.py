@@ -14,7 +14,6 @@ that is already there for the same scenes is replaced. What a run said of each g
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import stratified_order
 from mentorgym.agents.vlm_driver import digest
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Training, agent_of, load_agent, read_training
 from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows
 from mentorgym.envs.caption import language
@@ -447,7 +446,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "captions") -> None
     """The command, called `name`; `arguments` are those of the command line by default."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     args = tyro.cli(Args, args=arguments, prog=name, description=__doc__)
-    command = shlex.join(["python", "-m", f"mentorgym.benchmarks.{name}", *arguments])
+    command = command_line(name, arguments)
 
     def job() -> dict[str, Any]:
         rows, outputs = evaluate(args, command)

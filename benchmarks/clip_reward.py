@@ -35,7 +35,7 @@ from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, wrong_text
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, progress_console, run_command, show
 from mentorgym.mentors.clip import Scorer, TransformersScorer
 
 IRRELEVANT = ("123", "abc")
@@ -180,13 +180,9 @@ def roc_curve(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], pictures: int, path: Path) -> None:
     """Write the ROC curves and, for each model, its counts at 0.5 as a PNG."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'the picture needs {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("the picture")
     with matplotlib.rc_context({"font.size": 8}):
-        figure = Figure(figsize=(4.2 + 2.4 * len(curves), 4.0), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(4.2 + 2.4 * len(curves), 4.0), layout="constrained")
         ratios = [1.75, *[1.0] * len(curves)]
         roc, *squares = figure.subplots(1, 1 + len(curves), width_ratios=ratios)
         for square, (name, (cosines, counts, area)) in zip(squares, curves.items(), strict=True):
@@ -297,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             models[name] = {"model": dict(named)[name], **figures}
             curves[name] = cosines, counts, figures["auroc"]["output"]
         told = {"data": str(args.data), "pictures": len(chosen), "models": models}
-        command = " ".join(["python", "-m", "mentorgym.benchmarks.clip_reward", *arguments])
+        command = command_line("clip_reward", arguments)
         page = markdown(told, command)
         args.output.mkdir(parents=True, exist_ok=True)
         picture, text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".md", ".json"))

@@ -7,7 +7,6 @@ Times shared machines badly: what is compared alternates, run by run, and what c
 import argparse
 import inspect
 import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 import mentorgym
 from mentorgym.agents.toolbox.runs import describe_start
 from mentorgym.benchmarks import speed_hints, speed_learner, speed_rloo
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.envs.driving import DrivingVectorEnv
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
@@ -241,7 +240,7 @@ def report(lines: Sequence[str], path: Path | None) -> None:
     """Print `lines`, and write them to `path`, if one is given, with the command and the commit that made them."""
     show(*lines)
     if path:
-        command = f"python -m mentorgym.benchmarks.speed {shlex.join(sys.argv[1:])}"
+        command = command_line("speed", sys.argv[1:])
         start = describe_start()
         made = f"Written by `{command}` at commit {start['commit'] or 'unknown'} on {start['time'][:10]}"
         text = "\n".join(["# Speed", "", f"{made}, {start['hardware']['cpu']}.", "", *lines, ""])
