@@ -10,7 +10,6 @@ true: what is said of them is black. A text that names neither action nor reason
 Scenes are those of the test split, in towns that no training has seen, of all reasons alike.
 """
 
-import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,7 +165,7 @@ def load_speaker(args: Args) -> captions.Speaker:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=sys.argv[1:] if arguments is None else list(arguments), description=__doc__)
+    args = tyro.cli(Args, args=arguments, prog="caption_pictures", description=__doc__)
 
     def job() -> dict[str, Any]:
         if args.across < 1 or args.limit < 1:

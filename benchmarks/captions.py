@@ -79,6 +79,8 @@ class Tasks:
     """split of the scenes"""
     labels: str = ""
     """one or all: scenes with one action and one reason each, or with all that hold; by default the run's, else one"""
+    reason_order: str = ""
+    """file or table1: order of the reasons in BDD-OIA's files; by default the run's, else file"""
     frames: int = 0
     """frames of a scene that are shown, the last ones; by default the run's, else 1"""
     limit: int = 0
@@ -240,6 +242,7 @@ def settle(tasks: Tasks, training: Training | None) -> Tasks:
         tasks,
         data=tasks.data or str(keywords.get("data", "staged")),
         labels=tasks.labels or str(keywords.get("labels", "one")),
+        reason_order=tasks.reason_order or str(keywords.get("reason_order", "file")),
         frames=tasks.frames or int(keywords.get("frames", 1)),
     )
     if not is_of_captions(settled.env):
@@ -257,7 +260,7 @@ def is_of_captions(env: str) -> bool:
 def open_scenes(tasks: Tasks) -> Scenes:
     """The scenes that `tasks`, settled, are about."""
     try:
-        scenes = load_scenes(tasks.data, tasks.split, labels=tasks.labels)
+        scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order)
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     if not len(scenes.labels.names):
@@ -332,7 +335,7 @@ class Judge:
     def __init__(self, model: str, device: str):
         self._model, self._device = model, device
         self._scorer: Any = None
-        self._rewards: dict[tuple[str, str, str, int], CaptionReward] = {}
+        self._rewards: dict[tuple[str, str, str, str, int], CaptionReward] = {}
         self.told: dict[str, Any] | None = None
         """its name and digest; None without a model"""
 
@@ -342,7 +345,7 @@ class Judge:
             return None
         from mentorgym.envs.caption.reward import CaptionReward, load_scorer
 
-        key = (tasks.data, tasks.split, tasks.labels, tasks.frames)
+        key = (tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)
         try:
             if self._scorer is None:
                 self._scorer = load_scorer(self._model, self._device)
@@ -391,11 +394,11 @@ def default_output(speaker: Speaker, name: str) -> Path:
 def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
     judge = Judge(args.reward_model, args.device)
-    opened: dict[tuple[str, str, str], Scenes] = {}
+    opened: dict[tuple[str, ...], Scenes] = {}
     rows, outputs = [], []
     for speaker in load_speakers(args):
         tasks = settle(args, speaker.training)
-        key = (tasks.data, tasks.split, tasks.labels)
+        key = (tasks.data, tasks.split, tasks.labels, tasks.reason_order)
         if key not in opened:
             opened[key] = open_scenes(tasks)
         scenes = opened[key]

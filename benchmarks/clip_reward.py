@@ -132,7 +132,8 @@ def measure(
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """The figures of a model whose unit vectors of the pictures are `images` [N, D], and two arrays for the plots.
 
-    Those are the cosines of own and of wrong captions, float32 [2, N], and the counts at 0.5, int64 [2, 2].
+    Those are the cosines of own and of wrong captions, float32 [2, N], and the counts at 0.5 of the read-out with the
+    bias, or where the model has none of the paper's, int64 [2, 2].
     """
     told: dict[str, Any] = {"scale": scorer.scale, "bias": scorer.bias, "auroc": {}, "retrieval": {}}
     weighed: dict[str, np.ndarray] = {}
@@ -161,12 +162,12 @@ def measure(
             "match": {name: float((each > 0.5).mean()) for name, each in found.items()},
             "at_half": at_half(found["output"], found["wrong output"]),
         }
-    last = told["readouts"][readout]["at_half"]
+    *_, last = told["readouts"].values()
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
     return (
         told,
         np.stack([weighed["output"], weighed["wrong output"]]),
-        np.reshape([last[each] for each in names], (2, 2)),
+        np.reshape([last["at_half"][each] for each in names], (2, 2)),
     )
 
 
@@ -297,9 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         page = markdown(told, command)
         args.output.mkdir(parents=True, exist_ok=True)
         picture, text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".md", ".json"))
-        draw(curves, len(chosen), picture)
         write_atomically(text, page)
         write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
+        draw(curves, len(chosen), picture)
         show(page if args.table else summary(models), f"written: {picture}, {text}, {figures_file}")
         return told
 

@@ -28,7 +28,6 @@ Agents that have logged nothing of it, as one without a mentor, are left out.
 import csv
 import json
 import math
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -291,7 +290,7 @@ def write_table(path: Path, agents: Mapping[str, Mapping[int, Curve]], columns: 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=sys.argv[1:] if arguments is None else list(arguments), description=__doc__)
+    args = tyro.cli(Args, args=arguments, prog="curves", description=__doc__)
 
     def job() -> dict[str, Any]:
         if args.window < 1:

@@ -304,6 +304,8 @@ class Done:
         with self.study.lock(["measure", str(folder)]):
             self._run(arguments)
             rows = [row for row in read_rows(folder / "eval.jsonl") if row["command"] == command]
+        if not rows:
+            raise UsageError(f"{folder} has no row of: {command}")
         with self.study.adding_rows:
             add_rows(self.study.rows, rows)
 

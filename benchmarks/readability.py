@@ -7,6 +7,7 @@ pixels, each at random as it is or flipped, where left and right change places i
 each reason on the held-out towns and what it was taken for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -124,9 +125,9 @@ def readability(args: Args) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Entry point of the command."""
-    args = tyro.cli(Args)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    args = tyro.cli(Args, args=arguments, prog="readability", description=__doc__)
     run_command("readability", lambda: readability(args), args.as_json)
 
 

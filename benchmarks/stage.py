@@ -6,6 +6,7 @@ Scenes that are there already are left alone, so a run that was stopped goes on 
 """
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -78,9 +79,9 @@ def stage(args: Args) -> dict[str, Any]:
     return {"scenes": scenes.count, "folder": str(folder)}
 
 
-def main() -> None:
-    """Entry point of the command."""
-    args = tyro.cli(Args)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    args = tyro.cli(Args, args=arguments, prog="stage", description=__doc__)
     run_command("stage", lambda: stage(args), args.as_json)
 
 

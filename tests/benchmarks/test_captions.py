@@ -45,11 +45,11 @@ def test_baselines_score_what_they_must(drawn_captions):
     assert rows["truth"]["score"]["clip_score"] == pytest.approx(0.9)
     assert rows["majority"]["score"]["match"] == pytest.approx(2 / 7), "each stop fits the scene's action"
     assert all(fault(row) is None and row["majority"]["exact"] == 1 / 21 for row in rows.values())
-    assert drawn_captions.asked == [("staged", "test", "one")]
+    assert drawn_captions.asked == [("staged", "test", "one", "file")]
 
 
 def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_beside_it(drawn_captions):
-    folder = trained(known=10, env_args=("data=staged:paper", "frames=2", "labels=all"))
+    folder = trained(known=10, env_args=("data=staged:paper", "frames=2", "labels=all", "reason_order=table1"))
     arguments = f"--run {folder} --driver {AGENT} --batch-size 5 --split val --label-share 0.05"
     captions.main(arguments.split())
     (row,) = read_rows(folder / "eval.jsonl")
@@ -63,7 +63,7 @@ def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_bes
     lines = [json.loads(line) for line in (folder / "predictions_val.jsonl").read_text().splitlines()]
     assert [line["scene"] for line in lines] == [f"scene-{index}" for index in range(42)]
     assert sum(line["truth"] == line["said"] for line in lines) == 20
-    assert drawn_captions.asked == [("staged:paper", "val", "all")]
+    assert drawn_captions.asked == [("staged:paper", "val", "all", "table1")]
 
 
 def test_evaluate_hands_runs_of_captions_over(drawn_captions):
