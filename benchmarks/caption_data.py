@@ -69,7 +69,7 @@ def words_of(scenes: Scenes) -> tuple[list[dict[str, Any]], list[str]]:
     Those are the captions of the 21 reasons, and after them what else BDD-OIA's own files pair.
     """
     names, actions, reasons = scenes.labels
-    captions = [language.caption(*rows) for rows in zip(actions, reasons, strict=True)]
+    captions = scenes.labels.captions()
     words: list[dict[str, Any]] = [
         {"prompt": language.PROMPT, "answer": caption, "caption": caption, "name": name}
         for caption, name in zip(captions, names, strict=True)

@@ -126,11 +126,6 @@ class Speaker:
     weights: str | None = None
 
 
-def truths(labels: Labels) -> list[str]:
-    """The true caption of each scene."""
-    return [language.caption(*each) for each in zip(labels.actions, labels.reasons, strict=True)]
-
-
 def say_most_frequent(labels: Labels) -> Say:
     """The most frequent caption, whatever the scene."""
     caption = most_frequent(labels)
@@ -139,7 +134,7 @@ def say_most_frequent(labels: Labels) -> Say:
 
 def say_random(labels: Labels) -> Say:
     """One of the captions that occur, each as likely as any other, drawn for each scene from its index."""
-    known = sorted(set(truths(labels)))
+    known = sorted(set(labels.captions()))
     return lambda indices, observations: [
         known[np.random.default_rng(index).integers(len(known))] for index in indices.tolist()
     ]
@@ -147,7 +142,7 @@ def say_random(labels: Labels) -> Say:
 
 def say_truth(labels: Labels) -> Say:
     """The truth."""
-    told = truths(labels)
+    told = labels.captions()
     return lambda indices, observations: [told[index] for index in indices.tolist()]
 
 
@@ -274,11 +269,6 @@ def choose(scenes: Scenes, limit: int) -> np.ndarray:
     return np.sort(order[: limit or len(order)])
 
 
-def part_of(labels: Labels, indices: np.ndarray) -> Labels:
-    """The labels of these scenes."""
-    return Labels([labels.names[index] for index in indices.tolist()], labels.actions[indices], labels.reasons[indices])
-
-
 def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_size: int) -> list[str]:
     """What is said of the scenes at `indices`."""
     texts: list[str] = []
@@ -403,7 +393,7 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
             opened[key] = open_scenes(tasks)
         scenes = opened[key]
         indices = choose(scenes, tasks.limit)
-        labels = part_of(scenes.labels, indices)
+        labels = scenes.labels.select(indices)
         texts = describe(speaker.open(scenes.labels), scenes, indices, tasks.frames, tasks.batch_size)
         row = make_row(speaker, args, tasks, labels, texts)
         if reward := judge.of(scenes, tasks):
@@ -412,7 +402,7 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         output = args.output or default_output(speaker, args.name)
         add_rows(output, [row])
         if speaker.training:
-            lines = zip(labels.names, truths(labels), texts, strict=True)
+            lines = zip(labels.names, labels.captions(), texts, strict=True)
             told = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
             path = speaker.training.folder / f"predictions_{tasks.split}.jsonl"
             write_atomically(path, "".join(json.dumps(each) + "\n" for each in told))

@@ -181,7 +181,9 @@ def parse_flags(flags: type[Flags], presets: Mapping[str, Mapping[str, Any]]) ->
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", choices=sorted(presets))
     known, rest = parser.parse_known_args()
-    return tyro.cli(flags, args=rest, default=flags(**presets.get(known.preset, {})))
+    told = f"--preset {{{','.join(sorted(presets))}}} replaces defaults by published constants; given flags win."
+    default = flags(**presets.get(known.preset, {}))
+    return tyro.cli(flags, args=rest, default=default, description=f"{flags.__doc__}\n\n{told}")
 
 
 def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_rate: float) -> None:

@@ -150,7 +150,7 @@ class CaptionReward:
         self.terms = dict(terms or {})
         self.captions = captions_of(scenes)
         """distinct captions of the scenes, sorted"""
-        self.truths = _truths(scenes)
+        self.truths = scenes.labels.captions()
         if "bleu" in self.terms:
             _bleu()
         self.judge: Mentor | None = load_mentor(judge) if judge else None
@@ -271,11 +271,6 @@ def _mark(answer: Any) -> float:
     return mark if 0.0 <= mark <= 1.0 else math.nan
 
 
-def _truths(scenes: Scenes) -> list[str]:
-    labels = scenes.labels
-    return [language.caption(actions, reasons) for actions, reasons in zip(labels.actions, labels.reasons, strict=True)]
-
-
 def captions_of(scenes: Scenes) -> list[str]:
     """The distinct captions of scenes, sorted."""
-    return sorted(set(_truths(scenes)))
+    return sorted(set(scenes.labels.captions()))
