@@ -69,7 +69,7 @@ class Args:
     data: Path = Path("drives")
     """folder of shards"""
     heldout: Path | None = None
-    """the same, to measure on; it needs anchors.json"""
+    """the same, to measure on; with the contrastive loss it needs anchors.json"""
     model: str = ""
     """folder or hub name of the checkpoint to start from; without one a small model is trained from nothing"""
     seed: int = 0
@@ -428,7 +428,7 @@ def train(args: Args) -> Path:
     if any("caption" not in words for words in samples.words):
         raise ValueError(f"{args.data} has samples without a caption")
     heldout = Samples(args.heldout) if args.heldout else None
-    if heldout is not None and not heldout.anchors:
+    if heldout is not None and not heldout.anchors and args.loss == "contrastive":
         raise ValueError(f"{args.heldout} has no anchors.json, the captions of each context to choose from")
     model, processor = make_model(args, samples)
     run = Run("clip_finetune", args, environment=args.data.stem)
@@ -442,7 +442,7 @@ def train(args: Args) -> Path:
     step = learn(args, run, model, processor, samples)
     saved = run.folder / "model"
     save_pretrained(model, processor, save_dtype, saved)
-    if heldout is not None:
+    if heldout is not None and heldout.anchors:
         run.log(step, measure(saved, spread(heldout, args.heldout_samples), heldout.anchors, args.device))
     run.finish(step)
     return run.folder

@@ -140,11 +140,12 @@ def draw(described: Sequence[Described], across: int, title: str, path: Path) ->
                 style = {"width": 0.2, "head_width": 0.75, "head_length": 0.5, "length_includes_head": True}
                 dial.arrow(0.25 * x, 0.25 * y, x, y, color=own or "#dddddd", linewidth=0, **style)
             for place, (words, own) in enumerate(lines(each)):
-                spot = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+                # What a model writes between two dollars is no formula.
+                spot = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "parse_math": False}
                 axes.annotate(words, (0, 0), xytext=(0, -3 - 12 * place), color=own, **spot)
             # Room for the longest text, so that all pictures are of one size.
             axes.annotate(" ", (0, 0), xytext=(0, -3 - 12 * most), **spot)
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

@@ -63,6 +63,7 @@ MOST_TOKENS = 64
 """Of a model's caption."""
 
 Observations = dict[str, Any]
+SetOfScenes = tuple[str, str, str, str, int]
 Say = Callable[[np.ndarray, Observations], Sequence[str]]
 """From the indices int64 [N] of scenes, and observations of them as the environment makes them, to N captions."""
 
@@ -80,7 +81,7 @@ class Tasks:
     labels: str = ""
     """one or all: scenes with one action and one reason each, or with all that hold; by default the run's, else one"""
     reason_order: str = ""
-    """file or table1: order of the reasons in BDD-OIA's files; by default the run's, else file"""
+    """order of the reasons in BDD-OIA's files, file or table1; by default the run's, else file"""
     frames: int = 0
     """frames of a scene that are shown, the last ones; by default the run's, else 1"""
     limit: int = 0
@@ -233,11 +234,12 @@ def load_speakers(args: Args) -> Iterator[Speaker]:
 def settle(tasks: Tasks, training: Training | None) -> Tasks:
     """`tasks` with what they leave open as the run has it; raises UsageError for what does not fit."""
     keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
+    own = tasks.data in ("", keywords.get("data"))
     settled = replace(
         tasks,
         data=tasks.data or str(keywords.get("data", "staged")),
         labels=tasks.labels or str(keywords.get("labels", "one")),
-        reason_order=tasks.reason_order or str(keywords.get("reason_order", "file")),
+        reason_order=tasks.reason_order or str(keywords.get("reason_order", "file") if own else "file"),
         frames=tasks.frames or int(keywords.get("frames", 1)),
     )
     if not is_of_captions(settled.env):
@@ -252,10 +254,15 @@ def is_of_captions(env: str) -> bool:
     return env.split(":")[-1] == ENV
 
 
+def set_of(tasks: Tasks) -> SetOfScenes:
+    """What tells the scenes of `tasks`, settled, from others."""
+    return tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames
+
+
 def open_scenes(tasks: Tasks) -> Scenes:
     """The scenes that `tasks`, settled, are about."""
     try:
-        scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order)
+        scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     if not len(scenes.labels.names):
@@ -325,7 +332,7 @@ class Judge:
     def __init__(self, model: str, device: str):
         self._model, self._device = model, device
         self._scorer: Any = None
-        self._rewards: dict[tuple[str, str, str, str, int], CaptionReward] = {}
+        self._rewards: dict[SetOfScenes, CaptionReward] = {}
         self.told: dict[str, Any] | None = None
         """its name and digest; None without a model"""
 
@@ -335,7 +342,7 @@ class Judge:
             return None
         from mentorgym.envs.caption.reward import CaptionReward, load_scorer
 
-        key = (tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)
+        key = set_of(tasks)
         try:
             if self._scorer is None:
                 self._scorer = load_scorer(self._model, self._device)
@@ -384,11 +391,11 @@ def default_output(speaker: Speaker, name: str) -> Path:
 def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
     judge = Judge(args.reward_model, args.device)
-    opened: dict[tuple[str, ...], Scenes] = {}
+    opened: dict[SetOfScenes, Scenes] = {}
     rows, outputs = [], []
     for speaker in load_speakers(args):
         tasks = settle(args, speaker.training)
-        key = (tasks.data, tasks.split, tasks.labels, tasks.reason_order)
+        key = set_of(tasks)
         if key not in opened:
             opened[key] = open_scenes(tasks)
         scenes = opened[key]

@@ -286,11 +286,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             captions = [samples.words[index]["caption"] for index in chosen]
             questions = ask(captions, np.random.default_rng(args.seed))
             scorers = {name: TransformersScorer(folder) for name, folder in named}
+            images = {name: encode(scorer, samples.picture, chosen, name) for name, scorer in scorers.items()}
         except (ValueError, ImportError, OSError) as error:
             raise UsageError(str(error)) from error
         models, curves = {}, {}
         for name, scorer in scorers.items():
-            figures, cosines, counts = measure(scorer, encode(scorer, samples.picture, chosen, name), questions)
+            figures, cosines, counts = measure(scorer, images[name], questions)
             models[name] = {"model": dict(named)[name], **figures}
             curves[name] = cosines, counts, figures["auroc"]["output"]
         told = {"data": str(args.data), "pictures": len(chosen), "models": models}

@@ -56,7 +56,8 @@ class BddOiaScenes:
     """`scenes.Scenes` of BDD-OIA's files; pictures are read when they are asked for.
 
     Every fault of the files is counted at construction: samples without a picture, without one of the labels or with
-    none of either set are left out with a warning that names them, and so are pictures that are cut short.
+    none of either set are left out with a warning that names them, and so are pictures that are cut short or not there
+    as often as `least_frames`.
 
     Args:
         folder: what holds the annotation files, or has them in `labels/`, `annotations/` or `data/`.
@@ -66,6 +67,7 @@ class BddOiaScenes:
             1/8 for "val"; "train" is what remains, and "toy" as large a part of it as "val" is.
         reason_order: "file" or "table1", see REASON_ORDERS. Reasons imply actions; a warning says so where the other
             order fits these better.
+        least_frames: above 1, samples whose clip has fewer frames are left out, too.
         longest_edge: pixels that larger pictures are reduced to. All have the shape of the first.
 
     Attributes: `agreement`, by order the share of reasons that fit the actions, NaN where there are none to tell by.
@@ -80,6 +82,7 @@ class BddOiaScenes:
         split: str,
         labels: str = "all",
         reason_order: str = "file",
+        least_frames: int = 1,
         longest_edge: int = LONGEST_EDGE,
     ):
         if reason_order not in REASON_ORDERS:
@@ -119,7 +122,7 @@ class BddOiaScenes:
         self._paths: list[Path] = []
         for index in chosen.tolist():
             path = pictures[index]
-            fault = "without a picture" if path is None else _fault_of(path)
+            fault = "without a picture" if path is None else self._fault_of_film(path, least_frames)
             if fault:
                 faults.add(fault, names[index])
             elif path is not None:
@@ -144,17 +147,32 @@ class BddOiaScenes:
         One is the picture itself, more come from `clips/<stem>/`. Raises ValueError, naming file and remedy, for a
         picture that is missing or cannot be read, and where a scene has fewer frames.
         """
-        path = self._paths[index]
-        if count == 1:
-            return self._read(path)[None]
-        clip = self.folder / "clips" / path.stem
-        there = sorted(each for each in clip.iterdir() if each.suffix.lower() in SUFFIXES) if clip.is_dir() else []
-        if len(there) < count:
+        film = self._film(self._paths[index], count)
+        if len(film) < count:
             raise ValueError(
-                f"{clip} has {len(there)} frames, not {count}: put the frames of the clip there as pictures, in the "
-                "order of their names, or ask for frames=1"
+                f"{self._clip(self._paths[index])} has {len(film)} frames, not {count}: put the frames of the clip "
+                "there as pictures, in the order of their names, or ask for frames=1"
             )
-        return np.stack([self._read(each) for each in there[-count:]])
+        return np.stack([self._read(each) for each in film])
+
+    def _clip(self, path: Path) -> Path:
+        """The folder of the clip that ends with a picture."""
+        return self.folder / "clips" / path.stem
+
+    def _film(self, path: Path, count: int) -> list[Path]:
+        """The files of the last `count` frames of the sample with this picture, or of as many as there are."""
+        if count == 1:
+            return [path]
+        clip = self._clip(path)
+        there = sorted(each for each in clip.iterdir() if each.suffix.lower() in SUFFIXES) if clip.is_dir() else []
+        return there[-count:]
+
+    def _fault_of_film(self, path: Path, count: int) -> str:
+        """What shows that the sample with this picture lacks `count` frames that can be read; "" for nothing."""
+        film = self._film(path, count)
+        if len(film) < count:
+            return f"with fewer than {count} frames in clips/"
+        return next(filter(None, map(_fault_of, film)), "")
 
     def _read(self, path: Path) -> np.ndarray:
         height, width, _ = self.picture_shape

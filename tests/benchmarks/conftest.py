@@ -47,7 +47,7 @@ def drawn_captions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drawn_scenes
     """
     drawn_scenes.asked.clear()
 
-    def load_scenes(data: str, split: str, labels: str, reason_order: str) -> Any:
+    def load_scenes(data: str, split: str, labels: str, reason_order: str, frames: int) -> Any:
         drawn_scenes.asked.append((data, split, labels, reason_order))
         return drawn_scenes.DrawnScenes()
 

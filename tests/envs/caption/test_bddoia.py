@@ -199,6 +199,21 @@ def test_frames_need_a_clip(folder: Path):
         scenes.frames(1, 2)
 
 
+def test_samples_with_too_few_frames_are_left_out_before_they_are_asked_for(folder: Path, clip_folder: Path):
+    (folder / "clips" / "test_00003" / "000.jpg").unlink()
+    (folder / "clips" / "test_00005" / "001.jpg").write_bytes(b"no picture")
+    faults = r"1 with fewer than 3 frames in clips/ \(test_00003.*1 with a picture that cannot be read \(test_00005"
+    with pytest.warns(UserWarning, match=faults):
+        envs = CaptionVectorEnv(1, 1, "test", folder, frames=3, model=str(clip_folder), labels="all")
+    assert [int(Path(name).stem[-5:]) for name in envs.scenes.labels.names] == [0, 1, 2, 4, 6, 7]
+    assert len(load_scenes(folder, "test", "all").labels.names) == 8, "a single frame needs no clip"
+    with (
+        pytest.warns(UserWarning, match="8 with fewer than 4 frames"),
+        pytest.raises(ValueError, match="no usable sample.*8 with fewer than 4 frames"),
+    ):
+        load_scenes(folder, "test", "all", frames=4)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
 def test_pictures_of_any_kind_and_size_get_one_shape(tmp_path: Path, mode: str):
     write_bddoia(tmp_path, "test", LargeScenes(2), "gt_4a_21r")
