@@ -7,7 +7,7 @@ On each picture four arrows stand for forward (up), stop (down), turn left and t
 reasons. Green is said and true, red said and wrong, gray true and not said. Of users' own pictures nobody knows what is
 true: what is said of them is black. A text that names neither action nor reason stands there as it is.
 
-Scenes are those of the test split, in towns that no training has seen, of all reasons alike.
+Scenes are by default those of the test split, in towns that no training has seen, of all reasons alike.
 """
 
 import textwrap
@@ -32,7 +32,7 @@ ARROWS = ((0.0, 1.0), (0.0, -1.0), (-1.0, 0.0), (1.0, 0.0))
 
 
 @dataclass
-class Args(captions.Tasks):
+class Args(captions.Shown):
     """Draw scenes with predictions."""
 
     run: Path | None = None
@@ -95,7 +95,7 @@ def lines(described: Described) -> list[tuple[str, str]]:
     return told
 
 
-def describe_scenes(speaker: captions.Speaker, tasks: captions.Tasks) -> list[Described]:
+def describe_scenes(speaker: captions.Speaker, tasks: captions.Shown) -> list[Described]:
     """Scenes of `tasks`, settled, with what is said of them."""
     scenes = captions.open_scenes(tasks)
     indices = captions.choose(scenes, tasks.limit)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -69,11 +69,9 @@ Say = Callable[[np.ndarray, Observations], Sequence[str]]
 
 
 @dataclass
-class Tasks:
+class Shown:
     """The scenes to describe."""
 
-    env: str = ENV
-    """environment id: this one"""
     data: str = ""
     """staged, staged:paper, or a folder with BDD-OIA's files; by default what the run was trained on, else staged"""
     split: Literal["train", "val", "test", "toy"] = "test"
@@ -88,6 +86,17 @@ class Tasks:
     """scenes to describe, of all reasons alike; all of them for 0"""
     batch_size: int = 64
     """scenes that are described at once"""
+
+
+Which = TypeVar("Which", bound=Shown)
+
+
+@dataclass
+class Tasks(Shown):
+    """The scenes to describe, and what judges that."""
+
+    env: str = ENV
+    """environment id: this one"""
     reward_model: str = ""
     """folder or hub name of the CLIP that captions are scored by; by default our own; none to do without"""
 
@@ -231,7 +240,7 @@ def load_speakers(args: Args) -> Iterator[Speaker]:
         yield load_speaker(model, options, args.device)
 
 
-def settle(tasks: Tasks, training: Training | None) -> Tasks:
+def settle(tasks: Which, training: Training | None) -> Which:
     """`tasks` with what they leave open as the run has it; raises UsageError for what does not fit."""
     keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
     own = tasks.data in ("", keywords.get("data"))
@@ -242,8 +251,6 @@ def settle(tasks: Tasks, training: Training | None) -> Tasks:
         reason_order=tasks.reason_order or str(keywords.get("reason_order", "file") if own else "file"),
         frames=tasks.frames or int(keywords.get("frames", 1)),
     )
-    if not is_of_captions(settled.env):
-        raise UsageError(f"--env {settled.env}: captions are measured in {ENV}")
     if settled.frames < 1 or settled.batch_size < 1 or settled.limit < 0:
         raise UsageError("--frames and --batch-size count from 1, --limit from 0")
     return settled
@@ -254,12 +261,12 @@ def is_of_captions(env: str) -> bool:
     return env.split(":")[-1] == ENV
 
 
-def set_of(tasks: Tasks) -> SetOfScenes:
+def set_of(tasks: Shown) -> SetOfScenes:
     """What tells the scenes of `tasks`, settled, from others."""
     return tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames
 
 
-def open_scenes(tasks: Tasks) -> Scenes:
+def open_scenes(tasks: Shown) -> Scenes:
     """The scenes that `tasks`, settled, are about."""
     try:
         scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)
@@ -390,6 +397,8 @@ def default_output(speaker: Speaker, name: str) -> Path:
 
 def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
+    if not is_of_captions(args.env):
+        raise UsageError(f"--env {args.env}: captions are measured in {ENV}")
     judge = Judge(args.reward_model, args.device)
     opened: dict[SetOfScenes, Scenes] = {}
     rows, outputs = [], []

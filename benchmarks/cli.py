@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -44,6 +45,19 @@ def import_matplotlib(purpose: str) -> ModuleType:
     except ImportError as error:
         raise UsageError(str(error)) from error
     return matplotlib
+
+
+def report(name: str, lines: Sequence[str], path: Path | None) -> None:
+    """Print a command's `lines` of Markdown, and write them to `path`, if one is given, with how they were made."""
+    # It imports torch, which not every command needs.
+    from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+
+    show(*lines)
+    if path:
+        start = describe_start()
+        made = f"Written by `{command_line(name, sys.argv[1:])}` at commit {start['commit'] or 'unknown'} on "
+        made += f"{start['time'][:10]}, {start['hardware']['cpu']}."
+        write_atomically(path, "\n".join([f"# {name.capitalize()}", "", made, "", *lines, ""]))
 
 
 def run_command(name: str, job: Callable[[], dict[str, Any]], as_json: bool) -> None:

@@ -1,9 +1,8 @@
 """What a reward model makes of pictures and texts: similarity, matches, AUROC and retrieval, beside each other.
 
-    python -m mentorgym.benchmarks.clip_reward --data captions/test \
-        --models before=<folder> ours=mentors/weights/caption_clip
+    python -m mentorgym.benchmarks.clip_reward --data captions/test --models before=<folder> ours=
 
-`--models` are CLIPs of transformers, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before
+`--models` are CLIPs, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before
 tuning, one tuned on actions, one on reasons. `--data` is what `python -m mentorgym.benchmarks.caption_data` writes. A
 picture is weighed against its own caption ("output"), its action and its reason alone, a wrong caption (drawn from
 all distinct ones, as in training), a hard one (the same action, another reason) and texts that have nothing to do
@@ -36,7 +35,8 @@ from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, 
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, progress_console, run_command, show
-from mentorgym.mentors.clip import Scorer, TransformersScorer
+from mentorgym.envs.caption.reward import load_scorer
+from mentorgym.mentors.clip import Scorer
 
 IRRELEVANT = ("123", "abc")
 """Texts that fit no picture (RLOO paper, section 5.2)."""
@@ -50,8 +50,8 @@ class Args:
 
     data: Path
     """folder of shards of captioned pictures"""
-    models: tuple[str, ...] = ("ours=mentors/weights/caption_clip",)
-    """name=<folder or hub name> of each reward model"""
+    models: tuple[str, ...] = ("ours=",)
+    """name=<folder or hub name> of each reward model; name= alone is the package's own"""
     name: str = "clip_reward"
     """name of the files"""
     output: Path = Path("results/captions")
@@ -271,8 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, args=arguments, prog="clip_reward", description=__doc__)
 
     def job() -> dict[str, Any]:
-        named = [each.partition("=")[::2] for each in args.models]
-        if not named or not all(name and folder for name, folder in named) or len(dict(named)) < len(named):
+        named = {name: folder for name, _, folder in (each.partition("=") for each in args.models)}
+        if "" in named or not all("=" in each for each in args.models) or not 0 < len(named) == len(args.models):
             raise UsageError("--models are name=<folder or hub name>, each with a name of its own")
         if args.limit < 0:
             raise UsageError("--limit counts from 0")
@@ -285,14 +285,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist()
             captions = [samples.words[index]["caption"] for index in chosen]
             questions = ask(captions, np.random.default_rng(args.seed))
-            scorers = {name: TransformersScorer(folder) for name, folder in named}
+            scorers = {name: load_scorer(folder) for name, folder in named.items()}
             images = {name: encode(scorer, samples.picture, chosen, name) for name, scorer in scorers.items()}
         except (ValueError, ImportError, OSError) as error:
             raise UsageError(str(error)) from error
         models, curves = {}, {}
         for name, scorer in scorers.items():
             figures, cosines, counts = measure(scorer, images[name], questions)
-            models[name] = {"model": dict(named)[name], **figures}
+            models[name] = {"model": named[name] or "caption_clip", **figures}
             curves[name] = cosines, counts, figures["auroc"]["output"]
         told = {"data": str(args.data), "pictures": len(chosen), "models": models}
         command = command_line("clip_reward", arguments)

@@ -400,7 +400,7 @@ def drop_half_line(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(text)
+    temporary.write_text(text, "utf-8")
     temporary.replace(path)
 
 
