@@ -199,13 +199,11 @@ def test_texts_of_others_are_scored_with_their_end(folder):
     prefix = captioner.read(captioner.prepare(noise(2), PROMPTS[:2]))
     written = written_as(captioner, PROMPTS[:2], ["stop", "go on now"])
     assert torch.isin(written.tokens[[0, 1], written.mask.sum(1) - 1], torch.tensor(captioner.vlm.ends)).all()
-    assert captioner.processor.tokenizer.batch_decode(written.tokens, skip_special_tokens=True) == ["stop", "go on now"]
+    said = captioner.processor.tokenizer.batch_decode(written.tokens, skip_special_tokens=True)
+    assert [each.strip() for each in said] == ["stop", "go on now"]
+    # SmolVLM's template, which PaliGemma has none of, puts a space before a reply.
+    assert all(each.startswith(" ") == (captioner.processor.chat_template is not None) for each in said)
     assert torch.isfinite(captioner.score(prefix, written).log_probabilities).all()
-    # SmolVLM's template has a space before a reply, which the model has been trained to write.
-    template = captioner.processor.chat_template
-    captioner.processor.chat_template = template.replace("{{ part['text'] }}", "{{ ' ' + part['text'] }}")
-    spaced = written_as(captioner, PROMPTS[:2], ["stop", "go on now"])
-    assert captioner.processor.tokenizer.batch_decode(spaced.tokens, skip_special_tokens=True)[0] == " stop"
 
 
 def test_adapters_alone_are_trained_and_kept_and_merged_when_saved(folder, tmp_path):
