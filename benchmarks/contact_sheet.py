@@ -76,6 +76,8 @@ def contact_sheet(args: Args) -> dict[str, Any]:
         sheet(scenes, args.columns).point(lambda value: value & 0xFC | 2).save(args.output, "PNG", optimize=True)
     except OSError as error:
         raise UsageError(f"{args.output} cannot be written: {error}") from error
+    except ImportError as error:
+        raise UsageError(str(error)) from error
     show(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
     return {"file": str(args.output), "bytes": args.output.stat().st_size}
 

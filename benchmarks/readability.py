@@ -100,7 +100,10 @@ def readability(args: Args) -> dict[str, Any]:
     if min(args.train, args.test) < len(REASONS) or args.epochs < 1:
         raise UsageError(f"--train and --test need at least {len(REASONS)} scenes, --epochs at least 1")
     sets = [StagedScenes("train", count=args.train), StagedScenes("test", count=args.test)]
-    images = [pictures(scenes) for scenes in sets]
+    try:
+        images = [pictures(scenes) for scenes in sets]
+    except ImportError as error:
+        raise UsageError(str(error)) from error
     truth = sets[1].staged_for
     net = train(images[0], sets[0].staged_for, args)
     with torch.no_grad():

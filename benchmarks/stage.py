@@ -70,8 +70,11 @@ def stage(args: Args) -> dict[str, Any]:
     ):
         task = progress.add_task(f"{args.split} scenes", total=scenes.count)
         jobs = [pool.submit(_draw, arguments, start, end, args.frames) for start, end in chunks]
-        for job in as_completed(jobs):
-            progress.advance(task, job.result())
+        try:
+            for job in as_completed(jobs):
+                progress.advance(task, job.result())
+        except ImportError as error:
+            raise UsageError(str(error)) from error
     folder = scenes.path(0).parent
     if not scenes.path(scenes.count - 1).is_file():
         raise UsageError(f"nothing can be kept in {folder}; MENTORGYM_CACHE names another folder")

@@ -163,7 +163,7 @@ def examine() -> list[Piece]:
     checks += [
         check_gpu,
         check_cache,
-        *(lambda kind=kind: check_weights(kind) for kind in ("clip", "vlm", "caption_clip", "caption_vlm")),  # type: ignore[misc]
+        *(lambda kind=kind: check_weights(kind) for kind in ("clip", "vlm", "caption_clip", "caption_vlm")),
         lambda: check_folder("MENTORGYM_MAPS", "the folder of maps, for towns by name"),
         lambda: check_folder("MENTORGYM_ROUTES", "the folder of route files, for routes by name"),
         lambda: check_folder("CARLA_ROOT", "the folder of CARLA, for its towns by name"),
