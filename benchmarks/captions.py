@@ -204,6 +204,9 @@ def load_speaker(model: str, options: dict[str, Any], device: str) -> Speaker:
 def load_run(folder: Path, driver: str, device: str) -> Speaker:
     """Who came out of the training run in `folder`: its agent's policy, or the model that a trainer has left."""
     training = read_training(folder)
+    env = str(training.args.get("env_id", ENV))
+    if not is_of_captions(env):
+        raise UsageError(f"{folder} was trained in {env}: captions are measured in {ENV}")
     module = load_agent(driver or agent_of(folder))
     name = Path(str(module.__file__)).stem
     if not hasattr(module, "load_policy"):

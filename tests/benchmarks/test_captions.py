@@ -106,6 +106,12 @@ def test_mistakes_are_told_in_one_line(drawn_captions, arguments: str, reason: s
     assert not list(Path().rglob("*.jsonl"))
 
 
+def test_who_was_trained_to_drive_is_not_asked_for_captions(drawn_captions):
+    folder = trained(env_id="CarlaNoCrash-v0")
+    with pytest.raises(SystemExit, match="was trained in CarlaNoCrash-v0: captions are measured in"):
+        captions.main(f"--run {folder} --driver {AGENT}".split())
+
+
 def test_the_leaderboard_has_seeds_intervals_and_always_the_majority(drawn_captions):
     for seed, known in enumerate((9, 10, 14)):
         output = f"--output results/rows/x.jsonl --run {trained(seed, known)} --driver {AGENT}"
