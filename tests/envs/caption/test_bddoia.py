@@ -187,6 +187,15 @@ def test_pictures_without_labels_are_counted(folder: Path):
     Image.new("RGB", (160, 90)).save(picture_of(folder, 99))
     with pytest.warns(UserWarning, match=r"1 pictures without labels \(test_00099\.jpg\)"):
         assert len(BddOiaScenes(folder, "test").labels.names) == 8
+    with pytest.warns(UserWarning, match=r"1 pictures without labels \(test_00099\.jpg\)"):
+        BddOiaScenes(folder, "train", "one")
+
+
+@pytest.mark.parametrize("layout", ["25k_images"], indirect=True)
+@pytest.mark.parametrize("file", ["train_25k_images_actions.json", "train_25k_images_reasons.json"])
+def test_pictures_of_a_split_whose_annotations_are_not_there_are_no_fault(folder: Path, file: str):
+    (folder / file).unlink()
+    assert len(BddOiaScenes(folder, "test").labels.names) == 8
 
 
 def test_frames_need_a_clip(folder: Path):
