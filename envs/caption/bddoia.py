@@ -53,7 +53,7 @@ _ANY_READING_ERROR = (OSError, ValueError, SyntaxError, Image.DecompressionBombE
 
 
 class BddOiaScenes:
-    """`scenes.Scenes` of BDD-OIA's files; pictures are read when they are asked for.
+    """`scenes.Scenes` of BDD-OIA's files; pictures are read when they are asked for, all in the shape of the first.
 
     Every fault of the files is counted at construction: samples without a picture, without one of the labels or with
     none of either set are left out with a warning that names them, and so are pictures that are cut short or not there
@@ -68,7 +68,6 @@ class BddOiaScenes:
         reason_order: "file" or "table1", see REASON_ORDERS. Reasons imply actions; a warning says so where the other
             order fits these better.
         least_frames: above 1, samples whose clip has fewer frames are left out, too.
-        longest_edge: pixels that larger pictures are reduced to. All have the shape of the first.
 
     Attributes: `agreement`, by order the share of reasons that fit the actions, NaN where there are none to tell by.
 
@@ -83,7 +82,6 @@ class BddOiaScenes:
         labels: str = "all",
         reason_order: str = "file",
         least_frames: int = 1,
-        longest_edge: int = LONGEST_EDGE,
     ):
         if reason_order not in REASON_ORDERS:
             raise ValueError(f"unknown reason_order {reason_order!r}: {nearest_name(reason_order, REASON_ORDERS)}")
@@ -146,7 +144,7 @@ class BddOiaScenes:
             )
         self.labels = Labels([names[index] for index in kept], own[kept], _reordered(in_file, reason_order)[kept])
         with Image.open(self._paths[0]) as first:
-            scale = min(1.0, longest_edge / max(first.size))
+            scale = min(1.0, LONGEST_EDGE / max(first.size))
             self.picture_shape = (max(1, round(first.height * scale)), max(1, round(first.width * scale)), 3)
 
     def frames(self, index: int, count: int) -> np.ndarray:
