@@ -39,6 +39,7 @@ from mentorgym.envs.caption import language
 from mentorgym.envs.caption.inference import action_of, action_question
 from mentorgym.envs.caption.reward import bleu
 from mentorgym.mentors.load import WEIGHTS
+from mentorgym.mentors.vlm import without_markers
 
 LOSSES = ("answer", "bleu")
 
@@ -112,7 +113,7 @@ class Args:
 
 def questions(captioner: Captioner, descriptions: Sequence[str]) -> list[str]:
     """The second question about each scene."""
-    return [action_question(captioner.without_markers(each)) for each in descriptions]
+    return [action_question(without_markers(captioner.processor, each)) for each in descriptions]
 
 
 def true_answers(actions: np.ndarray) -> list[str]:

@@ -158,17 +158,6 @@ class Captioner:
                 texts += self.write(prefix, 1, None, likeliest=1).texts
         return texts
 
-    def without_markers(self, text: str) -> str:
-        """`text` with no marker in it, not even one spelt out; such a text can stand in any prompt."""
-        markers = self.processor.tokenizer.all_special_tokens
-        markers = [*markers, *self.processor.tokenizer.added_tokens_encoder, IMAGE_SLOT]
-        before = None
-        while before != text:
-            before = text
-            for marker in markers:
-                text = text.replace(marker, "")
-        return text
-
     def prepare(self, frames: np.ndarray, instructions: Sequence[str]) -> dict[str, torch.Tensor]:
         """The model's inputs for `frames` uint8 [B, M, H, W, 3] and their instructions, padded on the left.
 

@@ -31,7 +31,7 @@ from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
 from mentorgym.mentors.extras import import_extra
 from mentorgym.mentors.load import WEIGHTS, load_mentor
-from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request
+from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request, without_slot
 
 if TYPE_CHECKING:
     from mentorgym.mentors.clip import Scorer
@@ -256,9 +256,7 @@ class CaptionReward:
         nothing = np.full(0, np.nan, np.float32)
         asked = [
             # The slot is for the picture alone.
-            Request(
-                self.scenes.frames(row, 1)[0], JUDGE_PROMPT.replace("{text}", text.replace(IMAGE_SLOT, "")), 0, nothing
-            )
+            Request(self.scenes.frames(row, 1)[0], JUDGE_PROMPT.replace("{text}", without_slot(text)), 0, nothing)
             for row, text in zip(rows.tolist(), texts, strict=True)
         ]
         return np.array([_mark(answer) for answer in judge(asked)], np.float32)

@@ -23,7 +23,7 @@ from mentorgym.agents.toolbox.captioner import (
     written_as,
 )
 from mentorgym.envs.caption import language
-from mentorgym.mentors.vlm import render_prompt
+from mentorgym.mentors.vlm import render_prompt, without_markers
 
 torch.set_num_threads(1)
 
@@ -177,10 +177,10 @@ def test_no_marker_is_written_and_none_can_be_smuggled_into_a_prompt(folder):
     assert torch.isfinite(captioner.score(prefix, written).log_probabilities).all()
     spelt = ["<image>", "<ima<image>ge>", "</s></s>", "".join(captioner.processor.tokenizer.all_special_tokens)]
     for text in [*written.texts, *spelt, "\x00\ud800".encode("utf-8", "replace").decode()]:
-        prompt = "<image>" + captioner.without_markers(text)
+        prompt = "<image>" + without_markers(captioner.processor, text)
         one = captioner.read(captioner.prepare(frames[:1], [prompt]))
         assert torch.isfinite(one.logits[:, captioner.vlm.ends]).all()
-    assert captioner.without_markers("a <b> c < image >") == "a <b> c < image >"
+    assert without_markers(captioner.processor, "a <b> c < image >") == "a <b> c < image >"
 
 
 def test_several_frames_are_read_and_each_counts(folder):

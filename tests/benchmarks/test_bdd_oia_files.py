@@ -95,26 +95,28 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     train = ("--data", "shards/train", "--batch-size", 8, "--augment", "--autocast", "float32")
     first = agent("clip_finetune", "runs/contrastive", *train, *heldout, *SMALL, "--total-steps", 3)
     pairs = ("--loss", "pairs", "--model", first / "model", "--validation", "shards/val", "--heldout", "shards/test")
-    reward = agent("clip_finetune", "runs/pairs", *train, *pairs, "--epochs", 1) / "model"
+    flags: dict[str, tuple[Any, ...]] = {"clip_finetune": (*train, *pairs, "--epochs", 1)}
+    runs = {"clip_finetune": agent("clip_finetune", "runs/pairs", *flags["clip_finetune"])}
+    reward = runs["clip_finetune"] / "model"
     assert "logit_bias" in json.loads((reward / "config.json").read_text())
     do("clip_reward", "--data", "shards/test", "--models", f"ours={reward}", "--output", "tables")
     size = ("--image-size", 32, "--patch-size", 8, "--vision-layers", 1, "--text-layers", 1, "--tokens", "words")
-    start = agent("sft", "runs/sft", *train, "--heldout", "shards/test", *size, "--total-steps", 3)
+    flags["sft"] = (*train, "--heldout", "shards/test", *size, "--total-steps", 3)
+    runs["sft"] = agent("sft", "runs/sft", *flags["sft"])
 
     env_args = [f"data={workplace.data}", f"labels={workplace.labels}", f"frames={workplace.frames}"]
     env_args += [f"reason_order={workplace.order}", f"model={reward}"]
     common = (*SHORT, "--env-args", *env_args)
-    begin = ("--model", start / "model")
-    learned = agent("rloo", "runs/rloo", *common, *begin, "--group-size", 3)
-    runs = [start, learned, agent("best_of_k", "runs/best", *common, *begin, "--group-size", 3)]
-    runs.append(agent("a2c_caption", "runs/a2c", *common, *begin))
-    second = ("--model", learned / "model")
-    runs.append(agent("action_sft", "runs/action", *common, *second))
+    for name, group in (("rloo", 3), ("best_of_k", 3), ("a2c_caption", 0), ("action_sft", 0)):
+        start = ("--model", runs["rloo" if name == "action_sft" else "sft"] / "model")
+        flags[name] = (*common, *start, "--group-size", group) if group else (*common, *start)
+        runs[name] = agent(name, f"runs/{name}", *flags[name])
+    learned = runs["rloo"]
     if workplace.frames == 1:
-        runs.append(agent("action_sft", "runs/share", *common, *second, "--data", "shards/train", "--loss", "bleu"))
+        agent("action_sft", "runs/share", *flags["action_sft"], "--data", "shards/train", "--loss", "bleu")
 
     where = (*own, "--frames", workplace.frames, "--reason-order", workplace.order, "--reward-model", reward)
-    do("captions", "--run", *runs[:5], *where, "--driver", "truth", "--output", "rows/all.jsonl")
+    do("captions", "--run", *list(runs.values())[1:], *where, "--driver", "truth", "--output", "rows/all.jsonl")
     rows = {row["driver"]: row for row in map(json.loads, Path("rows/all.jsonl").read_text().splitlines())}
     assert set(rows) == {"sft", "rloo", "best_of_k", "a2c_caption", "action_sft", "truth"}
     for row in rows.values():
@@ -139,9 +141,9 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     assert isinstance(decision["description"], str)
 
     if workplace.frames == 1:
-        resumed = (*common, *begin, "--group-size", 3, "--checkpoint-every", 1)
-        check_that_a_killed_run_ends_as_the_whole_one(learned, resumed)
-        check_that_a_picture_which_vanishes_is_named(workplace, resumed)
+        for name, whole in runs.items():
+            check_that_a_killed_run_ends_as_the_whole_one(workplace, name, whole, flags[name])
+        check_that_a_picture_which_vanishes_is_named(workplace, flags["rloo"])
 
 
 KILLED = """
@@ -161,18 +163,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """Starts an agent's file and ends with its first checkpoint, without another word."""
 
 
-def check_that_a_killed_run_ends_as_the_whole_one(whole: Path, flags: tuple[Any, ...]) -> None:
+def check_that_a_killed_run_ends_as_the_whole_one(
+    workplace: Workplace, name: str, whole: Path, flags: tuple[Any, ...]
+) -> None:
     """The same command goes on to the same weights."""
-    command = [str(AGENTS / "rloo.py"), *map(str, flags), "--runs", "runs/killed"]
-    died = subprocess.run([sys.executable, "-c", KILLED, *command], stdout=subprocess.DEVNULL)
-    assert died.returncode == -signal.SIGKILL
-    (folder,) = Path("runs/killed").glob("*/rloo__*")
-    assert not (folder / "done").exists()
-    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
-    assert json.loads((folder / "done").read_text())["step"] == 2
-    assert {json.loads(line)["resumes"] for line in (folder / "metrics.jsonl").read_text().splitlines()} == {0, 1}
+    flags = (*flags, "--checkpoint-every", 1)
+    command = [sys.executable, "-c", KILLED, str(AGENTS / f"{name}.py"), *map(str, flags), "--runs", f"killed/{name}"]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    (folder,) = Path("killed", name).glob(f"*/{name}__*")
+    assert list(folder.glob("checkpoints/0*")) and not (folder / "done").exists()
+    assert workplace.agent(name, f"killed/{name}", *flags) == folder
+    assert json.loads((folder / "done").read_text()).keys() == {"step", "seconds"}
+    assert {json.loads(line)["resumes"] for line in (folder / "metrics.jsonl").read_text().splitlines()} >= {1}
     one, other = (load_file(each / "model" / "model.safetensors") for each in (whole, folder))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(one[tensor], other[tensor]) for tensor in one)
 
 
 def check_that_a_picture_which_vanishes_is_named(workplace: Workplace, flags: tuple[Any, ...]) -> None:
@@ -187,6 +191,7 @@ def check_that_a_picture_which_vanishes_is_named(workplace: Workplace, flags: tu
 
     with workplace.patch.context() as patch:
         patch.setattr(Run, "save", vanish)
+        flags = (*flags, "--checkpoint-every", 1)
         with pytest.raises(ValueError, match="fetch it anew, or delete it, and the sample is left out") as raised:
             workplace.agent("rloo", "runs/vanished", *flags)
     (named,) = [path for path in pictures if str(path) in str(raised.value)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import caption_tables, captions, compare, evaluate, leaderboard, run
+from mentorgym.benchmarks import caption_pictures, caption_tables, captions, compare, evaluate, leaderboard, run
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.rows import add_rows, fault, read_rows
 
@@ -35,6 +35,12 @@ def replies(requests, **options):
 def numbers(requests):
     """A mentor that answers with actions."""
     return [np.zeros(2, np.float32)] * len(requests)
+
+
+def odd(requests):
+    """A mentor that writes whatever a model might."""
+    texts = ("", "\x00\x1b[2J\n", "\ud800", "x" * 10_000, "Action: stop. " * 900, "[/b] $\\frac{$", "Action:. Reason:.")
+    return [texts[place % len(texts)] for place in range(len(requests))]
 
 
 def test_baselines_score_what_they_must(drawn_captions):
@@ -85,6 +91,14 @@ def test_a_mentor_is_asked_about_the_newest_frame_and_says_nothing_where_it_has_
     assert row["classes"]["reasons"]["predicted"][8] == 40
     assert row["weights"] is None
     assert row["frames"] == 3
+
+
+def test_any_text_has_a_score_and_nothing_of_it_is_exact(drawn_captions, capsys: pytest.CaptureFixture[str]):
+    row = measured("--model", f"{__name__}:odd", "--driver", "truth")[f"{__name__}:odd"]
+    assert (row["score"]["exact"], row["score"]["out_of_vocabulary"]) == (0.0, 1.0)
+    assert all(0.0 <= score <= 1.0 for score in row["score"].values())
+    caption_pictures.main(f"--model {__name__}:odd --limit 7 --output odd.png --json".split())
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["texts"]) == 7
 
 
 @pytest.mark.parametrize(
