@@ -89,7 +89,7 @@ class Args:
     """more flags of supervised fine-tuning"""
     contrast_flags: str = "--tokens words --augment --scale 100 --balance 0 --weight-decay 0.1"
     """more flags of the contrastive training"""
-    pairs_flags: str = "--augment --balance 0 --batch-size 64 --learning-rate 2e-4 --weight-decay 0.01"
+    pairs_flags: str = "--augment --balance 0 --batch-size 64 --learning-rate 3e-4 --weight-decay 0.01"
     """more flags of the training on pairs"""
     rloo_flags: str = ""
     """more flags of RLOO, as in: --rloo-flags='--kl 0.05'"""
