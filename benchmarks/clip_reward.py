@@ -54,7 +54,7 @@ class Args:
     """name=<folder or hub name> of each reward model; name= alone is the package's own"""
     name: str = "clip_reward"
     """name of the files"""
-    output: Path = Path("results/captions")
+    output: Path = Path("results")
     """folder for them"""
     limit: int = 0
     """pictures to show, spread over the data; all of them for 0"""
