@@ -112,8 +112,9 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
         self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
-        named = isinstance(data, str | Path)
-        self.scenes: Scenes = load_scenes(data, split, labels, reason_order, int(frames)) if named else data
+        self.scenes: Scenes = (
+            load_scenes(data, split, labels, reason_order, int(frames)) if isinstance(data, str | Path) else data
+        )
         if not len(self.scenes.labels.names):
             raise ValueError(f"no scenes in the split {split!r} of {data}")
         self.reward_model = CaptionReward(self.scenes, reward, model, terms, int(frames), judge, device)
