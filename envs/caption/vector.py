@@ -112,11 +112,11 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
         self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
-        if isinstance(data, str | Path):
-            data = load_scenes(data, split, labels, reason_order, int(frames))
-        self.scenes: Scenes = data
+        self.scenes: Scenes = (
+            load_scenes(data, split, labels, reason_order, int(frames)) if isinstance(data, str | Path) else data
+        )
         if not len(self.scenes.labels.names):
-            raise ValueError(f"the data have no scenes in the split {split!r}")
+            raise ValueError(f"no scenes in the split {split!r} of {data}")
         self.reward_model = CaptionReward(self.scenes, reward, model, terms, int(frames), judge, device)
         self.captions = self.reward_model.captions
         self._frames = int(frames)
