@@ -438,10 +438,8 @@ def train(args: Args) -> Path:
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.to(args.device)
-    learn = learn_pairs if args.loss == "pairs" else learn_contrasts
-    step = learn(args, run, model, processor, samples)
-    saved = run.folder / "model"
-    save_pretrained(model, processor, save_dtype, saved)
+    step = (learn_pairs if args.loss == "pairs" else learn_contrasts)(args, run, model, processor, samples)
+    save_pretrained(model, processor, save_dtype, saved := run.folder / "model")
     if heldout is not None and heldout.anchors:
         run.log(step, measure(saved, spread(heldout, args.heldout_samples), heldout.anchors, args.device))
     run.finish(step)
