@@ -24,7 +24,7 @@ from torch import nn
 from mentorgym.agents.toolbox import Run, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, load_captioner
 from mentorgym.agents.toolbox.captions import Heldout, Lines, Place, describe_terms, describe_texts, make_caption_envs
-from mentorgym.agents.toolbox.tuning import make_optimizer, take_step
+from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype, take_step
 from mentorgym.mentors.load import WEIGHTS
 
 
@@ -94,9 +94,9 @@ class Args:
     lora: int = 0
     """rank of the adapters that are trained instead of the weights (peft); 0 trains the weights"""
     dtype: str = "float32"
-    """of the weights while training: float32 or bfloat16"""
+    """of the weights while training: float32, or bfloat16 with --lora, whose adapters stay float32"""
     save_dtype: str = "float16"
-    """of the weights that are saved"""
+    """of the weights that are saved: float16, bfloat16 or float32"""
 
 
 def make_critic(width: int, hidden: int) -> nn.Module:
@@ -144,6 +144,7 @@ def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     start_torch(args.seed, args.torch_threads)
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+    save_dtype = saved_dtype(args.save_dtype)
     run = Run("a2c_caption", args)
     if run.finished:
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -178,7 +179,7 @@ def train(args: Args) -> Path:
             lines.log_heldout(step, heldout.measure(captioner, captioner))
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, critic, optimizers, stored)
-    captioner.save(run.folder / "model", getattr(torch, args.save_dtype))
+    captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
     return run.folder
 

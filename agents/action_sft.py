@@ -34,11 +34,12 @@ from mentorgym.agents.toolbox.captions import (
     describe_texts,
     make_caption_envs,
 )
-from mentorgym.agents.toolbox.tuning import make_optimizer, take_step
+from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype, take_step
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.inference import action_of, action_question
 from mentorgym.envs.caption.reward import bleu
 from mentorgym.mentors.load import WEIGHTS
+from mentorgym.mentors.vlm import without_markers
 
 LOSSES = ("answer", "bleu")
 
@@ -105,14 +106,14 @@ class Args:
     lora: int = 0
     """rank of the adapters that are trained instead of the weights (peft); 0 trains the weights"""
     dtype: str = "float32"
-    """of the weights while training: float32 or bfloat16"""
+    """of the weights while training: float32, or bfloat16 with --lora, whose adapters stay float32"""
     save_dtype: str = "float16"
-    """of the weights that are saved"""
+    """of the weights that are saved: float16, bfloat16 or float32"""
 
 
 def questions(captioner: Captioner, descriptions: Sequence[str]) -> list[str]:
     """The second question about each scene."""
-    return [action_question(captioner.without_markers(each)) for each in descriptions]
+    return [action_question(without_markers(captioner.processor, each)) for each in descriptions]
 
 
 def true_answers(actions: np.ndarray) -> list[str]:
@@ -156,10 +157,11 @@ def update(
     with torch.no_grad():
         before = captioner.read(captioner.prepare(frames, observations["instruction"]))
         described = captioner.write(before, 1, generator)
-    prefix = captioner.read(captioner.prepare(frames, questions(captioner, described.texts)))
+    asked = questions(captioner, described.texts)
+    prefix = captioner.read(captioner.prepare(frames, asked))
     told = {"text/length": float(described.mask.float().sum(1).mean()), **describe_texts(described.texts)}
     if args.loss == "answer":
-        answers = written_as(captioner, truths)
+        answers = written_as(captioner, asked, truths)
         scores = captioner.score(prefix, answers, sampling=Sampling())
         loss = -scores.log_probabilities.sum() / answers.mask.sum()
         told["loss/answer"] = float(loss.detach())
@@ -184,6 +186,7 @@ def train(args: Args) -> Path:
         raise ValueError("the loss bleu needs a group_size of at least 2: the other answers are the baseline")
     start_torch(args.seed, args.torch_threads)
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+    save_dtype = saved_dtype(args.save_dtype)
     run = Run("action_sft", args)
     if run.finished:
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -217,7 +220,7 @@ def train(args: Args) -> Path:
             lines.log_heldout(step, heldout.measure(policy, captioner))
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
-    captioner.save(run.folder / "model", getattr(torch, args.save_dtype))
+    captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
     return run.folder
 

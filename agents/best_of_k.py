@@ -29,7 +29,7 @@ from mentorgym.agents.toolbox.captions import (
     describe_terms,
     make_caption_envs,
 )
-from mentorgym.agents.toolbox.tuning import make_optimizer, take_step
+from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype, take_step
 from mentorgym.mentors.load import WEIGHTS
 
 
@@ -93,9 +93,9 @@ class Args:
     lora: int = 0
     """rank of the adapters that are trained instead of the weights (peft); 0 trains the weights"""
     dtype: str = "float32"
-    """of the weights while training: float32 or bfloat16"""
+    """of the weights while training: float32, or bfloat16 with --lora, whose adapters stay float32"""
     save_dtype: str = "float16"
-    """of the weights that are saved"""
+    """of the weights that are saved: float16, bfloat16 or float32"""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -152,6 +152,7 @@ def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     start_torch(args.seed, args.torch_threads)
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+    save_dtype = saved_dtype(args.save_dtype)
     run = Run("best_of_k", args)
     if run.finished:
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -181,7 +182,7 @@ def train(args: Args) -> Path:
             lines.log_heldout(step, heldout.measure(captioner, captioner))
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
-    captioner.save(run.folder / "model", getattr(torch, args.save_dtype))
+    captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
     return run.folder
 

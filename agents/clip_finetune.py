@@ -47,6 +47,7 @@ from mentorgym.agents.toolbox.tuning import (
     learning_rate,
     make_optimizer,
     save_pretrained,
+    saved_dtype,
     spread,
     take_step,
 )
@@ -68,7 +69,7 @@ class Args:
     data: Path = Path("drives")
     """folder of shards"""
     heldout: Path | None = None
-    """the same, to measure on; it needs anchors.json"""
+    """the same, to measure on; with the contrastive loss it needs anchors.json"""
     model: str = ""
     """folder or hub name of the checkpoint to start from; without one a small model is trained from nothing"""
     seed: int = 0
@@ -121,7 +122,7 @@ class Args:
     gradient_checkpointing: bool = False
     """compute activations twice rather than keep them"""
     save_dtype: str = "float16"
-    """dtype of the weights that are saved"""
+    """dtype of the weights that are saved: float16, bfloat16 or float32"""
     workers: int = 0
     """processes that prepare batches beside the training"""
     heldout_samples: int = 5_000
@@ -136,7 +137,7 @@ class Args:
     validation: Path | None = None
     """pairs: folder of shards to choose the best weights by; without, a tenth of the data is held back"""
     split: tuple[int, ...] = ()
-    """pairs to train on, to validate and to test on, dealt from the data, stratified by caption"""
+    """pairs to train on, to validate and to test on (heldout/auroc), dealt from the data, stratified by caption"""
     patience: int = 3
     """pairs: epochs without a higher AUROC after which the rate falls"""
     factor: float = 0.2
@@ -417,16 +418,17 @@ def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.autocast not in ("bfloat16", "float32"):
         raise ValueError(f"autocast {args.autocast!r} is unknown; choose bfloat16 or float32")
-    if args.save_dtype not in ("float16", "bfloat16", "float32"):
-        raise ValueError(f"save_dtype {args.save_dtype!r} is unknown; choose float16, bfloat16 or float32")
+    save_dtype = saved_dtype(args.save_dtype)
     if args.loss == "pairs" and (args.batch_size < 2 or args.batch_size % 2 or args.epochs < 1):
         raise ValueError("of pairs, batch_size is even and epochs count from 1: a picture makes two")
+    if args.loss == "pairs" and min(args.patience, args.stop_after) < 1:
+        raise ValueError("patience and stop_after count epochs from 1")
     start_torch(args.seed, args.torch_threads)
     samples = Samples(args.data)
     if any("caption" not in words for words in samples.words):
         raise ValueError(f"{args.data} has samples without a caption")
     heldout = Samples(args.heldout) if args.heldout else None
-    if heldout is not None and not heldout.anchors:
+    if heldout is not None and not heldout.anchors and args.loss == "contrastive":
         raise ValueError(f"{args.heldout} has no anchors.json, the captions of each context to choose from")
     model, processor = make_model(args, samples)
     run = Run("clip_finetune", args, environment=args.data.stem)
@@ -436,11 +438,9 @@ def train(args: Args) -> Path:
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.to(args.device)
-    learn = learn_pairs if args.loss == "pairs" else learn_contrasts
-    step = learn(args, run, model, processor, samples)
-    saved = run.folder / "model"
-    save_pretrained(model, processor, getattr(torch, args.save_dtype), saved)
-    if heldout is not None:
+    step = (learn_pairs if args.loss == "pairs" else learn_contrasts)(args, run, model, processor, samples)
+    save_pretrained(model, processor, save_dtype, saved := run.folder / "model")
+    if heldout is not None and heldout.anchors:
         run.log(step, measure(saved, spread(heldout, args.heldout_samples), heldout.anchors, args.device))
     run.finish(step)
     return run.folder

@@ -47,7 +47,7 @@ from mentorgym.agents.toolbox.captions import (
     describe_terms,
     make_caption_envs,
 )
-from mentorgym.agents.toolbox.tuning import make_optimizer
+from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype
 from mentorgym.mentors.load import WEIGHTS
 
 BASELINES = ("loo", "greedy", "none")
@@ -119,9 +119,9 @@ class Args:
     lora: int = 0
     """rank of the adapters that are trained instead of the weights (peft); 0 trains the weights"""
     dtype: str = "float32"
-    """of the weights while training: float32 or bfloat16"""
+    """of the weights while training: float32, or bfloat16 with --lora, whose adapters stay float32"""
     save_dtype: str = "float16"
-    """of the weights that are saved"""
+    """of the weights that are saved: float16, bfloat16 or float32"""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -224,8 +224,8 @@ def update(
             {
                 **divergence,
                 "loss/policy": float(loss.detach()),
-                "text/entropy": float(scores.entropies.sum() / written.mask.sum()),
-                "text/length": float(written.mask.float().sum(1).mean()),
+                "text/entropy": float(scores.entropies[sampled].sum() / written.mask[sampled].sum()),
+                "text/length": float(written.mask[sampled].float().sum(1).mean()),
                 **describe_groups(texts, rewards[sampled].reshape(-1, args.group_size)),
                 **describe_terms({name: each[sampled] for name, each in infos["terms"].items()}),
             }
@@ -245,6 +245,7 @@ def train(args: Args) -> Path:
         raise ValueError("the baseline loo needs a group_size of at least 2: the other texts are the baseline")
     start_torch(args.seed, args.torch_threads)
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.max_new_tokens)
+    save_dtype = saved_dtype(args.save_dtype)
     run = Run("rloo", args)
     if run.finished:
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -277,7 +278,7 @@ def train(args: Args) -> Path:
             lines.log_heldout(step, heldout.measure(captioner, captioner, reference))
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
-    captioner.save(run.folder / "model", getattr(torch, args.save_dtype))
+    captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
     return run.folder
 

@@ -32,6 +32,7 @@ from mentorgym.agents.toolbox.tuning import (
     learning_rate,
     make_optimizer,
     save_pretrained,
+    saved_dtype,
     spread,
     take_step,
 )
@@ -105,7 +106,7 @@ class Args:
     gradient_checkpointing: bool = False
     """compute activations twice rather than keep them"""
     save_dtype: str = "float16"
-    """dtype of the weights that are saved"""
+    """dtype of the weights that are saved: float16, bfloat16 or float32"""
     workers: int = 0
     """processes that prepare batches beside the training"""
     heldout_samples: int = 1_000
@@ -228,8 +229,7 @@ def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.autocast not in ("bfloat16", "float32"):
         raise ValueError(f"autocast {args.autocast!r} is unknown; choose bfloat16 or float32")
-    if args.save_dtype not in ("float16", "bfloat16", "float32"):
-        raise ValueError(f"save_dtype {args.save_dtype!r} is unknown; choose float16, bfloat16 or float32")
+    save_dtype = saved_dtype(args.save_dtype)
     start_torch(args.seed, args.torch_threads)
     samples = Samples(args.data)
     heldout = spread(Samples(args.heldout), args.heldout_samples) if args.heldout else []
@@ -263,7 +263,7 @@ def train(args: Args) -> Path:
         if step % args.checkpoint_every == 0 and step < args.total_steps:
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     saved = run.folder / "model"
-    save_pretrained(model, processor, getattr(torch, args.save_dtype), saved)
+    save_pretrained(model, processor, save_dtype, saved)
     if heldout:
         run.log(step, measure(saved, heldout, args.device))
     run.finish(step)

@@ -22,6 +22,7 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
+from mentorgym.agents.toolbox.augmentation import mirrored_caption
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import ANCHORS, stratified_order, to_png, write_shard
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
@@ -66,17 +67,18 @@ def shrink(picture: np.ndarray, longest: int) -> np.ndarray:
 def words_of(scenes: Scenes) -> tuple[list[dict[str, Any]], list[str]]:
     """What is told of each scene, and the captions that they are weighed against: none for scenes of several labels.
 
-    Those are the captions of the 21 reasons, and after them what else BDD-OIA's own files pair.
+    Those are the captions of the 21 reasons, and after them what else BDD-OIA's own files pair, with its mirror image,
+    which a picture that is flipped has.
     """
     names, actions, reasons = scenes.labels
-    captions = [language.caption(*rows) for rows in zip(actions, reasons, strict=True)]
+    captions = scenes.labels.captions()
     words: list[dict[str, Any]] = [
         {"prompt": language.PROMPT, "answer": caption, "caption": caption, "name": name}
         for caption, name in zip(captions, names, strict=True)
     ]
     if (actions.sum(1) > 1).any() or (reasons.sum(1) > 1).any():
         return words, []
-    anchors = list(dict.fromkeys([*language.captions(), *sorted(captions)]))
+    anchors = list(dict.fromkeys([*language.captions(), *sorted({*captions, *map(mirrored_caption, captions)})]))
     places = {caption: place for place, caption in enumerate(anchors)}
     for each in words:
         each |= {"context": 0, "label": places[each["caption"]]}

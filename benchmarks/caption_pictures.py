@@ -7,10 +7,9 @@ On each picture four arrows stand for forward (up), stop (down), turn left and t
 reasons. Green is said and true, red said and wrong, gray true and not said. Of users' own pictures nobody knows what is
 true: what is said of them is black. A text that names neither action nor reason stands there as it is.
 
-Scenes are those of the test split, in towns that no training has seen, of all reasons alike.
+Scenes are by default those of the test split, in towns that no training has seen, of all reasons alike.
 """
 
-import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import tyro
 from PIL import Image, UnidentifiedImageError
 
 from mentorgym.benchmarks import captions
-from mentorgym.benchmarks.cli import UsageError, run_command, show
+from mentorgym.benchmarks.cli import UsageError, import_matplotlib, run_command, show
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels
 
@@ -33,7 +32,7 @@ ARROWS = ((0.0, 1.0), (0.0, -1.0), (-1.0, 0.0), (1.0, 0.0))
 
 
 @dataclass
-class Args(captions.Tasks):
+class Args(captions.Shown):
     """Draw scenes with predictions."""
 
     run: Path | None = None
@@ -96,7 +95,7 @@ def lines(described: Described) -> list[tuple[str, str]]:
     return told
 
 
-def describe_scenes(speaker: captions.Speaker, tasks: captions.Tasks) -> list[Described]:
+def describe_scenes(speaker: captions.Speaker, tasks: captions.Shown) -> list[Described]:
     """Scenes of `tasks`, settled, with what is said of them."""
     scenes = captions.open_scenes(tasks)
     indices = captions.choose(scenes, tasks.limit)
@@ -124,17 +123,13 @@ def describe_pictures(speaker: captions.Speaker, paths: Sequence[Path]) -> list[
 
 def draw(described: Sequence[Described], across: int, title: str, path: Path) -> None:
     """Write the pictures as a grid, PNG."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'the drawing needs {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("the drawing")
     across = min(across, len(described))
     down = -(-len(described) // across)
     most = max(len(lines(each)) for each in described)
     with matplotlib.rc_context({"font.size": 9}):
         height = 1.9 + 0.17 * most
-        figure = Figure(figsize=(3.2 * across, height * down + 0.4), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(3.2 * across, height * down + 0.4), layout="constrained")
         for axes in (grid := figure.subplots(down, across, squeeze=False).ravel()):
             axes.set_axis_off()
         for axes, each in zip(grid, described, strict=False):
@@ -145,11 +140,12 @@ def draw(described: Sequence[Described], across: int, title: str, path: Path) ->
                 style = {"width": 0.2, "head_width": 0.75, "head_length": 0.5, "length_includes_head": True}
                 dial.arrow(0.25 * x, 0.25 * y, x, y, color=own or "#dddddd", linewidth=0, **style)
             for place, (words, own) in enumerate(lines(each)):
-                spot = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+                # What a model writes between two dollars is no formula.
+                spot = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "parse_math": False}
                 axes.annotate(words, (0, 0), xytext=(0, -3 - 12 * place), color=own, **spot)
             # Room for the longest text, so that all pictures are of one size.
             axes.annotate(" ", (0, 0), xytext=(0, -3 - 12 * most), **spot)
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
@@ -170,7 +166,7 @@ def load_speaker(args: Args) -> captions.Speaker:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=sys.argv[1:] if arguments is None else list(arguments), description=__doc__)
+    args = tyro.cli(Args, args=arguments, prog="caption_pictures", description=__doc__)
 
     def job() -> dict[str, Any]:
         if args.across < 1 or args.limit < 1:

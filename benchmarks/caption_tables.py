@@ -21,7 +21,7 @@ import tyro
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks.caption_leaderboard import FIT, SET, Entry, make_entries, title
 from mentorgym.benchmarks.captions import in_percent
-from mentorgym.benchmarks.cli import UsageError, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, run_command, show
 from mentorgym.benchmarks.leaderboard import markdown_table, read_folder
 from mentorgym.benchmarks.rows import ROWS, Row, has_captions
 from mentorgym.envs.caption import language
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if len({tuple(row[name] for name in SET) for row in rows}) > 1:
             raise UsageError(f"the rows in {args.rows} are of different numbers of scenes: measure all without --limit")
         figures = read_figures(args.output.parent / PUBLISHED)
-        command = " ".join(["python", "-m", "mentorgym.benchmarks.caption_tables", *arguments])
+        command = command_line("caption_tables", arguments)
         text = page(read_columns(rows, args.drivers), rows, figures, command)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(args.output, text)

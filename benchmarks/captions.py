@@ -14,12 +14,11 @@ that is already there for the same scenes is replaced. What a run said of each g
 """
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -31,7 +30,7 @@ from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import stratified_order
 from mentorgym.agents.vlm_driver import digest
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Training, agent_of, load_agent, read_training
 from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows
 from mentorgym.envs.caption import language
@@ -64,28 +63,40 @@ MOST_TOKENS = 64
 """Of a model's caption."""
 
 Observations = dict[str, Any]
+SetOfScenes = tuple[str, str, str, str, int]
 Say = Callable[[np.ndarray, Observations], Sequence[str]]
 """From the indices int64 [N] of scenes, and observations of them as the environment makes them, to N captions."""
 
 
 @dataclass
-class Tasks:
+class Shown:
     """The scenes to describe."""
 
-    env: str = ENV
-    """environment id: this one"""
     data: str = ""
     """staged, staged:paper, or a folder with BDD-OIA's files; by default what the run was trained on, else staged"""
     split: Literal["train", "val", "test", "toy"] = "test"
     """split of the scenes"""
     labels: str = ""
     """one or all: scenes with one action and one reason each, or with all that hold; by default the run's, else one"""
+    reason_order: str = ""
+    """order of the reasons in BDD-OIA's files, file or table1; by default the run's, else file"""
     frames: int = 0
     """frames of a scene that are shown, the last ones; by default the run's, else 1"""
     limit: int = 0
     """scenes to describe, of all reasons alike; all of them for 0"""
     batch_size: int = 64
     """scenes that are described at once"""
+
+
+Which = TypeVar("Which", bound=Shown)
+
+
+@dataclass
+class Tasks(Shown):
+    """The scenes to describe, and what judges that."""
+
+    env: str = ENV
+    """environment id: this one"""
     reward_model: str = ""
     """folder or hub name of the CLIP that captions are scored by; by default our own; none to do without"""
 
@@ -125,11 +136,6 @@ class Speaker:
     weights: str | None = None
 
 
-def truths(labels: Labels) -> list[str]:
-    """The true caption of each scene."""
-    return [language.caption(*each) for each in zip(labels.actions, labels.reasons, strict=True)]
-
-
 def say_most_frequent(labels: Labels) -> Say:
     """The most frequent caption, whatever the scene."""
     caption = most_frequent(labels)
@@ -138,7 +144,7 @@ def say_most_frequent(labels: Labels) -> Say:
 
 def say_random(labels: Labels) -> Say:
     """One of the captions that occur, each as likely as any other, drawn for each scene from its index."""
-    known = sorted(set(truths(labels)))
+    known = sorted(set(labels.captions()))
     return lambda indices, observations: [
         known[np.random.default_rng(index).integers(len(known))] for index in indices.tolist()
     ]
@@ -146,7 +152,7 @@ def say_random(labels: Labels) -> Say:
 
 def say_truth(labels: Labels) -> Say:
     """The truth."""
-    told = truths(labels)
+    told = labels.captions()
     return lambda indices, observations: [told[index] for index in indices.tolist()]
 
 
@@ -198,6 +204,9 @@ def load_speaker(model: str, options: dict[str, Any], device: str) -> Speaker:
 def load_run(folder: Path, driver: str, device: str) -> Speaker:
     """Who came out of the training run in `folder`: its agent's policy, or the model that a trainer has left."""
     training = read_training(folder)
+    env = str(training.args.get("env_id", ENV))
+    if not is_of_captions(env):
+        raise UsageError(f"{folder} was trained in {env}: captions are measured in {ENV}")
     module = load_agent(driver or agent_of(folder))
     name = Path(str(module.__file__)).stem
     if not hasattr(module, "load_policy"):
@@ -234,17 +243,17 @@ def load_speakers(args: Args) -> Iterator[Speaker]:
         yield load_speaker(model, options, args.device)
 
 
-def settle(tasks: Tasks, training: Training | None) -> Tasks:
+def settle(tasks: Which, training: Training | None) -> Which:
     """`tasks` with what they leave open as the run has it; raises UsageError for what does not fit."""
     keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
+    own = tasks.data in ("", keywords.get("data"))
     settled = replace(
         tasks,
         data=tasks.data or str(keywords.get("data", "staged")),
         labels=tasks.labels or str(keywords.get("labels", "one")),
+        reason_order=tasks.reason_order or str(keywords.get("reason_order", "file") if own else "file"),
         frames=tasks.frames or int(keywords.get("frames", 1)),
     )
-    if not is_of_captions(settled.env):
-        raise UsageError(f"--env {settled.env}: captions are measured in {ENV}")
     if settled.frames < 1 or settled.batch_size < 1 or settled.limit < 0:
         raise UsageError("--frames and --batch-size count from 1, --limit from 0")
     return settled
@@ -255,10 +264,15 @@ def is_of_captions(env: str) -> bool:
     return env.split(":")[-1] == ENV
 
 
-def open_scenes(tasks: Tasks) -> Scenes:
+def set_of(tasks: Shown) -> SetOfScenes:
+    """What tells the scenes of `tasks`, settled, from others."""
+    return tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames
+
+
+def open_scenes(tasks: Shown) -> Scenes:
     """The scenes that `tasks`, settled, are about."""
     try:
-        scenes = load_scenes(tasks.data, tasks.split, labels=tasks.labels)
+        scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)
     except (ValueError, OSError, ImportError) as error:
         raise UsageError(str(error)) from error
     if not len(scenes.labels.names):
@@ -270,11 +284,6 @@ def choose(scenes: Scenes, limit: int) -> np.ndarray:
     """Indices int64 of at most `limit` scenes, in order, with as many of each reason as can be; of all for 0."""
     order = stratified_order(scenes.labels.reasons.argmax(1), 0)
     return np.sort(order[: limit or len(order)])
-
-
-def part_of(labels: Labels, indices: np.ndarray) -> Labels:
-    """The labels of these scenes."""
-    return Labels([labels.names[index] for index in indices.tolist()], labels.actions[indices], labels.reasons[indices])
 
 
 def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_size: int) -> list[str]:
@@ -333,7 +342,7 @@ class Judge:
     def __init__(self, model: str, device: str):
         self._model, self._device = model, device
         self._scorer: Any = None
-        self._rewards: dict[tuple[str, str, str, int], CaptionReward] = {}
+        self._rewards: dict[SetOfScenes, CaptionReward] = {}
         self.told: dict[str, Any] | None = None
         """its name and digest; None without a model"""
 
@@ -343,7 +352,7 @@ class Judge:
             return None
         from mentorgym.envs.caption.reward import CaptionReward, load_scorer
 
-        key = (tasks.data, tasks.split, tasks.labels, tasks.frames)
+        key = set_of(tasks)
         try:
             if self._scorer is None:
                 self._scorer = load_scorer(self._model, self._device)
@@ -391,17 +400,19 @@ def default_output(speaker: Speaker, name: str) -> Path:
 
 def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
+    if not is_of_captions(args.env):
+        raise UsageError(f"--env {args.env}: captions are measured in {ENV}")
     judge = Judge(args.reward_model, args.device)
-    opened: dict[tuple[str, str, str], Scenes] = {}
+    opened: dict[SetOfScenes, Scenes] = {}
     rows, outputs = [], []
     for speaker in load_speakers(args):
         tasks = settle(args, speaker.training)
-        key = (tasks.data, tasks.split, tasks.labels)
+        key = set_of(tasks)
         if key not in opened:
             opened[key] = open_scenes(tasks)
         scenes = opened[key]
         indices = choose(scenes, tasks.limit)
-        labels = part_of(scenes.labels, indices)
+        labels = scenes.labels.select(indices)
         texts = describe(speaker.open(scenes.labels), scenes, indices, tasks.frames, tasks.batch_size)
         row = make_row(speaker, args, tasks, labels, texts)
         if reward := judge.of(scenes, tasks):
@@ -410,7 +421,7 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         output = args.output or default_output(speaker, args.name)
         add_rows(output, [row])
         if speaker.training:
-            lines = zip(labels.names, truths(labels), texts, strict=True)
+            lines = zip(labels.names, labels.captions(), texts, strict=True)
             told = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
             path = speaker.training.folder / f"predictions_{tasks.split}.jsonl"
             write_atomically(path, "".join(json.dumps(each) + "\n" for each in told))
@@ -447,7 +458,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "captions") -> None
     """The command, called `name`; `arguments` are those of the command line by default."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     args = tyro.cli(Args, args=arguments, prog=name, description=__doc__)
-    command = shlex.join(["python", "-m", f"mentorgym.benchmarks.{name}", *arguments])
+    command = command_line(name, arguments)
 
     def job() -> dict[str, Any]:
         rows, outputs = evaluate(args, command)

@@ -1,12 +1,17 @@
-"""What the harness's commands share: one line for a user's mistake, and `--json`."""
+"""What the harness's commands share: one line for a user's mistake, `--json`, and what results say of their making."""
 
 import contextlib
 import json
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console, RenderableType
+
+from mentorgym.mentors.extras import import_extra
 
 progress_console = Console(stderr=True)
 """Progress goes to standard error, so that standard output holds results alone."""
@@ -25,6 +30,34 @@ def show(*what: RenderableType) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
     for item in what:
         console.print(item, soft_wrap=isinstance(item, str), markup=False)
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """A command of the harness as a shell takes it, to stand beside what it made."""
+    return shlex.join(["python", "-m", f"mentorgym.benchmarks.{name}", *arguments])
+
+
+def import_matplotlib(purpose: str) -> ModuleType:
+    """matplotlib with its figures; UsageError that says what to install for whoever wants `purpose`."""
+    try:
+        matplotlib = import_extra("matplotlib", "plots", purpose)
+        import_extra("matplotlib.figure", "plots", purpose)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+    return matplotlib
+
+
+def report(name: str, lines: Sequence[str], path: Path | None) -> None:
+    """Print a command's `lines` of Markdown, and write them to `path`, if one is given, with how they were made."""
+    # It imports torch, which not every command needs.
+    from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+
+    show(*lines)
+    if path:
+        start = describe_start()
+        made = f"Written by `{command_line(name, sys.argv[1:])}` at commit {start['commit'] or 'unknown'} on "
+        made += f"{start['time'][:10]}, {start['hardware']['cpu']}."
+        write_atomically(path, "\n".join([f"# {name.capitalize()}", "", made, "", *lines, ""]))
 
 
 def run_command(name: str, job: Callable[[], dict[str, Any]], as_json: bool) -> None:

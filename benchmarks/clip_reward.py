@@ -1,9 +1,8 @@
 """What a reward model makes of pictures and texts: similarity, matches, AUROC and retrieval, beside each other.
 
-    python -m mentorgym.benchmarks.clip_reward --data captions/test \
-        --models before=<folder> ours=mentors/weights/caption_clip
+    python -m mentorgym.benchmarks.clip_reward --data captions/test --models before=<folder> ours=
 
-`--models` are CLIPs of transformers, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before
+`--models` are CLIPs, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before
 tuning, one tuned on actions, one on reasons. `--data` is what `python -m mentorgym.benchmarks.caption_data` writes. A
 picture is weighed against its own caption ("output"), its action and its reason alone, a wrong caption (drawn from
 all distinct ones, as in training), a hard one (the same action, another reason) and texts that have nothing to do
@@ -35,8 +34,9 @@ from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, wrong_text
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
-from mentorgym.mentors.clip import Scorer, TransformersScorer
+from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, progress_console, run_command, show
+from mentorgym.envs.caption.reward import load_scorer
+from mentorgym.mentors.clip import Scorer
 
 IRRELEVANT = ("123", "abc")
 """Texts that fit no picture (RLOO paper, section 5.2)."""
@@ -50,11 +50,11 @@ class Args:
 
     data: Path
     """folder of shards of captioned pictures"""
-    models: tuple[str, ...] = ("ours=mentors/weights/caption_clip",)
-    """name=<folder or hub name> of each reward model"""
+    models: tuple[str, ...] = ("ours=",)
+    """name=<folder or hub name> of each reward model; name= alone is the package's own"""
     name: str = "clip_reward"
     """name of the files"""
-    output: Path = Path("results/captions")
+    output: Path = Path("results")
     """folder for them"""
     limit: int = 0
     """pictures to show, spread over the data; all of them for 0"""
@@ -132,7 +132,8 @@ def measure(
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """The figures of a model whose unit vectors of the pictures are `images` [N, D], and two arrays for the plots.
 
-    Those are the cosines of own and of wrong captions, float32 [2, N], and the counts at 0.5, int64 [2, 2].
+    Those are the cosines of own and of wrong captions, float32 [2, N], and the counts at 0.5 of the read-out with the
+    bias, or where the model has none of the paper's, int64 [2, 2].
     """
     told: dict[str, Any] = {"scale": scorer.scale, "bias": scorer.bias, "auroc": {}, "retrieval": {}}
     weighed: dict[str, np.ndarray] = {}
@@ -161,12 +162,12 @@ def measure(
             "match": {name: float((each > 0.5).mean()) for name, each in found.items()},
             "at_half": at_half(found["output"], found["wrong output"]),
         }
-    last = told["readouts"][readout]["at_half"]
+    *_, last = told["readouts"].values()
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
     return (
         told,
         np.stack([weighed["output"], weighed["wrong output"]]),
-        np.reshape([last[each] for each in names], (2, 2)),
+        np.reshape([last["at_half"][each] for each in names], (2, 2)),
     )
 
 
@@ -180,13 +181,9 @@ def roc_curve(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], pictures: int, path: Path) -> None:
     """Write the ROC curves and, for each model, its counts at 0.5 as a PNG."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'the picture needs {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("the picture")
     with matplotlib.rc_context({"font.size": 8}):
-        figure = Figure(figsize=(4.2 + 2.4 * len(curves), 4.0), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(4.2 + 2.4 * len(curves), 4.0), layout="constrained")
         ratios = [1.75, *[1.0] * len(curves)]
         roc, *squares = figure.subplots(1, 1 + len(curves), width_ratios=ratios)
         for square, (name, (cosines, counts, area)) in zip(squares, curves.items(), strict=True):
@@ -274,8 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, args=arguments, prog="clip_reward", description=__doc__)
 
     def job() -> dict[str, Any]:
-        named = [each.partition("=")[::2] for each in args.models]
-        if not named or not all(name and folder for name, folder in named) or len(dict(named)) < len(named):
+        named = {name: folder for name, _, folder in (each.partition("=") for each in args.models)}
+        if "" in named or not all("=" in each for each in args.models) or not 0 < len(named) == len(args.models):
             raise UsageError("--models are name=<folder or hub name>, each with a name of its own")
         if args.limit < 0:
             raise UsageError("--limit counts from 0")
@@ -288,22 +285,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist()
             captions = [samples.words[index]["caption"] for index in chosen]
             questions = ask(captions, np.random.default_rng(args.seed))
-            scorers = {name: TransformersScorer(folder) for name, folder in named}
+            scorers = {name: load_scorer(folder) for name, folder in named.items()}
+            images = {name: encode(scorer, samples.picture, chosen, name) for name, scorer in scorers.items()}
         except (ValueError, ImportError, OSError) as error:
             raise UsageError(str(error)) from error
         models, curves = {}, {}
         for name, scorer in scorers.items():
-            figures, cosines, counts = measure(scorer, encode(scorer, samples.picture, chosen, name), questions)
-            models[name] = {"model": dict(named)[name], **figures}
+            figures, cosines, counts = measure(scorer, images[name], questions)
+            models[name] = {"model": named[name] or "caption_clip", **figures}
             curves[name] = cosines, counts, figures["auroc"]["output"]
         told = {"data": str(args.data), "pictures": len(chosen), "models": models}
-        command = " ".join(["python", "-m", "mentorgym.benchmarks.clip_reward", *arguments])
+        command = command_line("clip_reward", arguments)
         page = markdown(told, command)
         args.output.mkdir(parents=True, exist_ok=True)
         picture, text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".md", ".json"))
-        draw(curves, len(chosen), picture)
         write_atomically(text, page)
         write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
+        draw(curves, len(chosen), picture)
         show(page if args.table else summary(models), f"written: {picture}, {text}, {figures_file}")
         return told
 

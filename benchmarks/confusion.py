@@ -34,7 +34,7 @@ from mentorgym.agents.clip_finetune import label_scores
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, progress_console, run_command, show
 from mentorgym.envs.driving import language
 from mentorgym.mentors.load import load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Mentor, Request
@@ -145,13 +145,9 @@ def ask(mentor: Mentor, samples: Samples, chosen: Sequence[int], batch_size: int
 
 def draw(counts: np.ndarray, title: str, path: Path) -> None:
     """Write the row-normalised matrix and its marginals as a PNG."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'the picture needs {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("the picture")
     with matplotlib.rc_context({"font.size": 7}):
-        figure = Figure(figsize=(13, 8), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(13, 8), layout="constrained")
         left, right = figure.subfigures(1, 2, width_ratios=(2, 1), squeeze=False)[0]
         colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.85")
         whole, parts = left.subplots(), right.subplots(2, 1)
@@ -235,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("true", *NAMES))
             writer.writerows((name, *row) for name, row in zip(NAMES, counts.tolist(), strict=True))
-        command = " ".join(["python", "-m", "mentorgym.benchmarks.confusion", *arguments])
+        command = command_line("confusion", arguments)
         write_atomically(text, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
         show(summary(told), f"{len(pairs):,} of {count:,} answered; written: {picture}, {table}, {text}")
         return told

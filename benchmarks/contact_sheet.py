@@ -3,9 +3,10 @@
 python -m mentorgym.benchmarks.contact_sheet --output results/scenes.png
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -26,8 +27,8 @@ class Args:
 
     output: Path
     """the PNG to write"""
-    split: str = "test"
-    """whose towns"""
+    split: Literal["train", "val", "test"] = "test"
+    """whose towns; test for those that no training sees"""
     columns: int = 5
     """scenes of each reason"""
     seed: int = 0
@@ -75,13 +76,15 @@ def contact_sheet(args: Args) -> dict[str, Any]:
         sheet(scenes, args.columns).point(lambda value: value & 0xFC | 2).save(args.output, "PNG", optimize=True)
     except OSError as error:
         raise UsageError(f"{args.output} cannot be written: {error}") from error
+    except ImportError as error:
+        raise UsageError(str(error)) from error
     show(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
     return {"file": str(args.output), "bytes": args.output.stat().st_size}
 
 
-def main() -> None:
-    """Entry point of the command."""
-    args = tyro.cli(Args)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    args = tyro.cli(Args, args=arguments, prog="contact_sheet", description=__doc__)
     run_command("contact_sheet", lambda: contact_sheet(args), args.as_json)
 
 

@@ -28,7 +28,6 @@ Agents that have logged nothing of it, as one without a mentor, are left out.
 import csv
 import json
 import math
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from typing import Any, Literal
 import tyro
 
 from mentorgym.agents.toolbox.runs import METRICS, NOT_HASHED
-from mentorgym.benchmarks.cli import UsageError, run_command, show
+from mentorgym.benchmarks.cli import UsageError, import_matplotlib, run_command, show
 from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval
 
 LEARNING = {
@@ -237,15 +236,11 @@ def draw(
     steps_are: str = "environment steps",
 ) -> None:
     """Write one panel for each of `panels`, by column the title, as a PNG; `agents` by name their curves by seed."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'curves need {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("a picture of curves")
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(3.4 * across + 0.4, 2.6 * down + 0.4), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(3.4 * across + 0.4, 2.6 * down + 0.4), layout="constrained")
         grid = figure.subplots(down, across, squeeze=False).ravel()
         for axes, (column, title) in zip(grid, panels.items(), strict=False):
             # The weight's scale, at the right, only where there is one.
@@ -295,7 +290,7 @@ def write_table(path: Path, agents: Mapping[str, Mapping[int, Curve]], columns: 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=sys.argv[1:] if arguments is None else list(arguments), description=__doc__)
+    args = tyro.cli(Args, args=arguments, prog="curves", description=__doc__)
 
     def job() -> dict[str, Any]:
         if args.window < 1:

@@ -7,7 +7,6 @@ Everything goes to the folder `demo/`; nothing of it enters the results.
 
 import itertools
 import json
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from mentorgym.agents import sac
-from mentorgym.benchmarks.cli import progress_console, run_command, show
+from mentorgym.benchmarks.cli import command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import AgentDriver, Driver, ExpertDriver, RandomDriver, read_training
 from mentorgym.benchmarks.evaluate import Episode, Tasks, cells, evaluate, make_envs
 from mentorgym.benchmarks.leaderboard import make_entries, terminal_table
@@ -124,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     args = tyro.cli(Args, args=arguments, prog="demo", description=__doc__)
-    command = shlex.join(["python", "-m", "mentorgym.benchmarks.demo", *arguments])
+    command = command_line("demo", arguments)
     tasks = Tasks(env=args.env, town=(args.town,), traffic=(args.traffic,), routes=args.routes)
 
     def job() -> dict[str, str]:

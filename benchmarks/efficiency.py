@@ -15,7 +15,6 @@ few that are not. Writes `efficiency.md` into `--output`, with the figures that 
 import functools
 import importlib
 import inspect
-import shlex
 import statistics
 import sys
 import time
@@ -35,7 +34,7 @@ from torch import nn
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.runs import describe_start, parse_keywords, write_atomically
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import agent_names
 from mentorgym.benchmarks.leaderboard import markdown_table
 from mentorgym.benchmarks.published import read_published
@@ -235,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = args.output / "published.csv"
         published = cited(source) if source.is_file() else []
         where = machine(args.threads, args.device)
-        command = shlex.join(["python", "-m", "mentorgym.benchmarks.efficiency", *arguments])
+        command = command_line("efficiency", arguments)
         args.output.mkdir(parents=True, exist_ok=True)
         path = args.output / "efficiency.md"
         write_atomically(path, page(lines, where, command, published))

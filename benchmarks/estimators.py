@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.benchmarks.cli import run_command, show
+from mentorgym.benchmarks.cli import report, run_command
 
 TEXTS = 21
 SCALES = (0.0, 1.0, 2.0, 4.0)
@@ -128,7 +128,11 @@ def table(figures: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.estimators", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m mentorgym.benchmarks.estimators",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--calls", type=int, nargs="+", default=[4, 8], help="reward calls for a scene, at least 2")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     parser.add_argument(
@@ -140,12 +144,7 @@ def main() -> None:
 
     def job() -> dict[str, Any]:
         figures = measure(arguments.calls)
-        show(*table(figures))
-        if arguments.table:
-            calls = " ".join(map(str, arguments.calls))
-            command = f"python -m mentorgym.benchmarks.estimators --calls {calls} --table {arguments.table}"
-            lines = ["# Estimators", "", f"Written by `{command}`.", "", *table(figures), ""]
-            arguments.table.write_text("\n".join(lines), encoding="utf-8")
+        report("estimators", table(figures), arguments.table)
         return figures
 
     run_command("estimators", job, arguments.json)

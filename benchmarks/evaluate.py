@@ -19,7 +19,6 @@ import argparse
 import functools
 import itertools
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +34,7 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
 from mentorgym.benchmarks import captions
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Driver, load_drivers
 from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows, read_rows
 from mentorgym.envs.driving import DrivingVectorEnv
@@ -369,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if is_of_captions(arguments):
         return captions.main(arguments, "evaluate")
     args = tyro.cli(Args, args=arguments, prog="evaluate", description=__doc__)
-    command = shlex.join(["python", "-m", "mentorgym.benchmarks.evaluate", *arguments])
+    command = command_line("evaluate", arguments)
 
     def job() -> dict[str, Any]:
         columns = choose_columns(args.columns)

@@ -37,7 +37,7 @@ import tyro
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks import run
 from mentorgym.benchmarks.captions import in_percent
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import load_agent
 from mentorgym.benchmarks.leaderboard import markdown_table
 from mentorgym.benchmarks.matrix import Cell, agent_args, as_arguments
@@ -89,7 +89,7 @@ class Args:
     """more flags of supervised fine-tuning"""
     contrast_flags: str = "--tokens words --augment --scale 100 --balance 0 --weight-decay 0.1"
     """more flags of the contrastive training"""
-    pairs_flags: str = "--augment --balance 0 --batch-size 64 --learning-rate 2e-4 --weight-decay 0.01"
+    pairs_flags: str = "--augment --balance 0 --batch-size 64 --learning-rate 3e-4 --weight-decay 0.01"
     """more flags of the training on pairs"""
     rloo_flags: str = ""
     """more flags of RLOO, as in: --rloo-flags='--kl 0.05'"""
@@ -304,6 +304,8 @@ class Done:
         with self.study.lock(["measure", str(folder)]):
             self._run(arguments)
             rows = [row for row in read_rows(folder / "eval.jsonl") if row["command"] == command]
+        if not rows:
+            raise UsageError(f"{folder} has no row of: {command}")
         with self.study.adding_rows:
             add_rows(self.study.rows, rows)
 
@@ -346,13 +348,9 @@ def _cell(values: Sequence[float]) -> str:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Write the plot: macro-F1 of actions and of reasons against the share of the labels, PNG."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError(f'the plot needs {error.name}: pip install "mentorgym[plots]"') from error
+    matplotlib = import_matplotlib("the plot")
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(8.4, 3.8), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(8.4, 3.8), layout="constrained")
         for axes, part in zip(figure.subplots(1, 2), ("action", "reason"), strict=True):
             for driver, (label, colour, line) in CURVES.items():
                 curve = points(rows, driver, f"{part}_macro_f1")
@@ -409,7 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = read_rows(study.rows) if study.rows.exists() else []
         if rows:
             page, picture = (args.output.with_name(args.output.name + suffix) for suffix in (".md", ".png"))
-            command = shlex.join(["python", "-m", "mentorgym.benchmarks.label_efficiency", *arguments])
+            command = command_line("label_efficiency", arguments)
             unseen = ", in towns that no training has seen" if rows[0]["backend"] == "staged" else ""
             where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}{unseen}"
             write_atomically(page, f"# What labels are worth\n\nWritten by `{command}`. {where}.\n\n{table(rows)}")

@@ -16,7 +16,6 @@ comes as interquartile mean over the seeds with its 95 % bootstrap interval; wit
 
 import csv
 import io
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks import caption_leaderboard, captions
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import AgentDriver, load_agent, read_training, require_policy
 from mentorgym.benchmarks.evaluate import (
     MORE_SCORES,
@@ -336,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def job() -> dict[str, Any]:
         columns = choose_columns(args.columns)
         if args.add:
-            add_agent(args, flags, shlex.join(["python", "-m", "mentorgym.benchmarks.leaderboard", *arguments]))
+            add_agent(args, flags, command_line("leaderboard", arguments))
         elif flags:
             raise UsageError("flags after -- are those of an agent to train: name it with --add")
         rows = read_folder(args.rows)

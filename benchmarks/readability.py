@@ -7,6 +7,7 @@ pixels, each at random as it is or flipped, where left and right change places i
 each reason on the held-out towns and what it was taken for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -99,7 +100,10 @@ def readability(args: Args) -> dict[str, Any]:
     if min(args.train, args.test) < len(REASONS) or args.epochs < 1:
         raise UsageError(f"--train and --test need at least {len(REASONS)} scenes, --epochs at least 1")
     sets = [StagedScenes("train", count=args.train), StagedScenes("test", count=args.test)]
-    images = [pictures(scenes) for scenes in sets]
+    try:
+        images = [pictures(scenes) for scenes in sets]
+    except ImportError as error:
+        raise UsageError(str(error)) from error
     truth = sets[1].staged_for
     net = train(images[0], sets[0].staged_for, args)
     with torch.no_grad():
@@ -124,9 +128,9 @@ def readability(args: Args) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Entry point of the command."""
-    args = tyro.cli(Args)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    args = tyro.cli(Args, args=arguments, prog="readability", description=__doc__)
     run_command("readability", lambda: readability(args), args.as_json)
 
 

@@ -7,13 +7,12 @@ Times shared machines badly: what is compared alternates, run by run, and what c
 import argparse
 import inspect
 import os
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +20,8 @@ import gymnasium as gym
 import numpy as np
 
 import mentorgym
-from mentorgym.agents.toolbox.runs import describe_start
 from mentorgym.benchmarks import speed_hints, speed_learner, speed_rloo
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, progress_console, report, run_command
 from mentorgym.envs.driving import DrivingVectorEnv
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
@@ -210,7 +208,7 @@ def driving(arguments: argparse.Namespace) -> dict[str, Any]:
     figures["reset_ms"] = runs[usual, threads[0]].reset_ms()
     if arguments.against:
         figures["gain"] = {str(size): median_ratio(rates["new", size], rates["old", size]) for size in sizes}
-    report(table(figures, usual), arguments.table)
+    report("speed", table(figures, usual), arguments.table)
     return figures
 
 
@@ -218,14 +216,14 @@ def learner(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return the figures."""
     keep_to_cores(1)
     figures = speed_learner.measure(arguments.transitions, arguments.repeats, arguments.seconds, progress_console.print)
-    report(speed_learner.table(figures), arguments.table)
+    report("speed", speed_learner.table(figures), arguments.table)
     return {"version": mentorgym.__version__, **figures}
 
 
 def hints(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return the figures."""
     figures = speed_hints.measure(arguments.seconds, arguments.repeats, progress_console.print)
-    report(speed_hints.table(figures), arguments.table)
+    report("speed", speed_hints.table(figures), arguments.table)
     return {"version": mentorgym.__version__, **figures}
 
 
@@ -233,19 +231,8 @@ def rloo(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return the figures."""
     keep_to_cores(1)
     figures = speed_rloo.measure(arguments.updates, progress_console.print)
-    report(speed_rloo.table(figures), arguments.table)
+    report("speed", speed_rloo.table(figures), arguments.table)
     return {"version": mentorgym.__version__, **figures}
-
-
-def report(lines: Sequence[str], path: Path | None) -> None:
-    """Print `lines`, and write them to `path`, if one is given, with the command and the commit that made them."""
-    show(*lines)
-    if path:
-        command = f"python -m mentorgym.benchmarks.speed {shlex.join(sys.argv[1:])}"
-        start = describe_start()
-        made = f"Written by `{command}` at commit {start['commit'] or 'unknown'} on {start['time'][:10]}"
-        text = "\n".join(["# Speed", "", f"{made}, {start['hardware']['cpu']}.", "", *lines, ""])
-        path.write_text(text, encoding="utf-8")
 
 
 def table(figures: dict[str, Any], usual: int) -> list[str]:

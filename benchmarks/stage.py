@@ -6,6 +6,7 @@ Scenes that are there already are left alone, so a run that was stopped goes on 
 """
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -69,8 +70,11 @@ def stage(args: Args) -> dict[str, Any]:
     ):
         task = progress.add_task(f"{args.split} scenes", total=scenes.count)
         jobs = [pool.submit(_draw, arguments, start, end, args.frames) for start, end in chunks]
-        for job in as_completed(jobs):
-            progress.advance(task, job.result())
+        try:
+            for job in as_completed(jobs):
+                progress.advance(task, job.result())
+        except ImportError as error:
+            raise UsageError(str(error)) from error
     folder = scenes.path(0).parent
     if not scenes.path(scenes.count - 1).is_file():
         raise UsageError(f"nothing can be kept in {folder}; MENTORGYM_CACHE names another folder")
@@ -78,9 +82,9 @@ def stage(args: Args) -> dict[str, Any]:
     return {"scenes": scenes.count, "folder": str(folder)}
 
 
-def main() -> None:
-    """Entry point of the command."""
-    args = tyro.cli(Args)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    args = tyro.cli(Args, args=arguments, prog="stage", description=__doc__)
     run_command("stage", lambda: stage(args), args.as_json)
 
 

@@ -118,7 +118,7 @@ def check_gpu() -> Piece:
 
 
 def check_cache() -> Piece:
-    """Where compiled kernels, read maps and text features are kept."""
+    """Where compiled kernels, read maps, text features and staged scenes are kept."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def check_cache() -> Piece:
 
 
 def check_weights(kind: str) -> Piece:
-    """Our own weights of `kind`, "clip" or "vlm"."""
+    """Our own weights of `kind`, a folder of WEIGHTS."""
     name, folder, remedy = f"weights/{kind}", WEIGHTS / kind, "pip install --force-reinstall mentorgym"
     files = (folder / "config.json", folder / "model.safetensors")
     for file in files:
@@ -163,8 +163,7 @@ def examine() -> list[Piece]:
     checks += [
         check_gpu,
         check_cache,
-        lambda: check_weights("clip"),
-        lambda: check_weights("vlm"),
+        *(lambda kind=kind: check_weights(kind) for kind in ("clip", "vlm", "caption_clip", "caption_vlm")),
         lambda: check_folder("MENTORGYM_MAPS", "the folder of maps, for towns by name"),
         lambda: check_folder("MENTORGYM_ROUTES", "the folder of route files, for routes by name"),
         lambda: check_folder("CARLA_ROOT", "the folder of CARLA, for its towns by name"),

@@ -17,12 +17,13 @@ def is_installed(module: str) -> bool:
 
 def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     """Import `module`, or raise ImportError that names the `extra` which brings it to whoever wants `purpose`."""
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if error.name != package:
             raise
-        raise ImportError(f"{purpose} needs {module}: pip install 'mentorgym[{extra}]'") from None
+        raise ImportError(f"{purpose} needs {package}: pip install 'mentorgym[{extra}]'") from None
 
 
 def torchvision_fault() -> str | None:

@@ -17,7 +17,7 @@ from mentorgym.mentors.expert import expert
 from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folders of our own weights: `clip` and `vlm`."""
+"""Folders of our own weights: `clip` and `vlm` of driving, `caption_clip` and `caption_vlm` of captions."""
 
 SPECS = {
     "expert": "the action that the request carries",

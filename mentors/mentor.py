@@ -19,6 +19,13 @@ GRID = "grid"
 Feedback = str | np.ndarray
 
 
+def without_slot(text: str) -> str:
+    """`text` with no IMAGE_SLOT in it, not even one that is left when another goes; so it can stand in a prompt."""
+    while IMAGE_SLOT in text:
+        text = text.replace(IMAGE_SLOT, "")
+    return text
+
+
 class Request(NamedTuple):
     """One question about one observation."""
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.extras import import_transformers, is_installed
-from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request
+from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request, without_slot
 
 ROWS_AT_ONCE = 256
 """Replies that are scored in one forward pass; their caches lie in memory together."""
@@ -40,6 +40,23 @@ def render_reply(processor: Any, prompt: str, reply: str) -> str:
         if whole.startswith(before):
             return whole[len(before) :].rstrip()
     return reply + processor.tokenizer.eos_token
+
+
+def without_markers(processor: Any, text: str) -> str:
+    """`text` with none of the model's markers in it, not even one spelt out, and no IMAGE_SLOT.
+
+    The tokenizer takes a marker that somebody has written for the marker itself, and a picture's, which no picture
+    belongs to, breaks the model's next pass.
+    """
+    tokenizer = processor.tokenizer
+    special = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    markers = {*tokenizer.all_special_tokens, *special, getattr(processor, "image_token", IMAGE_SLOT)}
+    before = None
+    while before != text:
+        before, text = text, without_slot(text)
+        for marker in markers:
+            text = text.replace(marker, "")
+    return text
 
 
 def _message(prompt: str, pictures: int) -> dict[str, Any]:
@@ -104,9 +121,13 @@ class VlmMentor:
             raise ValueError(f"{name} has an encoder and a decoder, which can generate but not score answers")
 
     def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
-        """A reply for each request; raises ValueError for a prompt without its slot for the picture."""
+        """A reply for each request; raises ValueError for a prompt without its slot for the picture.
+
+        Markers of the model's that stand in a prompt, which may hold what somebody else has written, are not read.
+        """
         pictures = [request.picture for request in requests]
-        prompts = [request.prompt for request in requests]
+        parts = [request.prompt.split(IMAGE_SLOT) for request in requests]
+        prompts = [IMAGE_SLOT.join(without_markers(self.processor, part) for part in each) for each in parts]
         if self.answers is None:
             return list(self.generate(pictures, prompts))
         best = self.score(pictures, prompts, self.answers).argmax(axis=1)

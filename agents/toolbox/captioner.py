@@ -26,7 +26,7 @@ from torch import nn
 from mentorgym.agents.toolbox.tuning import save_pretrained
 from mentorgym.mentors.extras import import_extra
 from mentorgym.mentors.mentor import IMAGE_SLOT
-from mentorgym.mentors.vlm import VlmMentor, load_vlm, render_prompt
+from mentorgym.mentors.vlm import VlmMentor, load_vlm, render_prompt, render_reply
 
 ROWS_AT_ONCE = 64
 """Scenes that the greedy policy answers in one batch."""
@@ -102,6 +102,11 @@ def truncate(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor | N
     return kept
 
 
+def with_slot(instruction: str) -> str:
+    """An instruction with the slot of the pictures, which come first where it has none."""
+    return instruction if IMAGE_SLOT in instruction else IMAGE_SLOT + instruction
+
+
 def _draw(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """A token for each row of `logits` [N, V], by its probability: where a spot falls on their cumulated sum."""
     sums = logits.double().softmax(-1).cumsum(-1)
@@ -153,24 +158,12 @@ class Captioner:
                 texts += self.write(prefix, 1, None, likeliest=1).texts
         return texts
 
-    def without_markers(self, text: str) -> str:
-        """`text` with no marker in it, not even one spelt out; such a text can stand in any prompt."""
-        markers = self.processor.tokenizer.all_special_tokens
-        markers = [*markers, *self.processor.tokenizer.added_tokens_encoder, IMAGE_SLOT]
-        before = None
-        while before != text:
-            before = text
-            for marker in markers:
-                text = text.replace(marker, "")
-        return text
-
     def prepare(self, frames: np.ndarray, instructions: Sequence[str]) -> dict[str, torch.Tensor]:
         """The model's inputs for `frames` uint8 [B, M, H, W, 3] and their instructions, padded on the left.
 
         An instruction without IMAGE_SLOT has the pictures before it.
         """
-        prompts = [text if IMAGE_SLOT in text else IMAGE_SLOT + text for text in instructions]
-        texts = [render_prompt(self.processor, prompt, frames.shape[1]) for prompt in prompts]
+        texts = [render_prompt(self.processor, with_slot(text), frames.shape[1]) for text in instructions]
         begins = self.processor.tokenizer.bos_token
         # Most chat templates write the first token themselves.
         once = {"add_special_tokens": False} if begins and texts[0].startswith(begins) else {}
@@ -328,10 +321,11 @@ class Random:
         self.generator.set_state(load_file(folder / "random.safetensors")["state"])
 
 
-def written_as(captioner: Captioner, texts: Sequence[str]) -> Written:
-    """Texts of somebody else's, as if the policy had written them: their tokens and the end."""
+def written_as(captioner: Captioner, instructions: Sequence[str], texts: Sequence[str]) -> Written:
+    """Texts of somebody else's, as if the policy had replied so to the instructions: their tokens and the end."""
     tokenizer = captioner.processor.tokenizer
-    replies = [text + tokenizer.decode(captioner.vlm.ends[:1]) for text in texts]
+    told = zip(instructions, texts, strict=True)
+    replies = [render_reply(captioner.processor, with_slot(instruction), text) for instruction, text in told]
     tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
     padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=tokenizer.pad_token_id)
     mask = torch.arange(padded.shape[1]) < torch.tensor([len(each) for each in tokens])[:, None]

@@ -44,7 +44,7 @@ def make_caption_envs(env_id: str, env_args: tuple[str, ...], scenes: int, group
         arguments.pop("terms", None)
         arguments.pop("judge", None)
     for name in keywords.keys() & arguments.keys():
-        raise ValueError(f"env_args {name}={arguments[name]!r}: the agent has a flag of its own for this")
+        raise ValueError(f"env_args {name}={arguments[name]!r}: the agent sets this, by a flag of its own if at all")
     arguments |= keywords
     mode = AutoresetMode.DISABLED
     return gym.make_vec(
@@ -136,14 +136,15 @@ class Heldout:
     """Scenes that are not trained on, from all over a split, to measure a policy on."""
 
     def __init__(self, envs: Any, count: int, seed: int):
-        """At most `count` of the scenes of `envs`; `seed` is that of the texts which are sampled."""
+        """At most `count`, from 1 on, of the scenes of `envs`; `seed` is that of the texts which are sampled."""
+        if count < 1:
+            raise ValueError(f"heldout_scenes {count}: at least 1 is measured on")
         scenes: Scenes = envs.scenes
         frames = envs.single_observation_space["frames"].shape[0]
         labels = scenes.labels
         chosen = np.unique(np.linspace(0, len(labels.names) - 1, count).astype(int))
         self.scenes, self.frames, self.seed, self.chosen = scenes, frames, seed, chosen.tolist()
-        names = [labels.names[index] for index in self.chosen]
-        self.labels = Labels(names, labels.actions[chosen], labels.reasons[chosen])
+        self.labels = labels.select(chosen)
 
     @torch.no_grad()
     def measure(self, policy: Any, captioner: Captioner, reference: Any = None) -> dict[str, float]:

@@ -82,7 +82,7 @@ METRICS = {
     "loss/pairs": "binary cross-entropy of pictures and texts that match or do not",
     "validation/auroc": "probability that a picture's own text scores higher than another, on validation pictures",
     "heldout/auroc": "the same on held-out pictures",
-    "heldout/exact": "share of held-out answers that are met word for word",
+    "heldout/exact": "share of held-out answers met word for word; of captioners, captions that say what is true",
     "heldout/parsed": "share of replies that suggest an action",
     "heldout/acceleration_error": "mean absolute error of the acceleration suggested",
     "heldout/acceleration_error_of_constant": "the same of the constant action with the smallest",
@@ -107,7 +107,7 @@ METRICS = {
     "reward/bleu": "share of texts whose BLEU-4 against the scene's caption is above the threshold",
     "reward/judge": "mean mark that a judge gave, of those that it gave",
     "text/kl": "log-ratio of policy to reference, summed over a text's tokens, mean: their KL divergence, estimated",
-    "text/entropy": "entropy of the distributions sampled from, nats a token, mean",
+    "text/entropy": "entropy of the policy's distributions at the tokens that it learns from, nats a token, mean",
     "text/length": "tokens of a text, its end among them, mean",
     "text/unique_in_group": "share of a scene's texts that differ, mean",
     "text/distinct_1": "different words over all words",
@@ -123,7 +123,7 @@ METRICS = {
     "heldout/reason_macro_f1": "F1 of the reasons of held-out scenes, the plain mean over all",
     "heldout/out_of_vocabulary": "share of held-out captions that name anything unknown, or no action, or no reason",
     "heldout/kl": "text/kl of one sampled text for each held-out scene",
-    "heldout/entropy": "text/entropy of these texts",
+    "heldout/entropy": "entropy of the distributions that these texts are sampled from, nats a token, mean",
     "heldout/distinct_1": "text/distinct_1 of these texts",
     "heldout/distinct_2": "text/distinct_2 of these texts",
     "heldout/forward": "text/forward of these texts",
@@ -181,7 +181,9 @@ def parse_flags(flags: type[Flags], presets: Mapping[str, Mapping[str, Any]]) ->
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", choices=sorted(presets))
     known, rest = parser.parse_known_args()
-    return tyro.cli(flags, args=rest, default=flags(**presets.get(known.preset, {})))
+    told = f"--preset {{{','.join(sorted(presets))}}} replaces defaults by published constants; given flags win."
+    default = flags(**presets.get(known.preset, {}))
+    return tyro.cli(flags, args=rest, default=default, description=f"{flags.__doc__}\n\n{told}")
 
 
 def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_rate: float) -> None:
@@ -398,7 +400,7 @@ def drop_half_line(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(text)
+    temporary.write_text(text, "utf-8")
     temporary.replace(path)
 
 

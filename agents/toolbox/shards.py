@@ -146,9 +146,15 @@ class Samples(Sequence[Sample]):
             return file.read(size)
 
     def picture(self, index: int) -> np.ndarray:
-        """A picture, uint8 [H, W, 3]."""
-        with Image.open(io.BytesIO(self.file(index))) as image:
-            return np.asarray(image.convert("RGB"))
+        """A picture, uint8 [H, W, 3]; ValueError, naming file and remedy, where it cannot be read."""
+        try:
+            with Image.open(io.BytesIO(self.file(index))) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            path, offset, _ = self._places[index]
+            raise ValueError(
+                f"cannot read the picture at byte {offset} of {path} ({error}): delete the file and write it again"
+            ) from None
 
 
 def stratified_order(labels: Sequence[Any], seed: int) -> np.ndarray:

@@ -202,6 +202,13 @@ class Meter:
         self._losses, self._since = [], time.monotonic()
 
 
+def saved_dtype(name: str) -> torch.dtype:
+    """What weights are saved as; asked for before the training whose end needs it. ValueError for what is none."""
+    if name not in ("float16", "bfloat16", "float32"):
+        raise ValueError(f"save_dtype {name!r} is unknown; choose float16, bfloat16 or float32")
+    return getattr(torch, name)
+
+
 def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path) -> None:
     """Write a model, in `dtype`, and its processor as transformers reads them. The model is on the CPU afterwards."""
     logging = import_transformers().logging

@@ -53,10 +53,11 @@ _ANY_READING_ERROR = (OSError, ValueError, SyntaxError, Image.DecompressionBombE
 
 
 class BddOiaScenes:
-    """`scenes.Scenes` of BDD-OIA's files; pictures are read when they are asked for.
+    """`scenes.Scenes` of BDD-OIA's files; pictures are read when they are asked for, all in the shape of the first.
 
     Every fault of the files is counted at construction: samples without a picture, without one of the labels or with
-    none of either set are left out with a warning that names them, and so are pictures that are cut short.
+    none of either set are left out with a warning that names them, and so are pictures that are cut short or not there
+    as often as `least_frames`.
 
     Args:
         folder: what holds the annotation files, or has them in `labels/`, `annotations/` or `data/`.
@@ -66,7 +67,7 @@ class BddOiaScenes:
             1/8 for "val"; "train" is what remains, and "toy" as large a part of it as "val" is.
         reason_order: "file" or "table1", see REASON_ORDERS. Reasons imply actions; a warning says so where the other
             order fits these better.
-        longest_edge: pixels that larger pictures are reduced to. All have the shape of the first.
+        least_frames: above 1, samples whose clip has fewer frames are left out, too.
 
     Attributes: `agreement`, by order the share of reasons that fit the actions, NaN where there are none to tell by.
 
@@ -80,7 +81,7 @@ class BddOiaScenes:
         split: str,
         labels: str = "all",
         reason_order: str = "file",
-        longest_edge: int = LONGEST_EDGE,
+        least_frames: int = 1,
     ):
         if reason_order not in REASON_ORDERS:
             raise ValueError(f"unknown reason_order {reason_order!r}: {nearest_name(reason_order, REASON_ORDERS)}")
@@ -96,11 +97,14 @@ class BddOiaScenes:
         actions, reasons = [], []
         pictures: list[Path | None] = []
         folders: dict[Path, dict[str, Path]] = {}
+        labelled: set[str] = set()
+        read = _read_lists if layout == LAYOUTS[0] else _read_table
         for official in OFFICIAL_SPLITS if labels == "one" else (split,):
-            read = _read_lists if layout == LAYOUTS[0] else _read_table
             folder_of_pictures = _picture_folder(self.folder, layout, official)
             found = folders.setdefault(folder_of_pictures, _pictures_in(folder_of_pictures))
-            for name, action, reason in read(places, official, faults):
+            samples = read(places, official, faults)
+            labelled |= _stems(samples)
+            for name, action, reason in samples:
                 if len(action) == 5 and action[4]:
                     faults.add("confused (the fifth action bit is set)", name)
                 elif not any(action[:4]) or not any(reason):
@@ -119,14 +123,19 @@ class BddOiaScenes:
         self._paths: list[Path] = []
         for index in chosen.tolist():
             path = pictures[index]
-            fault = "without a picture" if path is None else _fault_of(path)
+            fault = "without a picture" if path is None else self._fault_of_film(path, least_frames)
             if fault:
                 faults.add(fault, names[index])
             elif path is not None:
                 kept.append(index)
                 self._paths.append(path)
-        if labels == "all":
-            self._count_unlabelled(layout, split, places, folders, faults)
+        # The official layout has the pictures of all splits in one folder.
+        others = OFFICIAL_SPLITS if labels == "all" and layout == LAYOUTS[0] else ()
+        if all(name in places for other in others for name in _files_of(layout, other)):
+            labelled |= {stem for other in others for stem in _stems(read(places, other, _Faults()))}
+            for path in (path for found in folders.values() for path in found.values()):
+                if path.stem.lower() not in labelled:
+                    faults.add("pictures without labels", path.name)
         faults.warn(f"{self.folder}, split {split!r}")
         if not kept:
             raise ValueError(
@@ -135,7 +144,7 @@ class BddOiaScenes:
             )
         self.labels = Labels([names[index] for index in kept], own[kept], _reordered(in_file, reason_order)[kept])
         with Image.open(self._paths[0]) as first:
-            scale = min(1.0, longest_edge / max(first.size))
+            scale = min(1.0, LONGEST_EDGE / max(first.size))
             self.picture_shape = (max(1, round(first.height * scale)), max(1, round(first.width * scale)), 3)
 
     def frames(self, index: int, count: int) -> np.ndarray:
@@ -144,17 +153,32 @@ class BddOiaScenes:
         One is the picture itself, more come from `clips/<stem>/`. Raises ValueError, naming file and remedy, for a
         picture that is missing or cannot be read, and where a scene has fewer frames.
         """
-        path = self._paths[index]
-        if count == 1:
-            return self._read(path)[None]
-        clip = self.folder / "clips" / path.stem
-        there = sorted(each for each in clip.iterdir() if each.suffix.lower() in SUFFIXES) if clip.is_dir() else []
-        if len(there) < count:
+        film = self._film(self._paths[index], count)
+        if len(film) < count:
             raise ValueError(
-                f"{clip} has {len(there)} frames, not {count}: put the frames of the clip there as pictures, in the "
-                "order of their names, or ask for frames=1"
+                f"{self._clip(self._paths[index])} has {len(film)} frames, not {count}: put the frames of the clip "
+                "there as pictures, in the order of their names, or ask for frames=1"
             )
-        return np.stack([self._read(each) for each in there[-count:]])
+        return np.stack([self._read(each) for each in film])
+
+    def _clip(self, path: Path) -> Path:
+        """The folder of the clip that ends with a picture."""
+        return self.folder / "clips" / path.stem
+
+    def _film(self, path: Path, count: int) -> list[Path]:
+        """The files of the last `count` frames of the sample with this picture, or of as many as there are."""
+        if count == 1:
+            return [path]
+        clip = self._clip(path)
+        there = sorted(each for each in clip.iterdir() if each.suffix.lower() in SUFFIXES) if clip.is_dir() else []
+        return there[-count:]
+
+    def _fault_of_film(self, path: Path, count: int) -> str:
+        """What shows that the sample with this picture lacks `count` frames that can be read; "" for nothing."""
+        film = self._film(path, count)
+        if len(film) < count:
+            return f"with fewer than {count} frames in clips/"
+        return next(filter(None, map(_fault_of, film)), "")
 
     def _read(self, path: Path) -> np.ndarray:
         height, width, _ = self.picture_shape
@@ -179,21 +203,6 @@ class BddOiaScenes:
                 stacklevel=3,
             )
 
-    def _count_unlabelled(
-        self, layout: str, split: str, places: dict[str, Path], folders: dict[Path, dict[str, Path]], faults: "_Faults"
-    ) -> None:
-        """Count the pictures that no label is for; in `data/` lie those of all splits."""
-        labelled: set[str] = set()
-        for official in OFFICIAL_SPLITS if layout == LAYOUTS[0] else (split,):
-            if layout == LAYOUTS[0] and f"{official}_25k_images_actions.json" not in places:
-                return
-            read = _read_lists if layout == LAYOUTS[0] else _read_table
-            labelled |= {Path(name).stem.lower() for name, _, _ in read(places, official, _Faults())}
-        for found in folders.values():
-            for path in found.values():
-                if path.stem.lower() not in labelled:
-                    faults.add("pictures without labels", path.name)
-
 
 class _Faults:
     """What is wrong with which samples."""
@@ -216,13 +225,17 @@ class _Faults:
             warnings.warn(f"{where}: left out are {self}", stacklevel=3)
 
 
+def _files_of(layout: str, split: str) -> list[str]:
+    """The annotation files of a split."""
+    if layout == LAYOUTS[0]:
+        return [f"{split}_25k_images_{kind}.json" for kind in ("actions", "reasons")]
+    return [f"gt_4a_21r_{split}.json"]
+
+
 def _find_files(folder: Path, split: str | None) -> tuple[str, dict[str, Path]]:
     """The layout, and the annotation files by name; those of `split` must be there, or of all for None."""
     needed = OFFICIAL_SPLITS if split is None else (split,)
-    wanted = {
-        LAYOUTS[0]: [f"{each}_25k_images_{kind}.json" for each in OFFICIAL_SPLITS for kind in ("actions", "reasons")],
-        LAYOUTS[1]: [f"gt_4a_21r_{each}.json" for each in OFFICIAL_SPLITS],
-    }
+    wanted = {layout: [name for each in OFFICIAL_SPLITS for name in _files_of(layout, each)] for layout in LAYOUTS}
     missing: dict[str, list[str]] = {}
     for layout, files in wanted.items():
         places: dict[str, Path] = {}
@@ -230,7 +243,7 @@ def _find_files(folder: Path, split: str | None) -> tuple[str, dict[str, Path]]:
             for inner in ("", "labels", "annotations", "data"):
                 if (path := folder / inner / name).is_file():
                     places.setdefault(name, path)
-        lacking = [name for name in files if any(each in name for each in needed) and name not in places]
+        lacking = [name for each in needed for name in _files_of(layout, each) if name not in places]
         if not lacking:
             return layout, places
         missing[layout] = lacking
@@ -270,6 +283,11 @@ def _bits(value: Any, sizes: Sequence[int], path: Path, name: object) -> list[in
 
 
 Sample = tuple[str, list[int], list[int]]
+
+
+def _stems(samples: Sequence[Sample]) -> set[str]:
+    """The names of samples without suffix, in small letters."""
+    return {Path(name).stem.lower() for name, _, _ in samples}
 
 
 def _read_lists(places: dict[str, Path], split: str, faults: _Faults) -> list[Sample]:

@@ -19,7 +19,9 @@ def nearest_name(name: object, valid: Iterable[str]) -> str:
     return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
-def load_scenes(data: str | Path, split: str, labels: str = "one", reason_order: str = "file") -> Scenes:
+def load_scenes(
+    data: str | Path, split: str, labels: str = "one", reason_order: str = "file", frames: int = 1
+) -> Scenes:
     """The scenes of a split.
 
     Args:
@@ -29,6 +31,7 @@ def load_scenes(data: str | Path, split: str, labels: str = "one", reason_order:
         split: "train", "val" or "test"; of BDD-OIA with `labels="one"` also "toy".
         labels: "one" for scenes with one action and one reason alone, "all" for any.
         reason_order: of BDD-OIA's reasons, see `bddoia.BddOiaScenes`.
+        frames: how many of a scene will be asked for; of BDD-OIA's files those with fewer are left out.
 
     Raises:
         ValueError: an argument is unknown, or the files do not fit; the message names what would.
@@ -53,4 +56,4 @@ def load_scenes(data: str | Path, split: str, labels: str = "one", reason_order:
         raise ValueError(f"unknown data {str(data)!r}: {nearest_name(data, PRIORS)}, or a folder with BDD-OIA's files")
     from mentorgym.envs.caption.bddoia import BddOiaScenes
 
-    return BddOiaScenes(folder, split, labels=labels, reason_order=reason_order)
+    return BddOiaScenes(folder, split, labels=labels, reason_order=reason_order, least_frames=frames)

@@ -14,7 +14,7 @@ from PIL import Image
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.reward import clean
 from mentorgym.mentors.load import WEIGHTS, load_mentor
-from mentorgym.mentors.mentor import IMAGE_SLOT, Request
+from mentorgym.mentors.mentor import IMAGE_SLOT, Request, without_slot
 
 AT_ONCE = 16
 """Pictures that the model reads together."""
@@ -55,7 +55,7 @@ def action_of(reply: str) -> str | None:
 def action_question(description: str, action_prompt: str = language.ACTION_PROMPT) -> str:
     """The second question, with the slot for the picture: the description, on the next line the prompt."""
     # A slot in the description would be a second one.
-    return f"{IMAGE_SLOT}{description.replace(IMAGE_SLOT, '')}\n{action_prompt}"
+    return f"{IMAGE_SLOT}{without_slot(description)}\n{action_prompt}"
 
 
 def describe_and_decide(

@@ -31,7 +31,7 @@ from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
 from mentorgym.mentors.extras import import_extra
 from mentorgym.mentors.load import WEIGHTS, load_mentor
-from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request
+from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request, without_slot
 
 if TYPE_CHECKING:
     from mentorgym.mentors.clip import Scorer
@@ -150,7 +150,7 @@ class CaptionReward:
         self.terms = dict(terms or {})
         self.captions = captions_of(scenes)
         """distinct captions of the scenes, sorted"""
-        self.truths = _truths(scenes)
+        self.truths = scenes.labels.captions()
         if "bleu" in self.terms:
             _bleu()
         self.judge: Mentor | None = load_mentor(judge) if judge else None
@@ -256,9 +256,7 @@ class CaptionReward:
         nothing = np.full(0, np.nan, np.float32)
         asked = [
             # The slot is for the picture alone.
-            Request(
-                self.scenes.frames(row, 1)[0], JUDGE_PROMPT.replace("{text}", text.replace(IMAGE_SLOT, "")), 0, nothing
-            )
+            Request(self.scenes.frames(row, 1)[0], JUDGE_PROMPT.replace("{text}", without_slot(text)), 0, nothing)
             for row, text in zip(rows.tolist(), texts, strict=True)
         ]
         return np.array([_mark(answer) for answer in judge(asked)], np.float32)
@@ -271,11 +269,6 @@ def _mark(answer: Any) -> float:
     return mark if 0.0 <= mark <= 1.0 else math.nan
 
 
-def _truths(scenes: Scenes) -> list[str]:
-    labels = scenes.labels
-    return [language.caption(actions, reasons) for actions, reasons in zip(labels.actions, labels.reasons, strict=True)]
-
-
 def captions_of(scenes: Scenes) -> list[str]:
     """The distinct captions of scenes, sorted."""
-    return sorted(set(_truths(scenes)))
+    return sorted(set(scenes.labels.captions()))

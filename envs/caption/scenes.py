@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mentorgym.envs.caption import language
+
 
 class Labels(NamedTuple):
     """Names, actions and reasons of N scenes."""
@@ -15,6 +17,14 @@ class Labels(NamedTuple):
     """bool [N, 4]"""
     reasons: np.ndarray
     """bool [N, 21]"""
+
+    def captions(self) -> list[str]:
+        """The true caption of each scene; ValueError as of `language.caption`."""
+        return [language.caption(*each) for each in zip(self.actions, self.reasons, strict=True)]
+
+    def select(self, indices: np.ndarray) -> "Labels":
+        """Those of the scenes at `indices` int64 [K], in this order."""
+        return Labels([self.names[index] for index in indices.tolist()], self.actions[indices], self.reasons[indices])
 
 
 class Scenes(Protocol):

@@ -38,7 +38,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
     Args:
         num_envs: N, texts in a step.
         group_size: rows that share a scene: rows i * group_size to (i + 1) * group_size - 1 hold the same.
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; of BDD-OIA's files with `labels="one"` also "toy".
         data: see `data.load_scenes`; or scenes themselves.
         reward: "contrast" (the default), "cosine", "prob" or "none", see `reward`.
         frames: M, of each scene the last.
@@ -52,9 +52,9 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
 
     The scenes come from one endless list that the rows read together, each reset taking the next scenes in the order
-    of its rows. In the split "train" it is one shuffle of all scenes after another, in the others their own order over
-    and over; so each epoch of S scenes shows each once. Under the same seed the single environment reads the same list
-    alone: with `group_size=1` row i of step t is its episode t * N + i.
+    of its rows. In the splits "train" and "toy" it is one shuffle of all scenes after another, in the others their own
+    order over and over; so each epoch of S scenes shows each once. Under the same seed the single environment reads the
+    same list alone: with `group_size=1` row i of step t is its episode t * N + i.
 
     `reset` takes `options={"indices": [...]}`, the scenes to show, one for each group; the list then stays where it is.
 
@@ -112,7 +112,9 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
         self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
         self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
-        self.scenes: Scenes = load_scenes(data, split, labels, reason_order) if isinstance(data, str | Path) else data
+        self.scenes: Scenes = (
+            load_scenes(data, split, labels, reason_order, int(frames)) if isinstance(data, str | Path) else data
+        )
         if not len(self.scenes.labels.names):
             raise ValueError(f"no scenes in the split {split!r} of {data}")
         self.reward_model = CaptionReward(self.scenes, reward, model, terms, int(frames), judge, device)

@@ -23,7 +23,7 @@ from mentorgym.agents.toolbox.captioner import (
     written_as,
 )
 from mentorgym.envs.caption import language
-from mentorgym.mentors.vlm import render_prompt
+from mentorgym.mentors.vlm import render_prompt, without_markers
 
 torch.set_num_threads(1)
 
@@ -79,8 +79,9 @@ def reference_log_probabilities(captioner: Captioner, frames, prompt: str, token
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-4, 4), min_size=2, max_size=12, unique=True), st.integers(0, 14), st.floats(0.05, 1.0))
-def test_truncation_is_that_of_the_plain_words(logits: list[float], top_k: int, top_p: float):
+@given(st.lists(st.integers(-64, 64), min_size=2, max_size=12, unique=True), st.integers(0, 14), st.floats(0.05, 1.0))
+def test_truncation_is_that_of_the_plain_words(sixteenths: list[int], top_k: int, top_p: float):
+    logits = [each / 16 for each in sixteenths]  # Never so near to each other that both are as likely.
     kept = truncate(torch.tensor([logits], dtype=torch.float64), top_k, top_p)
     ordered = np.sort(np.exp(logits) / np.sum(np.exp(logits)))[::-1]
     if np.abs(np.cumsum(ordered[: top_k or None] / ordered[: top_k or None].sum()) - top_p).min() < 1e-9 and top_p < 1:
@@ -177,10 +178,10 @@ def test_no_marker_is_written_and_none_can_be_smuggled_into_a_prompt(folder):
     assert torch.isfinite(captioner.score(prefix, written).log_probabilities).all()
     spelt = ["<image>", "<ima<image>ge>", "</s></s>", "".join(captioner.processor.tokenizer.all_special_tokens)]
     for text in [*written.texts, *spelt, "\x00\ud800".encode("utf-8", "replace").decode()]:
-        prompt = "<image>" + captioner.without_markers(text)
+        prompt = "<image>" + without_markers(captioner.processor, text)
         one = captioner.read(captioner.prepare(frames[:1], [prompt]))
         assert torch.isfinite(one.logits[:, captioner.vlm.ends]).all()
-    assert captioner.without_markers("a <b> c < image >") == "a <b> c < image >"
+    assert without_markers(captioner.processor, "a <b> c < image >") == "a <b> c < image >"
 
 
 def test_several_frames_are_read_and_each_counts(folder):
@@ -197,9 +198,12 @@ def test_several_frames_are_read_and_each_counts(folder):
 def test_texts_of_others_are_scored_with_their_end(folder):
     captioner = load_captioner(str(folder))
     prefix = captioner.read(captioner.prepare(noise(2), PROMPTS[:2]))
-    written = written_as(captioner, ["stop", "go on now"])
+    written = written_as(captioner, PROMPTS[:2], ["stop", "go on now"])
     assert torch.isin(written.tokens[[0, 1], written.mask.sum(1) - 1], torch.tensor(captioner.vlm.ends)).all()
-    assert captioner.processor.tokenizer.batch_decode(written.tokens, skip_special_tokens=True) == ["stop", "go on now"]
+    said = captioner.processor.tokenizer.batch_decode(written.tokens, skip_special_tokens=True)
+    assert [each.strip() for each in said] == ["stop", "go on now"]
+    # SmolVLM's template, which PaliGemma has none of, puts a space before a reply.
+    assert all(each.startswith(" ") == (captioner.processor.chat_template is not None) for each in said)
     assert torch.isfinite(captioner.score(prefix, written).log_probabilities).all()
 
 

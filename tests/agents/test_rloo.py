@@ -184,6 +184,8 @@ def test_rewards_rise_and_a_cost_of_the_divergence_holds_the_policy_at_its_start
         ({"top_p": 2.0}, "top_p 2.0"),
         ({"env_args": ("reward=prob",)}, "flag of its own"),
         ({"model": "/nowhere/at/all"}, "no weights"),
+        ({"save_dtype": "fp16"}, "save_dtype 'fp16' is unknown"),
+        ({"heldout_scenes": 0}, "heldout_scenes 0"),
     ],
 )
 def test_flags_that_do_not_fit_are_told(flags, changes, told):

@@ -111,6 +111,21 @@ def test_broken_shards_are_refused(tmp_path):
         Samples(tmp_path)
 
 
+def test_a_picture_that_breaks_later_is_an_error_that_names_file_and_remedy(folder):
+    samples = Samples(folder)
+    path = folder / "00000.tar"
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x89PNG")
+    content[place : place + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"byte {place} of .*00000\.tar.*delete the file and write it again"):
+        samples[0]
+    np.testing.assert_array_equal(samples[1].picture, drawn(1))
+    path.unlink()
+    with pytest.raises(ValueError, match=r"cannot read the picture .*00000\.tar"):
+        samples[1]
+
+
 def test_captions_are_drawn_in_proportion_to_a_power_of_their_count(folder, tmp_path):
     captions = ["It drives."] * 4 + ["It brakes."]
     samples = [(str(i), to_png(drawn(i)), WORDS | {"caption": caption}) for i, caption in enumerate(captions)]

@@ -47,8 +47,8 @@ def drawn_captions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drawn_scenes
     """
     drawn_scenes.asked.clear()
 
-    def load_scenes(data: str, split: str, labels: str) -> Any:
-        drawn_scenes.asked.append((data, split, labels))
+    def load_scenes(data: str, split: str, labels: str, reason_order: str, frames: int) -> Any:
+        drawn_scenes.asked.append((data, split, labels, reason_order))
         return drawn_scenes.DrawnScenes()
 
     monkeypatch.setattr("mentorgym.benchmarks.captions.load_scenes", load_scenes)

@@ -13,8 +13,8 @@ from mentorgym.envs.caption.scenes import Labels
 
 REPEATS = 2
 
-asked: list[tuple[str, str, str]] = []
-"""Data, split and labels of the scenes that were asked for."""
+asked: list[tuple[str, str, str, str]] = []
+"""Data, split, labels and order of the reasons of the scenes that were asked for."""
 
 
 class DrawnScenes:

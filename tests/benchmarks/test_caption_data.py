@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mentorgym.agents.toolbox.augmentation import Augmentation
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks import caption_data
 from mentorgym.envs.caption import language
@@ -86,12 +87,13 @@ def test_writing_goes_on_where_it_was_interrupted_and_only_there(given, tmp_path
         given(FakeScenes(REASONS), folder="mine")
 
 
-def test_pairs_that_are_not_the_usual_ones_are_anchors_too(given):
+def test_pairs_that_are_not_the_usual_ones_are_anchors_too_and_so_are_their_mirror_images(given):
     actions = np.eye(4, dtype=bool)[[0, 3]]
     samples = given(FakeScenes(np.array([0, 8]), actions))
-    odd = "Action: turn right. Reason: Traffic sign."
-    assert samples.anchors == [[*language.captions(), odd]]
-    assert {words["caption"]: words["label"] for words in samples.words} == {language.captions()[0]: 0, odd: 21}
+    odd, mirrored = ("Action: turn right. Reason: Traffic sign.", "Action: turn left. Reason: Traffic sign.")
+    assert samples.anchors == [[*language.captions(), mirrored, odd]]
+    assert {words["caption"]: words["label"] for words in samples.words} == {language.captions()[0]: 0, odd: 22}
+    Augmentation(samples.anchors)
 
 
 def test_scenes_of_several_labels_have_no_anchors(given):

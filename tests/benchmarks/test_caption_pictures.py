@@ -58,6 +58,12 @@ def test_a_grid_of_scenes_and_one_of_pictures_are_drawn(drawn_captions, capsys: 
     assert json.loads(capsys.readouterr().out)["texts"] == ["Action: forward. Reason: Follow traffic."] * 2
 
 
+def test_what_looks_like_a_formula_is_drawn_as_it_is(tmp_path: Path):
+    caption_pictures.draw([Described(PICTURE, r"$\frac{$ \\", TRUTH)], 4, r"$\bad$ on $x_$", tmp_path / "one.png")
+    with Image.open(tmp_path / "one.png") as drawing:
+        assert drawing.width > 300
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

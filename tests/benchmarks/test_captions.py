@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import caption_tables, captions, compare, evaluate, leaderboard, run
+from mentorgym.benchmarks import caption_pictures, caption_tables, captions, compare, evaluate, leaderboard, run
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.rows import add_rows, fault, read_rows
 
@@ -37,6 +37,12 @@ def numbers(requests):
     return [np.zeros(2, np.float32)] * len(requests)
 
 
+def odd(requests):
+    """A mentor that writes whatever a model might."""
+    texts = ("", "\x00\x1b[2J\n", "\ud800", "x" * 10_000, "Action: stop. " * 900, "[/b] $\\frac{$", "Action:. Reason:.")
+    return [texts[place % len(texts)] for place in range(len(requests))]
+
+
 def test_baselines_score_what_they_must(drawn_captions):
     rows = measured("--driver", "majority", "random", "truth")
     assert [rows[name]["score"]["exact"] for name in ("majority", "truth")] == [1 / 21, 1.0]
@@ -45,11 +51,11 @@ def test_baselines_score_what_they_must(drawn_captions):
     assert rows["truth"]["score"]["clip_score"] == pytest.approx(0.9)
     assert rows["majority"]["score"]["match"] == pytest.approx(2 / 7), "each stop fits the scene's action"
     assert all(fault(row) is None and row["majority"]["exact"] == 1 / 21 for row in rows.values())
-    assert drawn_captions.asked == [("staged", "test", "one")]
+    assert drawn_captions.asked == [("staged", "test", "one", "file")]
 
 
 def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_beside_it(drawn_captions):
-    folder = trained(known=10, env_args=("data=staged:paper", "frames=2", "labels=all"))
+    folder = trained(known=10, env_args=("data=staged:paper", "frames=2", "labels=all", "reason_order=table1"))
     arguments = f"--run {folder} --driver {AGENT} --batch-size 5 --split val --label-share 0.05"
     captions.main(arguments.split())
     (row,) = read_rows(folder / "eval.jsonl")
@@ -63,7 +69,7 @@ def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_bes
     lines = [json.loads(line) for line in (folder / "predictions_val.jsonl").read_text().splitlines()]
     assert [line["scene"] for line in lines] == [f"scene-{index}" for index in range(42)]
     assert sum(line["truth"] == line["said"] for line in lines) == 20
-    assert drawn_captions.asked == [("staged:paper", "val", "all")]
+    assert drawn_captions.asked == [("staged:paper", "val", "all", "table1")]
 
 
 def test_evaluate_hands_runs_of_captions_over(drawn_captions):
@@ -87,6 +93,14 @@ def test_a_mentor_is_asked_about_the_newest_frame_and_says_nothing_where_it_has_
     assert row["frames"] == 3
 
 
+def test_any_text_has_a_score_and_nothing_of_it_is_exact(drawn_captions, capsys: pytest.CaptureFixture[str]):
+    row = measured("--model", f"{__name__}:odd", "--driver", "truth")[f"{__name__}:odd"]
+    assert (row["score"]["exact"], row["score"]["out_of_vocabulary"]) == (0.0, 1.0)
+    assert all(0.0 <= score <= 1.0 for score in row["score"].values())
+    caption_pictures.main(f"--model {__name__}:odd --limit 7 --output odd.png --json".split())
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["texts"]) == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -104,6 +118,12 @@ def test_mistakes_are_told_in_one_line(drawn_captions, arguments: str, reason: s
     with pytest.raises(SystemExit, match=reason):
         captions.main(arguments.split())
     assert not list(Path().rglob("*.jsonl"))
+
+
+def test_who_was_trained_to_drive_is_not_asked_for_captions(drawn_captions):
+    folder = trained(env_id="CarlaNoCrash-v0")
+    with pytest.raises(SystemExit, match="was trained in CarlaNoCrash-v0: captions are measured in"):
+        captions.main(f"--run {folder} --driver {AGENT}".split())
 
 
 def test_the_leaderboard_has_seeds_intervals_and_always_the_majority(drawn_captions):

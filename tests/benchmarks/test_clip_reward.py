@@ -98,7 +98,7 @@ def test_accuracies_plain_and_balanced():
 
 
 def test_the_command_writes_table_figures_and_picture(data: Path, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(clip_reward, "TransformersScorer", FakeScorer)
+    monkeypatch.setattr(clip_reward, "load_scorer", FakeScorer)
     out = tmp_path / "out"
     arguments = ["--data", str(data), "--models", "before=plain", "ours=tuned", "--output", str(out), "--json"]
     clip_reward.main(arguments)

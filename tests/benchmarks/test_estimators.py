@@ -38,14 +38,19 @@ def test_variances_are_those_of_all_estimates_and_their_mean_is_the_gradient(bas
         assert estimators.variances(policy, rewards, calls)[baseline] == pytest.approx(spread)
 
 
-def test_leaving_one_out_beats_no_baseline_where_rewards_have_a_mean(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["estimators", "--calls", "8", "--json"])
+def test_leaving_one_out_beats_no_baseline_where_rewards_have_a_mean(monkeypatch, capsys, tmp_path):
+    table = tmp_path / "table.md"
+    monkeypatch.setattr(sys, "argv", ["estimators", "--calls", "8", "--json", "--table", str(table)])
     estimators.main()
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert len(rows) == len(estimators.REWARDS) * len(estimators.SCALES)
     for row in rows:
         if row["reward"] == "cosine":
             assert row["none_over_loo"] > 2 and row["none_worse"] == 1.0
+    title, _, made, *_ = table.read_text().splitlines()
+    assert title == "# Estimators"
+    command = f"python -m mentorgym.benchmarks.estimators --calls 8 --json --table {table}"
+    assert made.startswith(f"Written by `{command}` at commit ")
 
 
 def test_one_call_is_refused(monkeypatch, capsys):

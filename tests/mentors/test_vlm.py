@@ -97,6 +97,13 @@ def test_one_short_answer_and_more_than_fit_at_once(vlm_folder: Path, monkeypatc
     np.testing.assert_allclose(mentor.score(pictures, prompts, ANSWERS[:1]), whole[:, :1], atol=1e-4)
 
 
+def test_markers_that_stand_in_a_prompt_are_not_read(vlm_folder: Path):
+    mentor = load_mentor(f"vlm:{vlm_folder}", max_new_tokens=6)
+    markers = mentor.processor.tokenizer.all_special_tokens
+    nested = markers[0][:2] + markers[0] + markers[0][2:]
+    assert mentor([ask(0, f"<image>G{nested}o{''.join(markers).replace('<image>', '')}.")]) == mentor([REQUESTS[0]])
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (7, 300, 3), (32, 32, 3)])
 def test_pictures_of_any_size_are_taken(vlm_folder: Path, shape: tuple[int, int, int]):
     mentor = load_mentor(f"vlm:{vlm_folder}", max_new_tokens=1)

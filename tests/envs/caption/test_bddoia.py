@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mentorgym.envs.caption import CaptionVectorEnv, language, load_scenes
+from mentorgym.envs.caption import CaptionVectorEnv, bddoia, language, load_scenes
 from mentorgym.envs.caption.bddoia import BddOiaScenes, write_bddoia
 from mentorgym.envs.caption.scenes import Labels
 from tests.envs.caption.drawn import DrawnScenes
@@ -187,6 +187,15 @@ def test_pictures_without_labels_are_counted(folder: Path):
     Image.new("RGB", (160, 90)).save(picture_of(folder, 99))
     with pytest.warns(UserWarning, match=r"1 pictures without labels \(test_00099\.jpg\)"):
         assert len(BddOiaScenes(folder, "test").labels.names) == 8
+    with pytest.warns(UserWarning, match=r"1 pictures without labels \(test_00099\.jpg\)"):
+        BddOiaScenes(folder, "train", "one")
+
+
+@pytest.mark.parametrize("layout", ["25k_images"], indirect=True)
+@pytest.mark.parametrize("file", ["train_25k_images_actions.json", "train_25k_images_reasons.json"])
+def test_pictures_of_a_split_whose_annotations_are_not_there_are_no_fault(folder: Path, file: str):
+    (folder / file).unlink()
+    assert len(BddOiaScenes(folder, "test").labels.names) == 8
 
 
 def test_frames_need_a_clip(folder: Path):
@@ -199,8 +208,23 @@ def test_frames_need_a_clip(folder: Path):
         scenes.frames(1, 2)
 
 
+def test_samples_with_too_few_frames_are_left_out_before_they_are_asked_for(folder: Path, clip_folder: Path):
+    (folder / "clips" / "test_00003" / "000.jpg").unlink()
+    (folder / "clips" / "test_00005" / "001.jpg").write_bytes(b"no picture")
+    faults = r"1 with fewer than 3 frames in clips/ \(test_00003.*1 with a picture that cannot be read \(test_00005"
+    with pytest.warns(UserWarning, match=faults):
+        envs = CaptionVectorEnv(1, 1, "test", folder, frames=3, model=str(clip_folder), labels="all")
+    assert [int(Path(name).stem[-5:]) for name in envs.scenes.labels.names] == [0, 1, 2, 4, 6, 7]
+    assert len(load_scenes(folder, "test", "all").labels.names) == 8, "a single frame needs no clip"
+    with (
+        pytest.warns(UserWarning, match="8 with fewer than 4 frames"),
+        pytest.raises(ValueError, match="no usable sample.*8 with fewer than 4 frames"),
+    ):
+        load_scenes(folder, "test", "all", frames=4)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
-def test_pictures_of_any_kind_and_size_get_one_shape(tmp_path: Path, mode: str):
+def test_pictures_of_any_kind_and_size_get_one_shape(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch):
     write_bddoia(tmp_path, "test", LargeScenes(2), "gt_4a_21r")
     image = Image.new("L", (1920, 700), 128).convert("I;16" if mode == "I;16" else mode)
     path = picture_of(tmp_path, 1)
@@ -208,7 +232,9 @@ def test_pictures_of_any_kind_and_size_get_one_shape(tmp_path: Path, mode: str):
     image.save(path.with_suffix(".jpg" if mode in ("L", "CMYK") else ".png"))
     scenes = BddOiaScenes(tmp_path, "test")
     assert scenes.frames(1, 1).shape == (1, 90, 160, 3)
-    assert BddOiaScenes(tmp_path, "test", longest_edge=80).picture_shape == (45, 80, 3)
+    monkeypatch.setattr(bddoia, "LONGEST_EDGE", 80)
+    scenes = BddOiaScenes(tmp_path, "test")
+    assert scenes.picture_shape == (45, 80, 3) and scenes.frames(1, 1).shape == (1, 45, 80, 3)
 
 
 def some_labels(order: np.ndarray, size: int = 60) -> Labels:

@@ -36,6 +36,7 @@ def test_the_second_question_shows_the_picture_and_the_description():
     assert first == ("It is <image> red.", "Action: Stop.", "stop")
     assert second == ("It is green.", "", None), "who gives no reply decides nothing"
     assert driver.asked[0] == [language.PROMPT] * 2
+    assert action_question("a <ima<image>ge> b").count("<image>") == 1
     assert driver.asked[1] == [action_question("It is  red."), f"<image>It is green.\n{language.ACTION_PROMPT}"]
 
 

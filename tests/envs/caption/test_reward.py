@@ -134,7 +134,7 @@ def judge(requests):
 
 def test_a_judge_that_gives_no_mark_adds_nothing():
     scoring = CaptionReward(DrawnScenes(7), "none", terms={"judge": 2.0}, judge=f"{__name__}:judge")
-    told = scoring.score(range(7), ["a <image>", "{text}", "", "d", "e", "f", "g"])
+    told = scoring.score(range(7), ["a <im<image>age>", "{text}", "", "d", "e", "f", "g"])
     np.testing.assert_allclose(told["judge"], [0.7, 1.0, np.nan, np.nan, np.nan, np.nan, 0.25])
     np.testing.assert_allclose(told["reward"], [1.4, 2.0, 0, 0, 0, 0, 0.5], rtol=1e-6)
 
