@@ -75,7 +75,7 @@ class Args:
     """units of the critic's hidden layer"""
     critic_learning_rate: float = 1e-3
     """learning rate of the critic (AdamW)"""
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-5
     """learning rate (AdamW)"""
     anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""

@@ -74,7 +74,7 @@ class Args:
     """texts that are sampled for a scene"""
     batch_size: int = 8
     """scenes in a batch"""
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-5
     """learning rate (AdamW)"""
     anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""

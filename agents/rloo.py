@@ -98,7 +98,7 @@ class Args:
     """scenes in a batch"""
     accumulate: int = 1
     """batches in an update"""
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-5
     """learning rate (AdamW)"""
     anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
