@@ -70,11 +70,11 @@ class Args:
     heldout_scenes: int = 300
     """held-out scenes to measure on, at most"""
 
-    group_size: int = 8
+    group_size: int = 4
     """texts that are sampled for a scene"""
-    batch_size: int = 8
+    batch_size: int = 32
     """scenes in a batch"""
-    learning_rate: float = 5e-5
+    learning_rate: float = 2e-4
     """learning rate (AdamW)"""
     anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""

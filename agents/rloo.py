@@ -92,13 +92,13 @@ class Args:
 
     baseline: str = "loo"
     """what a text's reward is held against: loo (the scene's other texts), greedy (its likeliest text) or none"""
-    group_size: int = 8
+    group_size: int = 4
     """texts that are sampled for a scene"""
-    batch_size: int = 8
+    batch_size: int = 32
     """scenes in a batch"""
     accumulate: int = 1
     """batches in an update"""
-    learning_rate: float = 5e-5
+    learning_rate: float = 2e-4
     """learning rate (AdamW)"""
     anneal: bool = True
     """let the learning rate fall to 0, linearly, over the run"""
