@@ -4,8 +4,6 @@ A score is that of a run, and the mean over its training seeds; from three seeds
 that mean, over seeds. The row of the most frequent caption stands in every table.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,18 +130,3 @@ def in_words(entry: Entry) -> dict[str, str]:
         if name in WITH_INTERVAL and entry[f"{name}_low"] is not None:
             cells[words] += f" [{100 * entry[f'{name}_low']:.1f}, {100 * entry[f'{name}_high']:.1f}]"
     return cells | {"training steps": entry["training_steps"] or "-", "seeds": str(entry["training_seeds"] or "-")}
-
-
-def csv_text(entries: Sequence[Entry]) -> str:
-    """The tables as one CSV, numbers to six decimals."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, list):
-            return " ".join(map(cell, value))
-        return f"{value:.6f}" if isinstance(value, float) else "" if value is None else str(value)
-
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows([cell(entry[name]) for name in CSV_COLUMNS] for entry in entries)
-    return file.getvalue()

@@ -1,10 +1,12 @@
 """What the harness's commands share: one line for a user's mistake, `--json`, and what results say of their making."""
 
 import contextlib
+import csv
+import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,3 +74,18 @@ def run_command(name: str, job: Callable[[], dict[str, Any]], as_json: bool) -> 
         sys.exit(f"{name}: {error}")
     if as_json:
         print(json.dumps(result, allow_nan=False))
+
+
+def csv_text(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """The `columns` of `entries` as CSV, numbers to six decimals."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, list):
+            return " ".join(map(cell, value))
+        return f"{value:.6f}" if isinstance(value, float) else "" if value is None else str(value)
+
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(entry[name]) for name in columns] for entry in entries)
+    return file.getvalue()

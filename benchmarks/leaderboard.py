@@ -14,8 +14,6 @@ A score is the mean over a training seed's episodes, then over the seeds. From t
 comes as interquartile mean over the seeds with its 95 % bootstrap interval; with fewer, as the seeds' values.
 """
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks import caption_leaderboard, captions
-from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
+from mentorgym.benchmarks.cli import UsageError, command_line, csv_text, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import AgentDriver, load_agent, read_training, require_policy
 from mentorgym.benchmarks.evaluate import (
     MORE_SCORES,
@@ -293,21 +291,6 @@ def markdown(
     return text
 
 
-def csv_text(entries: Sequence[Entry]) -> str:
-    """The table as CSV, numbers to six decimals."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, list):
-            return " ".join(map(cell, value))
-        return f"{value:.6f}" if isinstance(value, float) else "" if value is None else str(value)
-
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows([cell(entry[name]) for name in CSV_COLUMNS] for entry in entries)
-    return file.getvalue()
-
-
 def add_agent(args: Args, flags: Sequence[str], command: str) -> None:
     """Train the agent `args.add` with each of the training seeds, and evaluate it into the folder of rows."""
     module = load_agent(args.add)
@@ -348,10 +331,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.output.mkdir(parents=True, exist_ok=True)
         written = [args.output / "leaderboard.md", args.output / "leaderboard.csv"]
         write_atomically(written[0], markdown(entries, published, described))
-        write_atomically(written[1], csv_text(entries))
+        write_atomically(written[1], csv_text(entries, CSV_COLUMNS))
         if described:
             written.append(args.output / "leaderboard_captions.csv")
-            write_atomically(written[2], caption_leaderboard.csv_text(described))
+            write_atomically(written[2], csv_text(described, caption_leaderboard.CSV_COLUMNS))
         shown = [*([terminal_table(entries, columns)] if entries else []), *caption_tables(described)]
         cited_tables = [published_table(each) for each in published] if args.published else []
         show(*shown, f"written: {', '.join(map(str, written))}", *cited_tables)
