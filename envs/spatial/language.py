@@ -95,7 +95,7 @@ def example(
     pair: tuple[int, int] | None = None,
     measure: Measure = "centres",
 ) -> Example:
-    """Words for two objects of an arrangement: those at the places `pair`, subject and referent, or two drawn at random.
+    """Words for two objects of an arrangement: at the places `pair`, subject and referent, or two drawn at random.
 
     That the false captions are false is checked against where things stand: ValueError for an arrangement in which one
     of them would be true, or in which two objects are at one place.
