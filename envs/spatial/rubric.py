@@ -38,8 +38,8 @@ _WORDS = re.compile(r"\b(?:" + "|".join(sorted(_TERMS, key=len, reverse=True)) +
 def read(text: str | None) -> frozenset[str]:
     """The terms, of `relations.TERMS`, that a text names; capitals and what is no letter do not matter.
 
-    "Under", "beneath" and "underneath" are below; "over" and "on top of" are above; "in back of" is behind; "front"
-    counts in "in front" alone; "right behind" and the like name no side. Negation is not understood. None names nothing.
+    "Under", "beneath" and "underneath" are below, "over" and "on top of" above, "in back of" is behind; "front" counts
+    in "in front" alone, and "right behind" and the like name no side. Negation is not understood; None names nothing.
     """
     plain = re.sub(r"[^a-z]+", " ", (text or "").lower())
     plain = _EMPHASIS.sub(" ", _NAMES.sub(" ", plain))

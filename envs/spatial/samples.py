@@ -58,13 +58,11 @@ def _arrangements(envs, seed: int) -> Iterator[Arrangement]:
     moves = np.zeros(ROWS, np.int64)
     while True:
         actions = generator.uniform(-1.0, 1.0, (ROWS, 3)).astype(np.float32)
-        *_, terminated, truncated, infos = envs.step(actions)
-        # Where an episode has ended a new room is shown, in which nothing has been moved.
-        fresh = terminated | truncated
-        moves += infos["valid"] & ~fresh
-        moves[fresh] = 0
+        *_, infos = envs.step(actions)
+        moves += infos["valid"]
         for row in np.flatnonzero(moves >= APART):
             moves[row] = 0
+            # As the move left it, even where the room has been furnished anew since.
             yield envs.arrangement(int(row))
 
 
