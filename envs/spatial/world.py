@@ -31,6 +31,12 @@ _MARGIN = 0.08
 
 _TRIES = 40
 
+_GRID = np.stack([*(axis.ravel() for axis in np.meshgrid(*[np.linspace(-0.45, 0.45, 12)] * 2)), np.full(144, 0.1)], 1)
+"""Points over a surface of size 1."""
+
+_SEEN = 0.25
+"""Share of a surface that a camera must see to have things put there."""
+
 
 class _Layout(NamedTuple):
     """All rooms and their cameras of one kind in arrays; what a room has fewer of is padded with zeros."""
@@ -48,7 +54,7 @@ class _Layout(NamedTuple):
     turns: np.ndarray  # [R, C, 3] rad: roll, pitch, yaw
     axes: np.ndarray  # [R, C, 3, 3] ahead, right, down
     slopes: np.ndarray  # [R, C] half the width of the picture at 1 m
-    seen: np.ndarray  # bool [R, C, S] whether the camera has the middle of the surface in its picture
+    seen: np.ndarray  # bool [R, C, S] whether the camera sees enough of the surface
 
 
 def _layout(kind: str) -> _Layout:
@@ -97,10 +103,9 @@ def _layout(kind: str) -> _Layout:
             layout.turns[index, place] = 0.0, camera.pitch, camera.yaw
             layout.axes[index, place] = camera.axes()
             layout.slopes[index, place] = np.tan(camera.field / 2)
-            centres = np.array([top.centre for top in room.surfaces])
-            layout.seen[index, place, : len(centres)] = _in_view(
-                centres, layout.places[index, place], layout.axes[index, place], layout.slopes[index, place]
-            )
+            for which, top in enumerate(room.surfaces):
+                points = np.array(top.centre) + _GRID * (*top.size, 1.0)
+                layout.seen[index, place, which] = _visible(layout, index, place, points).mean() > _SEEN
     return layout
 
 
@@ -109,6 +114,19 @@ def _in_view(points: np.ndarray, place: np.ndarray, axes: np.ndarray, slope: np.
     ahead, right, down = np.moveaxis((axes @ (points - place)[..., None])[..., 0], -1, 0)
     limit = ahead * slope * (1 - 2 * _MARGIN)
     return (ahead > 0.1) & (np.abs(right) < limit) & (np.abs(down) < limit)
+
+
+def _visible(layout: _Layout, room: np.ndarray | int, camera: np.ndarray | int, points: np.ndarray) -> np.ndarray:
+    """Whether points [n, 3] are in the pictures of cameras, with no furniture (cylinders as boxes) before them."""
+    room, camera = np.broadcast_to(room, len(points)), np.broadcast_to(camera, len(points))
+    place = layout.places[room, camera]
+    seen = _in_view(points, place, layout.axes[room, camera], layout.slopes[room, camera])
+    middle, half = layout.pieces[room] - place[:, None], layout.piece_sizes[room] / 2 - solids.TOUCH
+    # Where the line of sight enters and leaves the three slabs of each box, in shares of its length.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.stack([middle - half, middle + half]) / (points - place)[:, None]
+    entry, leave = ends.min(0).max(2), ends.max(0).min(2)
+    return seen & ~((entry < leave) & (leave > 0) & (entry < 1) & (half > 0).all(2)).any(1)
 
 
 def _uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
@@ -191,9 +209,7 @@ class World:
         thing, yaw = self.objects[rows, place], self.yaws[rows, place]
         fine = self._on(position, thing, room)[np.arange(len(rows)), surface]
         middle = position + np.stack([np.zeros(len(rows))] * 2 + [solids.HEIGHTS[thing] / 2], 1)
-        fine &= _in_view(
-            middle, layout.places[room, camera], layout.axes[room, camera], layout.slopes[room, camera]
-        )
+        fine &= _visible(layout, room, camera, middle)
         fine &= ~self._meets_furniture(rows, thing, position, yaw)
         for other in range(place):
             fine &= ~solids.objects_overlap(
@@ -211,7 +227,9 @@ class World:
         disc = np.hypot(away[:, :, 0], away[:, :, 1]) <= half[:, :, 0] - base
         return np.where(layout.top_round[room], disc, square)
 
-    def _meets_furniture(self, rows: np.ndarray, thing: np.ndarray, position: np.ndarray, yaw: np.ndarray) -> np.ndarray:
+    def _meets_furniture(
+        self, rows: np.ndarray, thing: np.ndarray, position: np.ndarray, yaw: np.ndarray
+    ) -> np.ndarray:
         layout, room = self._layout, self.room[rows]
         return solids.furniture_overlap(
             thing, position, yaw, layout.pieces[room], layout.piece_sizes[room], layout.piece_round[room]
@@ -224,7 +242,7 @@ class World:
         """
         layout, every, moved = self._layout, np.arange(self.num), self.turn.copy()
         thing, yaw = self.objects[every, moved], self.yaws[every, moved]
-        start, room, camera = self.positions[every, moved], self.room, self.camera
+        start, room = self.positions[every, moved], self.room
         target = start + self.move_scale * actions
         gap = target[:, None, 2] - layout.tops[room][:, :, 2]
         able = self._on(target, thing, room) & (np.abs(gap) <= REACH)
@@ -235,14 +253,11 @@ class World:
         middle = target + np.stack([np.zeros(self.num)] * 2 + [solids.HEIGHTS[thing] / 2], 1)
         why = np.zeros(self.num, np.int64)
         if self.in_view:
-            place, axes, slope = layout.places[room, camera], layout.axes[room, camera], layout.slopes[room, camera]
-            why[~_in_view(middle, place, axes, slope)] = REASONS.index("out of view")
+            why[~_visible(layout, room, self.camera, middle)] = REASONS.index("out of view")
         for other in range(1, ACTIVE):
             beside = (moved + other) % ACTIVE
             other_positions, other_yaws = self.positions[every, beside], self.yaws[every, beside]
-            hit = solids.objects_overlap(
-                thing, target, yaw, self.objects[every, beside], other_positions, other_yaws
-            )
+            hit = solids.objects_overlap(thing, target, yaw, self.objects[every, beside], other_positions, other_yaws)
             why[hit] = REASONS.index("object")
         why[self._meets_furniture(every, thing, target, yaw)] = REASONS.index("furniture")
         why[~stands] = REASONS.index("no surface")
