@@ -3,11 +3,11 @@
     python -m mentorgym.benchmarks.spatial_start clip --output start/clip
     python -m mentorgym.benchmarks.spatial_start vlm --output start/vlm
 
-The pictures are those of `samples.collect("train", ...)` with a seed of its own, each also mirrored, with left and right
-changed in its words. All ordered pairs of objects are asked about, or make captions with two altered ones. A VLM is
-first asked in every other question where an object is, and answers with the row and the column of the picture, cut into
-8 by 8: without that it takes far longer to connect names with what it sees. Training is short on purpose; what loops
-have to add is the rest.
+They show `samples.arrangements("train", ...)` with a seed of their own, small, as seen and mirrored, with left and
+right changed in the words. All ordered pairs of objects are asked about, or make captions with two altered ones. A VLM
+is first asked in every other question where an object is, and answers with the row and the column of the picture, cut
+into 8 by 8: it takes far longer to connect names with what it sees by relations alone. Training is short on purpose;
+the rest is for loops to add.
 """
 
 import itertools
@@ -28,16 +28,22 @@ from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, 
 from mentorgym.envs.spatial import language, relations
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import NAMES
-from mentorgym.envs.spatial.samples import Samples
+from mentorgym.envs.spatial.picture import draw
+from mentorgym.envs.spatial.samples import arrangements
 from mentorgym.mentors.checkpoints import save_pretrained
 from mentorgym.mentors.tiny import build_clip, build_vlm
 from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
+
+SIDE = 112
+"""Pixels of a drawn picture's sides: the models read fewer."""
 
 GRID = 8
 """Rows, and columns, that a picture is cut into to tell places."""
 
 UPDATES = 200
 """Updates between two lines of losses."""
+
+SIZES = ("image_size", "patch_size", "width", "vision_layers", "text_layers")
 
 PHRASES = tuple(f"{article} {name}" for name in NAMES for article in ("The", " the"))
 """What is one token: to find an object in the picture, one has to be looked up."""
@@ -120,28 +126,23 @@ def corpus() -> list[str]:
     return [*language.all_captions(), *language.all_questions(), *(f"Where is the {name}?" for name in NAMES), *places]
 
 
-def shown(samples: Samples) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The picture of each sample and its mirror image."""
-    found = []
-    for place in track(range(len(samples)), "drawing", console=progress_console, transient=True):
-        picture, _ = samples[place]
-        found.append((picture, np.ascontiguousarray(picture[:, ::-1])))
-    return found
+def shown(rooms: Sequence[Arrangement]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The picture of each arrangement and its mirror image."""
+    drawn = (draw(each, SIDE).colours for each in track(rooms, "drawing", console=progress_console, transient=True))
+    return [(picture, np.ascontiguousarray(picture[:, ::-1])) for picture in drawn]
 
 
-def train_vlm(args: Args, folder: Path, samples: Samples) -> Iterator[float]:
+def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterator[float]:
     """Train the VLM in `folder` and save it; the mean loss of every `UPDATES` updates."""
     generator = np.random.default_rng([args.seed, 1])
     vlm = TrainableVlm(str(folder), batch_size=args.batch_size, learning_rate=args.learning_rate, autocast="bfloat16")
-    pictures = shown(samples)
+    pictures = shown(rooms)
     told = [
         (place, flip, question, answer)
-        for place, arrangement in enumerate(samples.arrangements)
+        for place, arrangement in enumerate(rooms)
         for flip, question, answer, _ in words_of(arrangement, generator)
     ]
-    places = [
-        (place, *each) for place, arrangement in enumerate(samples.arrangements) for each in places_of(arrangement)
-    ]
+    places = [(place, *each) for place, arrangement in enumerate(rooms) for each in places_of(arrangement)]
     for done in range(0, args.updates, UPDATES):
         first = done < args.places * args.updates
         count = UPDATES * args.batch_size
@@ -153,14 +154,14 @@ def train_vlm(args: Args, folder: Path, samples: Samples) -> Iterator[float]:
         vlm.save(args.output, "float16")
 
 
-def train_clip(args: Args, folder: Path, samples: Samples) -> Iterator[float]:
+def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterator[float]:
     """Train the CLIP in `folder` and save it; the mean loss of every `UPDATES` updates."""
     generator = np.random.default_rng([args.seed, 1])
     clip = TrainableClip(str(folder), batch_size=args.batch_size, learning_rate=args.learning_rate, autocast="bfloat16")
-    pictures = shown(samples)
+    pictures = shown(rooms)
     told = [
         (place, flip, caption, altered)
-        for place, arrangement in enumerate(samples.arrangements)
+        for place, arrangement in enumerate(rooms)
         for flip, _, caption, altered in words_of(arrangement, generator)
     ]
     for done in range(0, args.updates, UPDATES):
@@ -185,15 +186,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UsageError("--sample-seed 0 is that of the fixed sets")
         start_torch(args.seed, args.torch_threads)
         build, train = (build_clip, train_clip) if args.kind == "clip" else (build_vlm, train_vlm)
-        sizes = {
-            name: getattr(args, name) for name in ("image_size", "patch_size", "width", "vision_layers", "text_layers")
-        }
+        sizes = {name: getattr(args, name) for name in SIZES}
         model, processor = build(corpus(), **sizes, phrases=PHRASES)
         losses = []
         with tempfile.TemporaryDirectory() as folder:
             save_pretrained(model, processor, torch.float32, Path(folder))
-            samples = Samples("train", args.samples, args.sample_seed)
-            for loss in train(args, Path(folder), samples):
+            rooms = list(itertools.islice(arrangements("train", args.sample_seed), args.samples))
+            for loss in train(args, Path(folder), rooms):
                 losses.append(loss)
                 show(f"{len(losses) * UPDATES:>6,}/{args.updates:,} updates  loss {loss:.4f}")
         return {"output": str(args.output), "losses": losses}

@@ -84,7 +84,8 @@ def build_vlm(
     """An untrained `Idefics3ForConditionalGeneration` and its processor, whose tokenizer is trained on `texts`.
 
     Pictures are resized to `image_size` pixels, cut into patches, of which `scale_factor` squared are one token of the
-    language model. With `words` no token is longer than a word; none goes across the ends of any of `phrases`. Weights are drawn from torch's global generator.
+    language model. With `words` no token is longer than a word; none goes across the ends of any of `phrases`. Weights
+    are drawn from torch's global generator.
     """
     transformers = import_transformers()
     processing = _pil_variant(transformers, "Idefics3ImageProcessor")
@@ -163,8 +164,8 @@ def build_clip(
     """An untrained `CLIPModel` and its processor, whose tokenizer is trained on `texts`.
 
     Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where
-    the side lanes are. With `words` no token is longer than a word; none goes across the ends of any of `phrases`. `scale`
-    is the first inverse temperature. Weights are drawn from torch's global generator.
+    the side lanes are. With `words` no token is longer than a word; none goes across the ends of any of `phrases`.
+    `scale` is the first inverse temperature. Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
     from tokenizers.processors import TemplateProcessing
