@@ -15,10 +15,7 @@ from mentorgym.envs.spatial import models
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.models import MARBLE, PLANKS, TILES, WEAVE, Model
 from mentorgym.envs.spatial.objects import OBJECTS
-from mentorgym.envs.spatial.rooms import ROOMS, Room
-
-SIDE = 224
-"""Pixels along an edge of a picture."""
+from mentorgym.envs.spatial.rooms import ROOMS, SIDE, Room
 
 _OFFSET = np.float32(0.002)
 """Metres by which a ray towards the lamp starts above its surface."""
@@ -419,3 +416,14 @@ def draw(arrangement: Arrangement, size: int = SIDE, rays_per_edge: int = 4) -> 
         instances.reshape(size, size),
         far.reshape(size, size),
     )
+
+
+def coverage(model: Model, camera: Camera) -> int:
+    """How many pixels of a picture a model covers with nothing before it."""
+    vertices = model.mesh.vertices
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    radius = np.linalg.norm(vertices - centre, axis=1).max(keepdims=True)
+    origin = np.asarray(camera.position, np.float32)
+    rays = _within(camera, np.arange(camera.height * camera.width), 1)
+    rays = rays[_meets((centre - origin)[None], radius, rays)]
+    return len(Smooth(model).meet(origin, rays, np.full(len(rays), FAR, np.float32))[0])
