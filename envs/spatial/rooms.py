@@ -14,6 +14,9 @@ from mentorgym.envs.spatial.objects import Colour
 SIDE = 224
 """Pixels along an edge of a picture."""
 
+TEXTURES = ("", "planks", "tiles", "weave", "marble", "grain")
+"""How a colour varies: not at all, as boards with seams, square tiles, a rug's stripes, veins of stone, or of wood."""
+
 KINDS = ("close", "paper")
 """Of cameras: at 1.2 to 2 m from a surface, or seeing the room as RLS3's do."""
 
@@ -29,6 +32,8 @@ class Piece:
     colour: Colour
     glow: float = 0.0
     """how brightly the colour shines by itself"""
+    texture: str = ""
+    """one of `TEXTURES`"""
 
 
 @dataclass(frozen=True)
@@ -52,31 +57,52 @@ class Room:
     surfaces: tuple[Surface, ...]
     cameras: dict[str, list[Camera]] = field(hash=False)
     """by kind, see `KINDS`"""
+    floor_texture: str = ""
+    """one of `TEXTURES`"""
 
 
-def _box(x: float, y: float, z: float, size: tuple[float, float, float], colour: Colour, glow: float = 0.0) -> Piece:
+def _box(
+    x: float,
+    y: float,
+    z: float,
+    size: tuple[float, float, float],
+    colour: Colour,
+    glow: float = 0.0,
+    texture: str = "",
+) -> Piece:
     """A box whose base has its middle at (x, y, z)."""
-    return Piece("box", (x, y, z + size[2] / 2), size, colour, glow)
+    return Piece("box", (x, y, z + size[2] / 2), size, colour, glow, texture)
 
 
-def _rod(x: float, y: float, z: float, diameter: float, height: float, colour: Colour, glow: float = 0.0) -> Piece:
+def _rod(
+    x: float,
+    y: float,
+    z: float,
+    diameter: float,
+    height: float,
+    colour: Colour,
+    glow: float = 0.0,
+    texture: str = "",
+) -> Piece:
     """A cylinder whose base has its middle at (x, y, z)."""
-    return Piece("cylinder", (x, y, z + height / 2), (diameter, diameter, height), colour, glow)
+    return Piece("cylinder", (x, y, z + height / 2), (diameter, diameter, height), colour, glow, texture)
 
 
 def _table(
     x: float, y: float, z: float, size: tuple[float, float], colour: Colour, legs: Colour, thick: float = 0.04
 ) -> tuple[Piece, ...]:
-    """A rectangular table whose top's upper side is at z."""
+    """A rectangular table of wood; its top's upper side is at z."""
     feet = [(x + i * (size[0] / 2 - 0.05), y + j * (size[1] / 2 - 0.05)) for i in (-1, 1) for j in (-1, 1)]
-    top = _box(x, y, z - thick, (*size, thick), colour)
+    top = _box(x, y, z - thick, (*size, thick), colour, 0.0, "grain")
     return (top, *(_box(a, b, 0.0, (0.05, 0.05, z - thick), legs) for a, b in feet))
 
 
-def _pillar_table(x: float, y: float, z: float, diameter: float, colour: Colour, legs: Colour) -> tuple[Piece, ...]:
+def _pillar_table(
+    x: float, y: float, z: float, diameter: float, colour: Colour, legs: Colour, texture: str = ""
+) -> tuple[Piece, ...]:
     """A round table or stool on one leg; its top's upper side is at z."""
     return (
-        _rod(x, y, z - 0.04, diameter, 0.04, colour),
+        _rod(x, y, z - 0.04, diameter, 0.04, colour, 0.0, texture),
         _rod(x, y, 0.02, 0.07, z - 0.06, legs),
         _rod(x, y, 0.0, diameter * 0.6, 0.02, legs),
     )
@@ -147,7 +173,7 @@ def _bedroom() -> Room:
             _box(1.2, 1.85, 0.0, (0.7, 0.6, 0.62), wood),
             _box(1.2, 1.545, 0.34, (0.6, 0.012, 0.2), frame),
             *_table(0.0, -0.15, 0.42, (1.3, 0.46), (0.55, 0.4, 0.24), frame),
-            _box(0.0, -0.95, 0.0, (2.2, 1.0, 0.012), (0.5, 0.1, 0.09)),
+            _box(0.0, -0.95, 0.0, (2.2, 1.0, 0.012), (0.5, 0.1, 0.09), 0.0, "weave"),
             *_window(-1.35, 2.3, 1.15, (0.9, 1.0), _WHITE),
             *_picture(1.2, 2.3, 1.3, (0.7, 0.5), (0.6, 0.35, 0.1)),
         ),
@@ -171,6 +197,7 @@ def _bedroom() -> Room:
                 _look((0.1, 0.6, 0.4), 2.6, 50, -28, 1.2),
             ],
         },
+        "planks",
     )
 
 
@@ -181,7 +208,7 @@ def _living_room() -> Room:
         (0.3, 0.19, 0.11),
         (0.66, 0.58, 0.44),
         (
-            _box(0.0, 0.2, 0.0, (2.4, 1.7, 0.012), (0.16, 0.26, 0.4)),
+            _box(0.0, 0.2, 0.0, (2.4, 1.7, 0.012), (0.16, 0.26, 0.4), 0.0, "weave"),
             _box(0.0, 0.2, 0.012, (2.0, 1.3, 0.001), (0.55, 0.5, 0.4)),
             *_table(0.0, 0.3, 0.44, (1.2, 0.65), oak, dark),
             _box(0.0, 2.05, 0.0, (1.9, 0.46, 0.5), dark),
@@ -216,6 +243,7 @@ def _living_room() -> Room:
                 _look((0.2, 0.7, 0.4), 2.8, 58, -26, 1.2),
             ],
         },
+        "planks",
     )
 
 
@@ -226,7 +254,7 @@ def _dining_corner() -> Room:
         (0.46, 0.36, 0.25),
         (0.6, 0.38, 0.3),
         (
-            *_pillar_table(0.1, 0.5, 0.75, 1.2, marble, _BLACK),
+            *_pillar_table(0.1, 0.5, 0.75, 1.2, marble, _BLACK, "marble"),
             *_chair(-0.85, 0.45, (-1, 0), walnut),
             *_chair(1.05, 0.45, (1, 0), walnut),
             _box(0.1, 1.9, 0.0, (2.2, 0.5, 0.46), (0.1, 0.2, 0.17)),
@@ -258,6 +286,7 @@ def _dining_corner() -> Room:
                 _look((0.0, 0.7, 0.5), 2.7, 65, -22, 1.15),
             ],
         },
+        "planks",
     )
 
 
@@ -268,12 +297,12 @@ def _green_kitchen() -> Room:
         (0.55, 0.54, 0.5),
         (0.66, 0.68, 0.58),
         (
-            _rod(0.0, 0.1, 0.0, 2.2, 0.012, (0.62, 0.3, 0.07)),
+            _rod(0.0, 0.1, 0.0, 2.2, 0.012, (0.62, 0.3, 0.07), 0.0, "weave"),
             *_table(0.0, 0.3, 0.75, (1.3, 0.8), pine, _WHITE),
             *_pillar_table(-0.95, -0.1, 0.5, 0.42, (0.6, 0.1, 0.06), _CHROME),
             *_pillar_table(0.95, -0.1, 0.5, 0.42, (0.6, 0.1, 0.06), _CHROME),
             _box(0.0, 1.88, 0.0, (3.6, 0.6, 0.87), green),
-            _box(0.0, 1.87, 0.87, (3.64, 0.64, 0.04), pine),
+            _box(0.0, 1.87, 0.87, (3.64, 0.64, 0.04), pine, 0.0, "grain"),
             *(_box(x, 1.572, 0.12, (0.84, 0.016, 0.68), (0.22, 0.43, 0.27)) for x in (-1.35, -0.45, 0.45, 1.35)),
             _box(-1.2, 2.02, 1.5, (1.2, 0.34, 0.7), green),
             *_shelf(1.15, 2.0, (1.3, 1.75), (1.2, 0.36), pine, 1.275),
@@ -301,6 +330,7 @@ def _green_kitchen() -> Room:
                 _look((0.0, 0.7, 0.6), 2.7, 62, -22, 1.2),
             ],
         },
+        "tiles",
     )
 
 
@@ -312,16 +342,16 @@ def _grey_kitchen() -> Room:
         (0.56, 0.57, 0.6),
         (
             _box(0.0, 1.78, 0.0, (3.4, 0.6, 0.88), grey),
-            _box(0.0, 1.77, 0.88, (3.44, 0.66, 0.04), marble),
+            _box(0.0, 1.77, 0.88, (3.44, 0.66, 0.04), marble, 0.0, "marble"),
             *(_box(x, 1.472, 0.1, (0.78, 0.016, 0.7), (0.27, 0.28, 0.3)) for x in (-1.25, -0.42, 0.42, 1.25)),
             _box(-0.95, 1.75, 0.92, (0.75, 0.52, 0.008), _BLACK),
             *(_rod(x, y, 0.928, 0.19, 0.001, (0.35, 0.06, 0.03)) for x in (-1.13, -0.77) for y in (1.63, 1.87)),
             _box(-0.95, 1.92, 1.75, (0.8, 0.34, 0.35), _CHROME),
             *_shelf(0.65, 1.9, (1.35, 1.75, 2.1), (1.3, 0.36), (0.3, 0.19, 0.1), 1.325),
             _box(0.1, 0.1, 0.0, (1.0, 0.55, 0.76), (0.1, 0.15, 0.25)),
-            _box(0.1, 0.1, 0.76, (1.2, 0.7, 0.04), (0.42, 0.27, 0.15)),
+            _box(0.1, 0.1, 0.76, (1.2, 0.7, 0.04), (0.42, 0.27, 0.15), 0.0, "grain"),
             *_pillar_table(-0.9, 0.0, 0.5, 0.44, (0.75, 0.55, 0.08), _BLACK),
-            _box(0.0, -0.9, 0.0, (2.0, 0.9, 0.012), (0.3, 0.33, 0.28)),
+            _box(0.0, -0.9, 0.0, (2.0, 0.9, 0.012), (0.3, 0.33, 0.28), 0.0, "weave"),
         ),
         (
             Surface("counter", (0.57, 1.75, 0.92), (2.2, 0.6)),
@@ -345,6 +375,7 @@ def _grey_kitchen() -> Room:
                 _look((0.0, 0.8, 0.7), 2.6, 64, -20, 1.2),
             ],
         },
+        "tiles",
     )
 
 
@@ -361,7 +392,7 @@ def _study() -> Room:
             _box(-0.75, 1.812, 0.77, (0.56, 0.01, 0.34), (0.1, 0.3, 0.5), 0.4),
             _box(1.0, 1.5, 0.0, (0.6, 0.7, 0.52), steel),
             *_shelf(1.55, 1.85, (0.1, 0.95, 1.4, 1.85), (0.8, 0.4), cherry),
-            _rod(0.2, -0.2, 0.0, 2.0, 0.012, (0.66, 0.6, 0.48)),
+            _rod(0.2, -0.2, 0.0, 2.0, 0.012, (0.66, 0.6, 0.48), 0.0, "weave"),
             *_pillar_table(-0.6, 0.1, 0.46, 0.46, (0.08, 0.12, 0.3), steel),
             _box(-1.75, 0.3, 0.0, (0.55, 1.8, 0.4), (0.62, 0.6, 0.55)),
             *_picture(0.45, 2.1, 1.35, (0.55, 0.75), (0.5, 0.12, 0.2)),
@@ -404,7 +435,7 @@ def _hallway() -> Room:
             _box(0.95, 1.76, 1.05, (0.8, 0.02, 0.95), (0.5, 0.6, 0.66)),
             _box(-0.9, 1.6, 1.16, (1.3, 0.34, 0.03), teak),
             *(_rod(-1.4 + 0.25 * i, 1.74, 1.55, 0.04, 0.1, _BLACK) for i in range(5)),
-            _box(0.0, 0.3, 0.0, (3.2, 1.1, 0.012), (0.1, 0.22, 0.3)),
+            _box(0.0, 0.3, 0.0, (3.2, 1.1, 0.012), (0.1, 0.22, 0.3), 0.0, "weave"),
             _rod(2.0, 1.45, 0.0, 0.26, 0.55, (0.15, 0.25, 0.4)),
         ),
         (
@@ -427,6 +458,7 @@ def _hallway() -> Room:
                 _look((0.0, 1.0, 0.6), 2.4, 66, -20, 1.25),
             ],
         },
+        "tiles",
     )
 
 
@@ -446,7 +478,7 @@ def _workshop() -> Room:
             _box(-1.55, 0.94, 0.0, (0.5, 0.34, 0.48), (0.6, 0.5, 0.1)),
             _rod(0.45, 0.1, 0.0, 0.6, 0.72, (0.1, 0.3, 0.34)),
             *_shelf(1.75, 1.75, (0.85, 1.25, 1.65), (0.9, 0.38), iron),
-            _box(0.0, -0.6, 0.0, (2.4, 1.0, 0.012), (0.2, 0.24, 0.2)),
+            _box(0.0, -0.6, 0.0, (2.4, 1.0, 0.012), (0.2, 0.24, 0.2), 0.0, "weave"),
         ),
         (
             Surface("workbench", (0.0, 1.58, 0.88), (1.5, 0.64)),
