@@ -185,7 +185,7 @@ class Server:
             except queue.Empty:
                 if (code := self._exit_code()) is not None:
                     raise UnityError(f"the Unity player ended with exit code {code}{self.log()}") from None
-                if self._gone.is_set():
+                if self._gone.is_set() and (self._process is None or time.monotonic() > deadline):
                     raise UnityError(f"the connection to the Unity player was lost{self.log()}") from None
                 if time.monotonic() > deadline:
                     what = f"{self._program} did not" if self._program else "no player connected, or it did not"
@@ -293,6 +293,7 @@ class UnityWorld:
         self._name: str | None = None
         self._seeds: dict[int, int] = {}
         self._views: list[View] = []
+        self._ending: set[int] = set()
         self._anew: dict[int, View] = {}
 
         class Environment(mlagents.UnityEnvironment):
@@ -333,14 +334,18 @@ class UnityWorld:
                 self._name = self._check()
             self._views = self._collect(set())
 
-    def move(self, actions: np.ndarray, anew: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move in each row one object, see `world.World.move`; the rows `anew`, int [n], are to be arranged next."""
-        self._say({"rows": anew.tolist()})
+    def announce(self, rows: np.ndarray) -> None:
+        """Say which rows, int [n], are to be arranged right after the next `move`: a player goes on by itself."""
+        self._ending = set(rows.tolist())
+
+    def move(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Move in each row one object, see `world.World.move`."""
+        self._say({"rows": sorted(self._ending)})
         with self._closing():
             in_order = actions[self._order].astype(np.float32)
             self._environment.set_actions(self._name, self._actions(continuous=in_order))
             self._environment.step()
-            self._views = self._collect(set(anew.tolist()))
+            self._views = self._collect(self._ending)
             for view in self._views:
                 record = view.record
                 if record.reason not in REASONS or record.valid != (record.reason == ""):

@@ -26,11 +26,10 @@ def import_mlagents(module: str) -> ModuleType:
     """Import `module` of `mlagents_envs`, whatever the protobuf; what is imported already stays as it is.
 
     Raises:
-        ImportError: the package, or gRPC, is missing; the message says what to install.
+        ImportError: the package is missing; the message says what to install.
     """
     with _standing_in():
-        for package in ("grpc", "google.protobuf", "mlagents_envs"):
-            import_extra(package, "unity", "the link to Unity")
+        import_extra("mlagents_envs", "unity", "the link to Unity")
         return importlib.import_module(module)
 
 
