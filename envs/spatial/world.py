@@ -25,7 +25,7 @@ _STILL, _NO_SURFACE, _OUTSIDE, _FURNITURE, _OBJECT, _HIDDEN = range(1, 7)
 LEAST_MOVE = 0.02
 """Metres; a shorter move shows nothing new."""
 
-REACH = 0.25
+REACH = 0.4
 """Metres of height within which an object settles on a surface, down or up."""
 
 _MARGIN = 0.08
