@@ -117,7 +117,7 @@ def box_of(mask: np.ndarray) -> list[int] | None:
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """A mask bool [H, W] as COCO's compressed run lengths, as its API's `maskUtils.encode` gives them: `size`, `counts`.
+    """A mask bool [H, W] as COCO's compressed run lengths, `size` and `counts`, as its API's `encode` gives them.
 
     Runs of zeros and ones in turn, down the columns. From the fourth on each is told by its difference from the last
     but one. A number is in digits of five bits, the lowest first, with a sixth bit where another follows, plus 48.

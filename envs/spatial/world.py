@@ -17,15 +17,15 @@ OBSERVED = 32
 """Numbers in an observation."""
 
 REASONS = ("", "still", "no surface", "outside", "furniture", "object", "out of view")
-"""Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; the object's whole base would be over
-no surface within `REACH`; the object would stick through a wall, or overlap furniture or another object; or, only where
-that is asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
+"""Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; no surface within `REACH` lies under
+the object's whole base; the object would stick through a wall, or overlap furniture or another object; or, where that
+is asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
 _STILL, _NO_SURFACE, _OUTSIDE, _FURNITURE, _OBJECT, _HIDDEN = range(1, 7)
 
 LEAST_MOVE = 0.02
 """Metres; a shorter move shows nothing new."""
 
-REACH = 0.25
+REACH = 0.4
 """Metres of height within which an object settles on a surface, down or up."""
 
 _MARGIN = 0.08
@@ -42,6 +42,12 @@ _GRID = np.stack([*(axis.ravel() for axis in np.meshgrid(*[np.linspace(-0.45, 0.
 
 _SEEN = 0.25
 """Share of a surface that a camera must see to have things put there."""
+
+
+_HELD = ("room", "camera", "objects", "positions", "yaws")
+"""What an arrangement is made of."""
+
+_STATE = (*_HELD, "keys", "counters", "surfaces", "turn")
 
 
 class _Layout(NamedTuple):
@@ -287,9 +293,18 @@ class World:
         told[:, 26:29], told[:, 29:32] = layout.places[room, self.camera], layout.turns[room, self.camera]
         return told
 
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Independent copies of all that the future depends on."""
+        return {name: getattr(self, name).copy() for name in _STATE}
+
+    def thaw(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to what `frozen` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name].copy())
+
     def copied(self) -> dict[str, np.ndarray]:
         """Independent copies of what `arrangement` reads."""
-        return {name: getattr(self, name).copy() for name in ("room", "camera", "objects", "positions", "yaws")}
+        return {name: getattr(self, name).copy() for name in _HELD}
 
     def arrangement(self, row: int, held: dict[str, np.ndarray] | None = None) -> Arrangement:
         """What a row holds now, or held when `copied` gave `held`."""
