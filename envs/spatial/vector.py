@@ -46,7 +46,8 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         steps: of an episode, which is then truncated.
         block: steps between two draws.
         move_scale: metres along each axis that an action of 1 asks for.
-        in_view: whether a move that takes an object's middle out of the picture is invalid.
+        in_view: whether a move that takes an object's middle out of the picture, or behind furniture, is invalid. RLS3
+            tests no such thing, but an agent that is paid for a model's errors would learn to hide what is asked about.
         unity: None for our own rooms; else the path of a Unity build, "editor" to wait until Play is pressed in one, or
             the port that a running player calls, see `unity.link.UnityWorld`.
         render_mode: None or "rgb_array".
@@ -75,8 +76,8 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         camera: str = "close",
         steps: int = 200,
         block: int = 10,
-        move_scale: float = 0.4,
-        in_view: bool = False,
+        move_scale: float = 0.28,
+        in_view: bool = True,
         unity: str | Path | int | None = None,
         *,
         render_mode: str | None = None,
@@ -187,6 +188,11 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         if self._shown is None:
             raise gym.error.ResetNeeded("observed was called before reset: call reset first")
         return self._world.arrangement(row)
+
+    @property
+    def turn(self) -> np.ndarray:
+        """Which of the three is to be moved next in each row, as `observed` numbers them, int [N]."""
+        return self._world.turn.copy()
 
     def truth(self, row: int = 0) -> dict[str, Any]:
         """The ground truth of `arrangement`, see `truth.describe`."""

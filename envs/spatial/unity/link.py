@@ -383,7 +383,9 @@ class UnityWorld:
                 if record.reason not in REASONS or record.valid != (record.reason == ""):
                     raise UnityError(f"row {record.row}: valid={record.valid}, reason={record.reason!r}; see {REASONS}")
                 if view.reward != (1 if record.valid else -1):
-                    raise UnityError(f"row {record.row}: a reward of {view.reward} for valid={record.valid}, not 1 or -1")
+                    raise UnityError(
+                        f"row {record.row}: a reward of {view.reward} for valid={record.valid}, not 1 or -1"
+                    )
         why = [REASONS.index(view.record.reason) for view in self._views]
         return np.array(why), np.array([view.record.moved for view in self._views])
 
