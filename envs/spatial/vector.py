@@ -223,10 +223,10 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
 
     def truth(self, row: int = 0) -> dict[str, Any]:
         """The ground truth of `arrangement`, see `truth.describe`."""
-        from mentorgym.envs.spatial import picture, truth
-
         if isinstance(self._world, UnityWorld):
             raise ValueError("Unity sends no masks and depths: `arrangement` and `render` hold what it sends")
+        from mentorgym.envs.spatial import picture, truth
+
         arrangement = self.arrangement(row)
         return truth.describe(arrangement, picture.draw(arrangement))
 
