@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 

@@ -31,7 +31,8 @@ HEIGHTS = np.array([each.height for each in OBJECTS])
 BASES = np.array([each.profile[0][1] for each in OBJECTS])
 """Radii of the footprints."""
 REACHES = np.maximum(
-    DISCS[:, :, 2].max(1), (np.hypot(np.abs(LUGS[:, :, 0]) + LUGS[:, :, 3], np.abs(LUGS[:, :, 1]) + LUGS[:, :, 4])).max(1)
+    DISCS[:, :, 2].max(1),
+    (np.hypot(np.abs(LUGS[:, :, 0]) + LUGS[:, :, 3], np.abs(LUGS[:, :, 1]) + LUGS[:, :, 4])).max(1),
 )
 """How far each object gets from its axis, lugs included."""
 
@@ -92,13 +93,17 @@ def objects_overlap(
     reach = a[:, :, None, 2] + b[:, None, :, 2] - TOUCH > apart[near, None, None]
     meet = _meet(low[:, :, None], high[:, :, None], other_low[:, None], other_high[:, None])
     found = (reach & meet).any((1, 2))
-    for (upright, (_, place, _), lugged) in ((b, two, one), (a, one, two)):
+    for upright, (_, place, _), lugged in ((b, two, one), (a, one, two)):
         for lug in range(_LUGS):
             middle, half, lug_low, lug_high = _lugs(*lugged, lug)
             cos, sin = np.cos(lugged[2]), np.sin(lugged[2])
             dx, dy = (place[:, :2] - middle).T
             inside = _disc_meets_box(
-                (cos * dx + sin * dy)[:, None], (cos * dy - sin * dx)[:, None], half[:, :1], half[:, 1:], upright[:, :, 2]
+                (cos * dx + sin * dy)[:, None],
+                (cos * dy - sin * dx)[:, None],
+                half[:, :1],
+                half[:, 1:],
+                upright[:, :, 2],
             )
             ends = upright[:, :, :2] + place[:, 2, None, None]
             found |= (inside & _meet(ends[:, :, 0], ends[:, :, 1], lug_low[:, None], lug_high[:, None])).any(1)
@@ -113,7 +118,12 @@ def objects_overlap(
 
 
 def furniture_overlap(
-    objects: np.ndarray, positions: np.ndarray, yaws: np.ndarray, centres: np.ndarray, sizes: np.ndarray, round_: np.ndarray
+    objects: np.ndarray,
+    positions: np.ndarray,
+    yaws: np.ndarray,
+    centres: np.ndarray,
+    sizes: np.ndarray,
+    round_: np.ndarray,
 ) -> np.ndarray:
     """Whether an object overlaps any of F pieces, bool [n].
 

@@ -14,7 +14,7 @@ from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import KINDS, ROOMS, TESTING, TRAINING
-from mentorgym.envs.spatial.world import ACTIVE, OBSERVED, REASONS, World
+from mentorgym.envs.spatial.world import OBSERVED, REASONS, World
 
 if TYPE_CHECKING:
     from mentorgym.envs.spatial.mentoring import SpatialAdapter
@@ -124,23 +124,14 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         seeds = self._seeds(seed)
         if (self._taken[~mask] < 0).any():
             raise gym.error.ResetNeeded("reset everything before only some rows")
-        fresh = [
-            row
-            for row in np.flatnonzero(mask).tolist()
-            if seeds[row] is not None or self._taken[row] < 0
-        ]
-        drawn = [
-            int(self.np_random.integers(1 << 62)) if seeds[row] is None else seeds[row] for row in fresh
-        ]
+        fresh = [row for row in np.flatnonzero(mask).tolist() if seeds[row] is not None or self._taken[row] < 0]
+        drawn = [int(self.np_random.integers(1 << 62)) if seeds[row] is None else seeds[row] for row in fresh]
         self._world.seed(np.array(fresh, int), np.array(drawn, np.uint64), list(SPLITS).index(self.split))
         self._start(np.flatnonzero(mask))
         self._show()
-        every = np.ones(self.num_envs, bool)
         return self._world.observe(), {}
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Move one object in every row. Actions float [N, 3]; NaN is refused."""
         if (self._taken < 0).any() or (self._taken >= self.steps).any():
             raise gym.error.ResetNeeded("step was called before reset: call reset first")

@@ -16,9 +16,11 @@ ACTIVE = 3
 OBSERVED = 32
 """Numbers in an observation."""
 
-REASONS = ("", "still", "outside", "no surface", "furniture", "object", "out of view")
-"""Why a move is invalid: it was shorter than `LEAST_MOVE`; the object would leave the room, have no surface under its
-whole base, overlap furniture or another object, or (only where that is asked for) leave the picture. "" for a valid."""
+REASONS = ("", "still", "no surface", "outside", "furniture", "object", "out of view")
+"""Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; the object's whole base would be over
+no surface within `REACH`; the object would stick through a wall, or overlap furniture or another object; or, only where
+that is asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
+_STILL, _NO_SURFACE, _OUTSIDE, _FURNITURE, _OBJECT, _HIDDEN = range(1, 7)
 
 LEAST_MOVE = 0.02
 """Metres; a shorter move shows nothing new."""
@@ -30,6 +32,16 @@ _MARGIN = 0.08
 """Of the picture's width, between its edge and the middle of an object that is in view."""
 
 _TRIES = 40
+"""Places tried for an object before the whole row is drawn again."""
+
+_NOWHERE = -100.0
+"""Coordinate of what has no place yet: nothing is near it."""
+
+_GRID = np.stack([*(axis.ravel() for axis in np.meshgrid(*[np.linspace(-0.45, 0.45, 12)] * 2)), np.full(144, 0.1)], 1)
+"""Points over a surface of size 1."""
+
+_SEEN = 0.25
+"""Share of a surface that a camera must see to have things put there."""
 
 
 class _Layout(NamedTuple):
@@ -48,7 +60,7 @@ class _Layout(NamedTuple):
     turns: np.ndarray  # [R, C, 3] rad: roll, pitch, yaw
     axes: np.ndarray  # [R, C, 3, 3] ahead, right, down
     slopes: np.ndarray  # [R, C] half the width of the picture at 1 m
-    seen: np.ndarray  # bool [R, C, S] whether the camera has the middle of the surface in its picture
+    seen: np.ndarray  # bool [R, C, S] whether the camera sees enough of the surface
 
 
 def _layout(kind: str) -> _Layout:
@@ -97,10 +109,9 @@ def _layout(kind: str) -> _Layout:
             layout.turns[index, place] = 0.0, camera.pitch, camera.yaw
             layout.axes[index, place] = camera.axes()
             layout.slopes[index, place] = np.tan(camera.field / 2)
-            centres = np.array([top.centre for top in room.surfaces])
-            layout.seen[index, place, : len(centres)] = _in_view(
-                centres, layout.places[index, place], layout.axes[index, place], layout.slopes[index, place]
-            )
+            for which, top in enumerate(room.surfaces):
+                points = np.array(top.centre) + _GRID * (*top.size, 1.0)
+                layout.seen[index, place, which] = _visible(layout, index, place, points).mean() > _SEEN
     return layout
 
 
@@ -111,14 +122,26 @@ def _in_view(points: np.ndarray, place: np.ndarray, axes: np.ndarray, slope: np.
     return (ahead > 0.1) & (np.abs(right) < limit) & (np.abs(down) < limit)
 
 
-def _uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """Numbers in [0, 1) that depend on key and counter alone (uint64): SplitMix64's output for a counted state."""
+def _visible(layout: _Layout, room: np.ndarray | int, camera: np.ndarray | int, points: np.ndarray) -> np.ndarray:
+    """Whether points [n, 3] are in the pictures of cameras, with no furniture (cylinders as boxes) before them."""
+    room, camera = np.broadcast_to(room, len(points)), np.broadcast_to(camera, len(points))
+    place = layout.places[room, camera]
+    seen = _in_view(points, place, layout.axes[room, camera], layout.slopes[room, camera])
+    middle, half = layout.pieces[room] - place[:, None], layout.piece_sizes[room] / 2 - solids.TOUCH
+    # Where the line of sight enters and leaves the three slabs of each box, in shares of its length.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = np.stack([middle - half, middle + half]) / (points - place)[:, None]
+    entry, leave = ends.min(0).max(2), ends.max(0).min(2)
+    return seen & ~((entry < leave) & (leave > 0) & (entry < 1) & (half > 0).all(2)).any(1)
+
+
+def _mixed(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
+    """Numbers uint64 that depend on key and counter (uint64) alone: SplitMix64 (Steele et al. 2014, figure 17)."""
     with np.errstate(over="ignore"):
         mixed = keys + counters * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 class World:
@@ -148,15 +171,14 @@ class World:
 
     def seed(self, rows: np.ndarray, seeds: np.ndarray, salt: int) -> None:
         """Start the numbers of these rows: int [n] and uint64 [n]; another salt gives others for the same seed."""
-        start = _uniform(seeds.astype(np.uint64), np.full(len(rows), salt + 1, np.uint64))
-        self.keys[rows] = (start * 2.0**53).astype(np.uint64) << np.uint64(11)
+        self.keys[rows] = _mixed(seeds, np.full(len(rows), salt + 1, np.uint64))
         self.counters[rows] = 0
 
     def _draw(self, rows: np.ndarray, count: int) -> np.ndarray:
         """The rows' next numbers in [0, 1), [n, count]."""
         self.counters[rows] += np.uint64(count)
         steps = self.counters[rows, None] - np.arange(count, dtype=np.uint64)
-        return _uniform(self.keys[rows, None], steps)
+        return (_mixed(self.keys[rows, None], steps) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def arrange(self, rows: np.ndarray) -> None:
         """Draw these rows anew: room, camera, three objects, their yaws, and where they stand, all in view."""
@@ -167,90 +189,86 @@ class World:
             self.room[rows], self.camera[rows] = room, (drawn[:, 1] * layout.cameras[room]).astype(int)
             self.objects[rows] = np.argsort(drawn[:, 2 : 2 + len(OBJECTS)], 1)[:, :ACTIVE]
             self.yaws[rows] = (drawn[:, -ACTIVE:] * 2 - 1) * np.pi
+            self.positions[rows] = _NOWHERE
             self.turn[rows] = 0
-            failed = np.zeros(len(rows), bool)
+            failed = np.zeros(self.num, bool)
             for place in range(ACTIVE):
-                waiting = rows[~failed]
+                waiting = rows[~failed[rows]]
                 for _ in range(_TRIES):
-                    waiting = waiting[~self._place(waiting, place)]
-                failed |= np.isin(rows, waiting)
-            rows = rows[failed]
+                    if len(waiting):
+                        waiting = waiting[~self._place(waiting, place)]
+                failed[waiting] = True
+            rows = rows[failed[rows]]
 
     def _place(self, rows: np.ndarray, place: int) -> np.ndarray:
-        """Try once to put the objects at `place` somewhere; which of the rows it worked in."""
-        layout, room, camera = self._layout, self.room[rows], self.camera[rows]
+        """Try once to put the objects at `place` somewhere; in which of the rows it worked, bool [n]."""
+        layout, room = self._layout, self.room[rows]
         drawn = self._draw(rows, 4)
-        seen = layout.seen[room, camera]
+        seen = layout.seen[room, self.camera[rows]]
         chosen = (drawn[:, 0] * seen.sum(1)).astype(int)
         surface = np.argmax(np.cumsum(seen, 1) > chosen[:, None], 1)
         if place:
-            # Half of the time beside the first: relations on one surface are the common ones.
+            # Half of the time beside the first: what stands on one surface is most often compared.
             surface = np.where(drawn[:, 1] < 0.5, self.surfaces[rows, 0], surface)
-        centre, size = layout.tops[room, surface], layout.top_sizes[room, surface]
-        position = centre + np.pad((drawn[:, 2:] - 0.5) * size, ((0, 0), (0, 1)))
-        thing, yaw = self.objects[rows, place], self.yaws[rows, place]
-        fine = self._on(position, thing, room)[np.arange(len(rows)), surface]
-        middle = position + np.stack([np.zeros(len(rows))] * 2 + [solids.HEIGHTS[thing] / 2], 1)
-        fine &= _in_view(
-            middle, layout.places[room, camera], layout.axes[room, camera], layout.slopes[room, camera]
-        )
-        fine &= ~self._meets_furniture(rows, thing, position, yaw)
-        for other in range(place):
-            fine &= ~solids.objects_overlap(
-                thing, position, yaw, self.objects[rows, other], self.positions[rows, other], self.yaws[rows, other]
-            )
+        position = layout.tops[room, surface].copy()
+        position[:, :2] += (drawn[:, 2:] - 0.5) * layout.top_sizes[room, surface]
+        on = self._on(rows, place, position)[np.arange(len(rows)), surface]
+        fine = on.copy()
+        fine[on] = self._obstacle(rows[on], np.full(on.sum(), place), position[on], True) == 0
         self.positions[rows[fine], place], self.surfaces[rows[fine], place] = position[fine], surface[fine]
         return fine
 
-    def _on(self, position: np.ndarray, thing: np.ndarray, room: np.ndarray) -> np.ndarray:
-        """Above which surfaces of the room the whole base of an object lies, bool [n, S]."""
-        layout, base = self._layout, solids.BASES[thing][:, None]
+    def _on(self, rows: np.ndarray, which: np.ndarray | int, position: np.ndarray) -> np.ndarray:
+        """Above which surfaces of their rooms the whole bases of objects would lie at `position`, bool [n, S]."""
+        layout, room = self._layout, self.room[rows]
+        base = solids.BASES[self.objects[rows, which]][:, None]
         away = np.abs(position[:, None, :2] - layout.tops[room][:, :, :2])
         half = layout.top_sizes[room] / 2
         square = (away <= half - base[:, :, None]).all(2)
         disc = np.hypot(away[:, :, 0], away[:, :, 1]) <= half[:, :, 0] - base
         return np.where(layout.top_round[room], disc, square)
 
-    def _meets_furniture(self, rows: np.ndarray, thing: np.ndarray, position: np.ndarray, yaw: np.ndarray) -> np.ndarray:
+    def _obstacle(self, rows: np.ndarray, which: np.ndarray, position: np.ndarray, in_view: bool) -> np.ndarray:
+        """What keeps one of each row's objects from standing at `position`, into `REASONS` int [n]; 0 for nothing."""
         layout, room = self._layout, self.room[rows]
-        return solids.furniture_overlap(
-            thing, position, yaw, layout.pieces[room], layout.piece_sizes[room], layout.piece_round[room]
-        )
+        thing, yaw = self.objects[rows, which], self.yaws[rows, which]
+        why = np.zeros(len(rows), np.int64)
+        far = layout.sizes[room, :2] / 2 - solids.REACHES[thing][:, None]
+        why[(np.abs(position[:, :2]) > far).any(1)] = _OUTSIDE
+        free = np.flatnonzero(why == 0)
+        pieces = (array[room[free]] for array in (layout.pieces, layout.piece_sizes, layout.piece_round))
+        hit = solids.furniture_overlap(thing[free], position[free], yaw[free], *pieces)
+        why[free[hit]] = _FURNITURE
+        for other in range(1, ACTIVE):
+            free = np.flatnonzero(why == 0)
+            row, beside = rows[free], (which[free] + other) % ACTIVE
+            there = (self.objects[row, beside], self.positions[row, beside], self.yaws[row, beside])
+            why[free[solids.objects_overlap(thing[free], position[free], yaw[free], *there)]] = _OBJECT
+        if in_view:
+            free = np.flatnonzero(why == 0)
+            middle = position[free] + solids.HEIGHTS[thing[free], None] * (0.0, 0.0, 0.5)
+            why[free[~_visible(layout, room[free], self.camera[rows[free]], middle)]] = _HIDDEN
+        return why
 
     def move(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move in each row the object whose turn it is, [N, 3] in -1 to 1; a move that does not do is undone.
+        """Move in each row the object whose turn it is, by [N, 3] of -1 to 1; a move that does not do is undone.
 
         Returns into `REASONS` int [N], and which of the three was moved, int [N].
         """
         layout, every, moved = self._layout, np.arange(self.num), self.turn.copy()
-        thing, yaw = self.objects[every, moved], self.yaws[every, moved]
-        start, room, camera = self.positions[every, moved], self.room, self.camera
+        start = self.positions[every, moved]
         target = start + self.move_scale * actions
-        gap = target[:, None, 2] - layout.tops[room][:, :, 2]
-        able = self._on(target, thing, room) & (np.abs(gap) <= REACH)
-        surface = np.argmax(np.where(able, layout.tops[room][:, :, 2], -1.0), 1)
+        tops = layout.tops[self.room][:, :, 2]
+        able = self._on(every, moved, target) & (np.abs(target[:, 2:] - tops) <= REACH)
+        surface = np.argmax(np.where(able, tops, -1.0), 1)
         stands = able[every, surface]
-        target[:, 2] = np.where(stands, layout.tops[room, surface, 2], target[:, 2])
-        reach = layout.sizes[room, :2] / 2 - solids.REACHES[thing][:, None]
-        middle = target + np.stack([np.zeros(self.num)] * 2 + [solids.HEIGHTS[thing] / 2], 1)
-        why = np.zeros(self.num, np.int64)
-        if self.in_view:
-            place, axes, slope = layout.places[room, camera], layout.axes[room, camera], layout.slopes[room, camera]
-            why[~_in_view(middle, place, axes, slope)] = REASONS.index("out of view")
-        for other in range(1, ACTIVE):
-            beside = (moved + other) % ACTIVE
-            other_positions, other_yaws = self.positions[every, beside], self.yaws[every, beside]
-            hit = solids.objects_overlap(
-                thing, target, yaw, self.objects[every, beside], other_positions, other_yaws
-            )
-            why[hit] = REASONS.index("object")
-        why[self._meets_furniture(every, thing, target, yaw)] = REASONS.index("furniture")
-        why[~stands] = REASONS.index("no surface")
-        why[(np.abs(target[:, :2]) > reach).any(1)] = REASONS.index("outside")
-        why[np.linalg.norm(target - start, axis=1) < LEAST_MOVE] = REASONS.index("still")
-        fine = why == 0
-        self.positions[every[fine], moved[fine]] = target[fine]
-        self.surfaces[every[fine], moved[fine]] = surface[fine]
+        target[stands, 2] = tops[every, surface][stands]
+        why = np.where(stands, 0, _NO_SURFACE)
+        why[np.linalg.norm(target - start, axis=1) < LEAST_MOVE] = _STILL
+        free = np.flatnonzero(why == 0)
+        why[free] = self._obstacle(free, moved[free], target[free], self.in_view)
+        fine = np.flatnonzero(why == 0)
+        self.positions[fine, moved[fine]], self.surfaces[fine, moved[fine]] = target[fine], surface[fine]
         self.turn = (self.turn + 1) % ACTIVE
         return why, moved
 
