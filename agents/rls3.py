@@ -360,9 +360,7 @@ class Sampler:
         return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in (losses or [{}])[0]}
 
 
-def pretrain(
-    args: Args, run: Run, envs: Any, sampler: Sampler, progress: Progress, save: Callable[[], None]
-) -> None:
+def pretrain(args: Args, run: Run, envs: Any, sampler: Sampler, progress: Progress, save: Callable[[], None]) -> None:
     """SAC on validity alone, in blocks that each start from newly drawn rooms."""
     while progress.step < args.pretrain_steps:
         generator = np.random.default_rng([args.seed, 0, progress.step])
@@ -452,7 +450,9 @@ def train(args: Args) -> Path:
         print(f"{run.folder} is done; --no-resume trains it anew")
         return run.folder
     envs = make_spatial_envs(args.env_id, args.num_envs, args.env_args)
-    student = load_student(kind, "" if args.model in KINDS else args.model, args.device, parse_keywords(args.model_args))
+    student = load_student(
+        kind, "" if args.model in KINDS else args.model, args.device, parse_keywords(args.model_args)
+    )
     space = envs.single_observation_space
     networks = Networks(space.low, space.high, args.initial_temperature).to(args.device)
     if args.pretrained:
@@ -470,7 +470,10 @@ def train(args: Args) -> Path:
     if progress.iteration == 0:
         save_file(networks.state_dict(), run.folder / PRETRAINED)
     camera = envs.unwrapped.camera
-    validation, test = fixed_samples("val", args.validation_samples, camera), fixed_samples("test", args.test_samples, camera)
+    validation, test = (
+        fixed_samples("val", args.validation_samples, camera),
+        fixed_samples("test", args.test_samples, camera),
+    )
 
     def log(figures: dict[str, float], tested: bool) -> None:
         figures = {"sampling/iteration": progress.iteration, "sampling/generated": progress.generated} | figures

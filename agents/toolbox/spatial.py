@@ -49,7 +49,8 @@ class Scale(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        return 2 * (observations["state"] - self.low) / (self.high - self.low) - 1
+        # A number that only ever has one value says nothing.
+        return 2 * (observations["state"] - self.low) / (self.high - self.low).clamp(min=1e-6) - 1
 
 
 class Policy(nn.Module):
