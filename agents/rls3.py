@@ -11,15 +11,13 @@ ones included (`--budget`).
 What differs, or what the paper leaves open:
 
 - An episode's samples come from `num_envs` rooms side by side, each a trajectory of its own that is paid the episode's
-  reward on its last step; 1 is the paper. All start anew with each episode.
-- Observations are scaled by the bounds of their space. With the T0-th valid sample an episode is over, so that its last
-  step is terminal.
-- The agent is pre-trained on validity alone, as in the paper, but fewer steps and with a small discount
-  factor, since a move's validity shows at once. `--pretrained` starts from another run's pre-training.
-- Feedback that is not a number pays nothing. A reply that says nothing of the kind scores 1.
-- The random sampler's pictures are drawn where they are learned from alone, as nobody asks for the others.
-- Early stopping counts iterations without a validation score higher by `min_delta`; with a budget it is off, for what
-  is compared has equal budgets.
+  reward on its last step, which is terminal; 1 is the paper. All start anew with each episode.
+- Observations are scaled by the bounds of their space.
+- Pre-training on validity alone is shorter and has a smaller discount factor than the paper's, as a move's validity
+  shows at once. `--pretrained` starts from another run's.
+- Feedback that is not a number pays nothing; a reply that names no term scores 1.
+- Of the random sampler's pictures only those are drawn that are learned from: nobody asks for the others.
+- Early stopping is off by default: what is compared has equal budgets.
 
     python agents/rls3.py --model vlm --seed 1
     python agents/rls3.py --model vlm --seed 1 --sampler random
@@ -29,7 +27,6 @@ import copy
 import dataclasses
 import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -40,19 +37,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mentorgym.agents.toolbox import Batch, Run, mlp, parse_flags, parse_keywords, passed, start_torch, to_tensors
+from mentorgym.agents.toolbox import Batch, Run, mlp, parse_flags, parse_keywords, start_torch, to_tensors
 from mentorgym.agents.toolbox.spatial import (
-    KINDS,
     Episode,
+    Exam,
     Policy,
     Progress,
     Sample,
     Scale,
     StateReplay,
     Student,
-    describe,
+    check_flags,
     draw,
-    fixed_samples,
     load_student,
     make_spatial_envs,
     say,
@@ -64,14 +60,8 @@ from mentorgym.envs.spatial.arrangement import Arrangement
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 FEATURES, ACTION_SIZE = 32, 3
 
-BLOCK = 2_000
-"""Steps of pre-training after which the rooms are drawn anew."""
-
-PRETRAINED = "pretrained.safetensors"
-"""File in a run's folder: the networks after their pre-training."""
-
-SHOWN = ("validation/score", "validation/two_way", "test/score", "test/two_way")
-"""What a line of progress tells."""
+BLOCK = 5_000  # steps of pre-training after which there is a checkpoint and the rooms are drawn anew
+PRETRAINED = "pretrained.safetensors"  # in a run's folder, the networks after their pre-training
 
 
 @dataclasses.dataclass
@@ -94,15 +84,11 @@ class Args:
     """torch device of the networks and the model"""
     torch_threads: int = 1
     """threads of torch on the CPU; with 1, runs side by side do not fight over the cores"""
-    checkpoint_every: int = 20_000
-    """steps of pre-training between two checkpoints; in the loop, each iteration ends with one"""
 
     sampler: Literal["sac", "random"] = "sac"
     """who moves the objects"""
     model: str = "vlm"
-    """clip, negclip or vlm, which are our own; or a folder or hub name, with --kind"""
-    kind: Literal["", "clip", "negclip", "vlm"] = ""
-    """what the model in a folder or of a hub name is"""
+    """vlm, clip or negclip (a CLIP with NegCLIP's loss): our own; or vlm:<folder or hub name>, and so on"""
     model_args: tuple[str, ...] = ()
     """keyword arguments of its fine-tuning, as in: learning_rate=1e-5 train=attention"""
     budget: int = 8_000
@@ -160,38 +146,15 @@ class Args:
     """entropy of the policy, in nats, that the temperature steers to"""
 
 
-PAPER = {
-    "num_envs": 1,
-    "budget": 0,
-    "valid_samples": 200,
-    "episodes": 20,
-    "pretrain_steps": 100_000,
-    "pretrain_gamma": 0.99,
-    "buffer_size": 1_000_000,
-    "learning_starts": 100,
-    "initial_temperature": 1.0,
-    "test_every": 1,
-}
+PAPER = {"num_envs": 1, "budget": 0, "valid_samples": 200, "episodes": 20, "test_every": 1, "min_iterations": 15}
+PAPER |= {"pretrain_steps": 100_000, "pretrain_gamma": 0.99, "buffer_size": 1_000_000, "initial_temperature": 1.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER
-    | {
-        "model": "google/paligemma-3b-mix-224",
-        "kind": "vlm",
-        "model_args": ("train=attention",),
-        "amount": 256,
-        "patience": 10,
-        "min_iterations": 15,
-    },
+    | {"model": "vlm:google/paligemma-3b-mix-224", "model_args": ("train=attention",), "amount": 256, "patience": 10},
     "paper-clip": PAPER
-    | {
-        "model": "openai/clip-vit-base-patch32",
-        "kind": "clip",
-        "amount": 10,
-        "patience": 5,
-        "min_iterations": 10,
-    },
+    | {"model": "clip:openai/clip-vit-base-patch32", "amount": 10, "patience": 5, "min_iterations": 10},
 }
-"""`paper` and `paper-clip`: the paper's section 5.2 for PaliGemma and CLIP; of SAC, Stable-Baselines3's defaults."""
+"""`paper` and `paper-clip`: section 5.2 for PaliGemma and for CLIP; of SAC, Stable-Baselines3's defaults."""
 
 
 class Actor(nn.Module):
@@ -339,8 +302,7 @@ class Sampler:
 
     def act(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Actions float32 [N, 3]; SAC's are random too until there is enough to learn from."""
-        new = len(self.replay) < self.args.learning_starts and not self.args.pretrained
-        if self.args.sampler == "random" or new:
+        if self.args.sampler == "random" or len(self.replay) < self.args.learning_starts and not self.args.pretrained:
             return generator.uniform(-1, 1, (len(observations), ACTION_SIZE)).astype(np.float32)
         return self.policy.act(observations)
 
@@ -356,8 +318,8 @@ class Sampler:
 
     def told(self) -> dict[str, float]:
         """Means of what the updates since the last call reported."""
-        losses, self.losses = self.losses, []
-        return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in (losses or [{}])[0]}
+        losses, self.losses = self.losses or [{}], []
+        return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in losses[0]}
 
 
 def pretrain(args: Args, run: Run, envs: Any, sampler: Sampler, progress: Progress, save: Callable[[], None]) -> None:
@@ -365,26 +327,24 @@ def pretrain(args: Args, run: Run, envs: Any, sampler: Sampler, progress: Progre
     while progress.step < args.pretrain_steps:
         generator = np.random.default_rng([args.seed, 0, progress.step])
         observations, _ = envs.reset(seed=seeds(args.num_envs, args.seed, 0, progress.step))
-        valid, started = 0, time.monotonic()
-        for _ in range(steps := max(1, min(BLOCK, args.pretrain_steps - progress.step) // args.num_envs)):
+        count = valid = 0
+        while count < min(BLOCK, args.pretrain_steps - progress.step):
             actions = sampler.act(observations, generator)
             following, rewards, *_, infos = envs.step(actions)
             sampler.learn(observations, actions, rewards, following, False, gamma=args.pretrain_gamma)
             observations = following
-            valid += int(infos["valid"].sum())
-        count = steps * args.num_envs
+            count, valid = count + args.num_envs, valid + int(infos["valid"].sum())
         progress.step += count
-        figures = {"sampling/valid": valid / count, "speed/steps_per_s": count / (time.monotonic() - started)}
-        run.log(progress.step, figures | sampler.told())
+        run.log(progress.step, {"sampling/valid": valid / count} | sampler.told())
         say(f"pre-training {progress.step:,}/{args.pretrain_steps:,} steps  valid {valid / count:.1%}")
-        if passed(progress.step, args.checkpoint_every, count) or progress.step >= args.pretrain_steps:
-            save()
+        save()
 
 
-def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, number: int, left: float) -> Episode:
-    """Algorithm 1, lines 4 to 14: an episode of at most `left` steps, and the model's feedback on its last one."""
-    generator = np.random.default_rng([args.seed, 1, number])
-    observations, _ = envs.reset(seed=seeds(args.num_envs, args.seed, 1, number))
+def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, progress: Progress) -> Episode:
+    """Algorithm 1, lines 4 to 14: an episode as long as the budget lets, and the model's feedback on its last step."""
+    generator = np.random.default_rng([args.seed, 1, progress.episode])
+    observations, _ = envs.reset(seed=seeds(args.num_envs, args.seed, 1, progress.episode))
+    left = args.budget - progress.generated if args.budget else math.inf
     found: list[Arrangement] = []
     generated = 0
     while True:
@@ -412,47 +372,32 @@ def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, numb
 
 
 def fine_tune(
-    args: Args, run: Run, student: Student, batch: list[Sample], progress: Progress, validation: list[Sample]
+    args: Args, run: Run, student: Student, batch: list[Sample], progress: Progress, exam: Exam
 ) -> dict[str, float]:
     """Algorithm 1, lines 16 to 22: K updates or epochs, with a validation after every F; returns the last one's."""
-    part = args.validate_every or args.amount
-    told: dict[str, float] = {}
+    part, told = args.validate_every or args.amount, {}
     for done in range(0, args.amount, part):
         if told:
             run.log(progress.step, told)
-        seed = seeds(1, args.seed, 2, progress.iteration, done)[0]
+        (seed,) = seeds(1, args.seed, 2, progress.iteration, done)
         for loss in student.fine_tune(batch, min(part, args.amount - done), seed):
             run.log(progress.step, {"loss/tuning": float(loss)})
-        told = describe(student, validation, "validation")
+        told = exam.validate()
     return told
-
-
-def check(args: Args) -> str:
-    """Raise ValueError for flags that make no run; returns the kind of the model."""
-    kind = args.model if args.model in KINDS else args.kind
-    if not kind:
-        raise ValueError(f"model {args.model!r}: say with kind what it is, one of {', '.join(KINDS)}")
-    if not (args.budget or args.iterations or args.patience):
-        raise ValueError("nothing ends the loop: give a budget, iterations or patience")
-    if not 0 < args.share <= 1 or round(args.share * args.valid_samples) < 2:
-        raise ValueError(f"share={args.share} of {args.valid_samples} valid samples: at least 2 are learned from")
-    if min(args.episodes, args.amount, args.num_envs, args.test_every) < 1:
-        raise ValueError("episodes, amount, num_envs and test_every count from 1")
-    return kind
 
 
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
-    kind = check(args)
+    check_flags(args)
     start_torch(args.seed, args.torch_threads)
+    envs = make_spatial_envs(args.env_id, args.num_envs, args.env_args)
     run = Run("rls3", args)
     if run.finished:
+        envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")
         return run.folder
-    envs = make_spatial_envs(args.env_id, args.num_envs, args.env_args)
-    student = load_student(
-        kind, "" if args.model in KINDS else args.model, args.device, parse_keywords(args.model_args)
-    )
+
+    student = load_student(args.model, args.device, parse_keywords(args.model_args))
     space = envs.single_observation_space
     networks = Networks(space.low, space.high, args.initial_temperature).to(args.device)
     if args.pretrained:
@@ -467,55 +412,36 @@ def train(args: Args) -> Path:
 
     if args.sampler == "sac" and not args.pretrained:
         pretrain(args, run, envs, sampler, progress, save)
+    exam = Exam(run, student, progress, args, envs.unwrapped.camera)
     if progress.iteration == 0:
         save_file(networks.state_dict(), run.folder / PRETRAINED)
-    camera = envs.unwrapped.camera
-    validation, test = (
-        fixed_samples("val", args.validation_samples, camera),
-        fixed_samples("test", args.test_samples, camera),
-    )
-
-    def log(figures: dict[str, float], tested: bool) -> None:
-        figures = {"sampling/iteration": progress.iteration, "sampling/generated": progress.generated} | figures
-        figures |= describe(student, test, "test") if tested else {}
-        run.log(progress.step, figures)
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if name in SHOWN)
-        say(f"iteration {progress.iteration}  {progress.generated:,} generated  {run.seconds:,.0f} s  {shown}")
-
-    if progress.iteration == 0:
-        log(describe(student, validation, "validation"), tested=True)
+        exam.log(exam.validate(), tested=True)
+    batch: list[Sample] = []
     while not progress.over(args):
-        batch: list[Sample] = []
-        for _ in range(args.episodes):
-            left = args.budget - progress.generated if args.budget else math.inf
-            episode = play_episode(args, envs, sampler, student, progress.episode, left)
-            progress.count(episode)
-            batch += episode.chosen
-            run.log(progress.step, episode.told())
-            if not episode.chosen:
-                break
-        if not episode.chosen:
-            break
-        told = fine_tune(args, run, student, batch, progress, validation)
+        episode = play_episode(args, envs, sampler, student, progress)
+        progress.count(episode)
+        run.log(progress.step, episode.told())
+        batch += episode.chosen
+        if progress.episode % args.episodes or not episode.chosen:
+            continue
+        told = fine_tune(args, run, student, batch, progress, exam)
         progress.learned(batch, told[f"validation/{student.headline}"], args.min_delta)
-        figures = told | sampler.told() | {f"sampling/{name}": count for name, count in progress.chosen.items()}
-        log(figures, tested=progress.iteration % args.test_every == 0)
+        exam.log(told | sampler.told(), tested=progress.iteration % args.test_every == 0)
         save()
-    log({}, tested=True)
+        batch = []
+    exam.log({}, tested=True)
+
     envs.close()
     student.save(run.folder / "model")
-    run.save_policy(sampler.policy)
     run.finish(progress.step)
     return run.folder
 
 
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[np.ndarray], np.ndarray]:
-    """The sampler of a run's folder: from observations float32 [N, 32] to sampled actions float32 [N, 3]."""
-    args = json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]
-    if args["sampler"] == "random":
+    """The sampler of a run's folder: from observations float32 [N, 32] to actions float32 [N, 3], drawn at random."""
+    if json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]["sampler"] == "random":
         raise ValueError(f"{folder} is of a random sampler: there is no policy to load")
-    empty = np.zeros(FEATURES, np.float32)
-    policy = Policy(Scale(empty, empty), Actor())
+    policy = Policy(Scale(np.zeros(FEATURES), np.zeros(FEATURES)), Actor())
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 

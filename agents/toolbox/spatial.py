@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from mentorgym.agents.toolbox.replay import Batch
-from mentorgym.agents.toolbox.runs import parse_keywords
+from mentorgym.agents.toolbox.runs import Run, parse_keywords
+from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.spatial import picture, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example
@@ -210,15 +211,18 @@ class VlmStudent:
         return {"score": scores, "exact": (scores == 5).astype(float)}
 
 
-def load_student(kind: str, model: str, device: str, options: dict[str, Any]) -> Student:
-    """The model in the folder or with the hub name `model`, by default our own, as `kind` of KINDS wants it."""
+def load_student(spec: str, device: str, options: dict[str, Any]) -> Student:
+    """The model that `spec` names: one of KINDS for our own, or `<kind>:<folder or hub name>`.
+
+    `options` are keyword arguments of `TrainableClip` or `TrainableVlm`.
+    """
     from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
 
+    kind, _, name = spec.partition(":")
     if kind == "vlm":
-        return VlmStudent(TrainableVlm(model or str(WEIGHTS / "spatial_vlm"), device=device, **options))
-    contrast: Any = "rls3" if kind == "clip" else "negclip"
-    folder = model or str(WEIGHTS / "spatial_clip")
-    return ClipStudent(TrainableClip(folder, contrast=contrast, device=device, **options))
+        return VlmStudent(TrainableVlm(name or str(WEIGHTS / "spatial_vlm"), device=device, **options))
+    options = {"contrast": "rls3" if kind == "clip" else "negclip"} | options
+    return ClipStudent(TrainableClip(name or str(WEIGHTS / "spatial_clip"), device=device, **options))
 
 
 def describe(student: Student, samples: Sequence[Sample], prefix: str) -> dict[str, float]:
@@ -318,9 +322,45 @@ def draw(told: Sequence[tuple[Arrangement, Example]]) -> list[Sample]:
     return [Sample(picture.draw(arrangement).colours, example) for arrangement, example in told]
 
 
-def fixed_samples(split: str, count: int, camera: str) -> list[Sample]:
-    """The first `count` of the fixed samples of a split."""
-    return [Sample(*each) for each in Samples(split, count, seed=0, camera=camera)]
+class Exam:
+    """The fixed samples that a student is validated and tested on, and the lines that tell how it did."""
+
+    def __init__(self, run: Run, student: Student, progress: Progress, args: Any, camera: str):
+        self.run, self.student, self.progress = run, student, progress
+        counts = {"val": args.validation_samples, "test": args.test_samples}
+        self.samples = {
+            split: [Sample(*each) for each in Samples(split, count, camera=camera)] for split, count in counts.items()
+        }
+
+    def validate(self) -> dict[str, float]:
+        """Its scores in the training rooms."""
+        return describe(self.student, self.samples["val"], "validation")
+
+    def log(self, figures: dict[str, float], tested: bool) -> None:
+        """Write and show the line of an iteration, `figures` among it, and where it is `tested` its scores in the test
+        rooms."""
+        progress = self.progress
+        figures = {"sampling/iteration": progress.iteration, "sampling/generated": progress.generated} | figures
+        figures |= {f"sampling/{name}": count for name, count in progress.chosen.items()}
+        figures |= describe(self.student, self.samples["test"], "test") if tested else {}
+        self.run.log(progress.step, figures)
+        told = [f"iteration {progress.iteration}", f"{progress.generated:,} generated", f"{self.run.seconds:,.0f} s"]
+        wanted = [f"{split}/{self.student.headline}" for split in ("validation", "test")]
+        say("  ".join([*told, *(f"{name} {figures[name]:.3f}" for name in wanted if name in figures)]))
+
+
+def check_flags(args: Any) -> None:
+    """Raise ValueError for flags of RLS3 that make no run."""
+    if (kind := args.model.split(":")[0]) not in KINDS:
+        raise ValueError(f"model {args.model!r}: give {nearest_name(kind, KINDS)}, or that and :<folder or hub name>")
+    if not (args.budget or args.iterations or args.patience):
+        raise ValueError("nothing ends the loop: give a budget, iterations or patience")
+    if not 0 < args.share <= 1 or round(args.share * args.valid_samples) < 2:
+        raise ValueError(f"share={args.share} of {args.valid_samples} valid samples: at least 2 are learned from")
+    counts = ("episodes", "amount", "num_envs", "test_every", "validation_samples", "test_samples")
+    for name in counts:
+        if getattr(args, name) < 1:
+            raise ValueError(f"{name}={getattr(args, name)}: it counts from 1")
 
 
 def make_spatial_envs(env_id: str, num_envs: int, env_args: Sequence[str], steps: int) -> Any:
