@@ -201,9 +201,7 @@ class TrainableClip:
         tokens = self.scorer.tokenizer(
             list(places), padding=True, truncation=True, max_length=longest, return_tensors="pt"
         ).to(self.device)
-        features = self.model.get_text_features(
-            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-        )
+        features = self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         return _unit(features)[[places[text] for text in texts]]
 
     def _contrast(self, images: torch.Tensor, captions: Sequence[str], texts: Sequence[str]) -> torch.Tensor:

@@ -57,14 +57,16 @@ def joined(models: Sequence[Model]) -> Model:
     return Model(meshes.joined([model.mesh for model in models]), np.concatenate([model.normals for model in models]))
 
 
-def placed(model: Model, position: Sequence[float] | np.ndarray, yaw: float = 0.0, instance: int | None = None) -> Model:
+def placed(
+    model: Model, position: Sequence[float] | np.ndarray, yaw: float = 0.0, instance: int | None = None
+) -> Model:
     """The model turned by `yaw` about z, then moved to `position`; its faces belong to `instance` if one is given."""
     cos, sin = np.cos(yaw), np.sin(yaw)
     turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]], np.float32)
     return Model(meshes.placed(model.mesh, position, yaw, instance), model.normals @ turn)
 
 
-def turned(outline: Sequence[tuple[float, float]], colours: Sequence[Colour], sections: int = 36) -> Mesh:
+def turned(outline: Sequence[tuple[float, float]], colours: Sequence[Colour], sections: int = 32) -> Mesh:
     """A solid of revolution about z: `outline`, points (radius, height), has a colour for each of its lines."""
     radius, height = np.array(outline, np.float64).T
     angles = np.arange(sections) * (2 * np.pi / sections)
@@ -126,7 +128,7 @@ def body(item: Object) -> Mesh:
     # What lies on the line between its neighbours is not needed.
     radii = _curve(item.profile, fine)
     bent = np.ones(len(fine), bool)
-    bent[1:-1] = np.abs(np.diff(np.diff(radii) / np.diff(fine))) > 1e-3
+    bent[1:-1] = np.abs(np.diff(np.diff(radii) / np.diff(fine))) > 0.05
     heights = fine[bent | np.isin(fine, edges) | np.isin(fine, z)]
     outer = list(zip(_curve(item.profile, heights).tolist(), heights.tolist(), strict=True))
     colours = [item.colour]
@@ -162,19 +164,24 @@ def _jug(item: Object) -> list[Mesh]:
     near = np.exp(-((np.arctan2(y, x) / 0.42) ** 2)) * (np.hypot(x, y) > 0.04)
     mesh.vertices[:, 0] += (spout.x[1] - 0.07) * rise**2 * near
     mesh.vertices[:, 1] *= 1 - 0.25 * rise * near
-    return [mesh, tube(_bar(-0.06, handle.x[0] + 0.009, handle.z[0] + 0.006, handle.z[1] - 0.009), 0.009, handle.colour)]
+    return [
+        mesh,
+        tube(_bar(-0.06, handle.x[0] + 0.009, handle.z[0] + 0.006, handle.z[1] - 0.009), 0.009, handle.colour),
+    ]
 
 
 def _pot(item: Object) -> list[Mesh]:
-    """A long handle, round at its end, and a rim."""
+    """A long handle, round at its end."""
     (handle,) = item.lugs
     z = sum(handle.z) / 2
-    bar = cylinder((handle.x[0] - 0.004, 0, z - 0.003), (handle.x[1] - 0.012, 0, z + 0.004), 0.0115, handle.colour, 0.0, 16)
-    rim = item.profile[-1]
-    angles = np.linspace(0, 2 * np.pi, 37)
-    around = np.stack([rim[1] * np.cos(angles), rim[1] * np.sin(angles), np.full(37, rim[0] - 0.003)], 1)
-    bead = meshes.joined([cylinder(a, b, 0.004, item.colour, 0.0, 6) for a, b in zip(around, around[1:], strict=False)])
-    return [body(item), bar, sphere((0.026, 0.026, 0.026), (handle.x[1] - 0.013, 0, z + 0.004), handle.colour, detail=2), bead]
+    bar = cylinder(
+        (handle.x[0] - 0.004, 0, z - 0.003), (handle.x[1] - 0.012, 0, z + 0.004), 0.0115, handle.colour, 0.0, 16
+    )
+    return [
+        body(item),
+        bar,
+        sphere((0.026, 0.026, 0.026), (handle.x[1] - 0.013, 0, z + 0.004), handle.colour, detail=2),
+    ]
 
 
 def _blender(item: Object) -> list[Mesh]:
@@ -204,7 +211,7 @@ def _bird(item: Object) -> list[Mesh]:
         sphere((0.15, 0.1, 0.095), (-0.006, 0, 0.127), item.colour, detail=3),
         sphere((0.115, 0.022, 0.06), (-0.03, 0.044, 0.135), feathers, detail=2),
         sphere((0.115, 0.022, 0.06), (-0.03, -0.044, 0.135), feathers, detail=2),
-        sphere((0.068, 0.062, 0.062), (0.022, 0, 0.199), item.colour, detail=3),
+        sphere((0.068, 0.062, 0.062), (0.022, 0, 0.199), item.colour, detail=2),
         sphere((0.07, 0.06, 0.07), (0.014, 0, 0.165), item.colour, detail=2),
         fan,
         *cone,

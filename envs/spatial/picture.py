@@ -202,7 +202,9 @@ def _openness(tracer: Smooth, points: np.ndarray, normals: np.ndarray) -> np.nda
     for k in range(_OPEN_RAYS):
         # As many rays as the light from there counts: evenly on the disc below the hemisphere, on a sunflower's spiral.
         radius, angle = np.sqrt((k + 0.5) / _OPEN_RAYS), k * np.pi * (3 - np.sqrt(5))
-        across, along, up = (np.float32(v) for v in (radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)))
+        across, along, up = (
+            np.float32(v) for v in (radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2))
+        )
         met += tracer.between(starts, across * side + along * other + up * normals, most)
     return (1 - np.float32(0.75) * met / _OPEN_RAYS)[:, None]
 
@@ -228,7 +230,9 @@ def _all(tracer: Smooth, lamp: Lamp, origin: np.ndarray, rays: np.ndarray) -> Se
     if len(hit) == len(rays):
         return seen
     count = len(rays)
-    whole = {name: np.zeros((count, *getattr(seen, name).shape[1:]), getattr(seen, name).dtype) for name in Seen._fields}
+    whole = {
+        name: np.zeros((count, *getattr(seen, name).shape[1:]), getattr(seen, name).dtype) for name in Seen._fields
+    }
     whole["far"][:] = FAR
     whole["instances"][:] = -2
     whole["from_lamp"][:, 2] = 1
@@ -247,12 +251,13 @@ def _edges(shown: np.ndarray, camera: Camera) -> np.ndarray:
     """The pixels that differ from a neighbour, ascending."""
     picture = shown.reshape(camera.height, camera.width, 3)
     edge = np.zeros((camera.height, camera.width), bool)
-    down = np.abs(picture[1:] - picture[:-1]).max(2) > _CONTRAST
-    right = np.abs(picture[:, 1:] - picture[:, :-1]).max(2) > _CONTRAST
-    edge[:-1] |= down
-    edge[1:] |= down
-    edge[:, :-1] |= right
-    edge[:, 1:] |= right
+    for channel in np.moveaxis(picture, 2, 0).copy():
+        down = np.abs(channel[1:] - channel[:-1]) > _CONTRAST
+        right = np.abs(channel[:, 1:] - channel[:, :-1]) > _CONTRAST
+        edge[:-1] |= down
+        edge[1:] |= down
+        edge[:, :-1] |= right
+        edge[:, 1:] |= right
     return np.flatnonzero(edge)
 
 
@@ -327,10 +332,12 @@ def objects_model(arrangement: Arrangement) -> Model:
 
 def _meets(offsets: np.ndarray, radii: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Whether rays [n, 3] from one point pass through any of the spheres at `offsets` [K, 3] from it; a few more do."""
-    along = directions @ offsets.T
-    reach = radii * np.float32(1.02) + np.float32(0.01)
-    squares = (offsets * offsets).sum(1)
-    return ((squares - along * along < reach * reach) & (along > -reach)).any(1)
+    met = np.zeros(len(directions), bool)
+    for offset, radius in zip(offsets, radii, strict=True):
+        reach = radius * np.float32(1.02) + np.float32(0.01)
+        along = directions @ offset
+        met |= (along * along > offset @ offset - reach * reach) & (along > -reach)
+    return met
 
 
 def _kept_off(ball: Ball, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -355,7 +362,11 @@ def _added(
     asked = np.flatnonzero(_meets(ball.centres - origin, ball.radii, seen.rays))
     hit, new = _look(moving, (scene.tracer, moving), scene.lamp, origin, seen.rays[asked], seen.far[asked])
     covered = asked[hit]
-    colours[covered], instances[covered], far[covered] = _colours(new, np.float32(1), new.direct), new.instances, new.far
+    colours[covered], instances[covered], far[covered] = (
+        _colours(new, np.float32(1), new.direct),
+        new.instances,
+        new.far,
+    )
     changed[covered] = True
     room = ~changed & (seen.instances == -1)
     asked = np.flatnonzero(room & seen.direct & _meets(ball.centres - light, ball.radii, seen.from_lamp))

@@ -31,7 +31,9 @@ _TERMS = {
 _RELATIONS = frozenset(map(frozenset, RELATIONS))
 # The nine names hold none of these words; they are taken out so that a name that did could not be read as one.
 _NAMES = re.compile(r"\b(?:" + "|".join(NAMES) + r")\b")
-_EMPHASIS = re.compile(r"\bright (?=(?:" + "|".join(word for word in _TERMS if word not in ("left", "right")) + r")\b)")
+_EMPHASIS = re.compile(
+    r"(?<!\bthe )\bright (?=(?:" + "|".join(word for word in _TERMS if word not in ("left", "right")) + r")\b)"
+)
 _WORDS = re.compile(r"\b(?:" + "|".join(sorted(_TERMS, key=len, reverse=True)) + r")\b")
 
 
@@ -39,9 +41,11 @@ def read(text: str | None) -> frozenset[str]:
     """The terms, of `relations.TERMS`, that a text names; capitals and what is no letter do not matter.
 
     "Under", "beneath" and "underneath" are below, "over" and "on top of" above, "in back of" is behind; "front" counts
-    in "in front" alone, and "right behind" and the like name no side. Negation is not understood; None names nothing.
+    in "in front" alone, and "right behind" and the like name no side, unlike "to the right behind". Negation is
+    not understood. None names nothing.
     """
-    plain = re.sub(r"[^a-z]+", " ", (text or "").lower())
+    plain = re.sub(r"[.,;:!?()]+", " , ", (text or "").lower())
+    plain = re.sub(r"[^a-z,]+", " ", plain)
     plain = _EMPHASIS.sub(" ", _NAMES.sub(" ", plain))
     return frozenset(_TERMS[word] for word in _WORDS.findall(plain))
 
