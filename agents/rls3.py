@@ -146,7 +146,14 @@ class Args:
     """entropy of the policy, in nats, that the temperature steers to"""
 
 
-PAPER = {"num_envs": 1, "budget": 0, "valid_samples": 200, "episodes": 20, "test_every": 1, "min_iterations": 15}
+PAPER: dict[str, Any] = {
+    "num_envs": 1,
+    "budget": 0,
+    "valid_samples": 200,
+    "episodes": 20,
+    "test_every": 1,
+    "min_iterations": 15,
+}
 PAPER |= {"pretrain_steps": 100_000, "pretrain_gamma": 0.99, "buffer_size": 1_000_000, "initial_temperature": 1.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER
@@ -375,7 +382,8 @@ def fine_tune(
     args: Args, run: Run, student: Student, batch: list[Sample], progress: Progress, exam: Exam
 ) -> dict[str, float]:
     """Algorithm 1, lines 16 to 22: K updates or epochs, with a validation after every F; returns the last one's."""
-    part, told = args.validate_every or args.amount, {}
+    part = args.validate_every or args.amount
+    told: dict[str, float] = {}
     for done in range(0, args.amount, part):
         if told:
             run.log(progress.step, told)

@@ -15,20 +15,19 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from mentorgym.agents.toolbox.replay import Batch
-from mentorgym.agents.toolbox.runs import Run, parse_keywords
+from mentorgym.agents.toolbox.runs import SPATIAL_TERMS, Run, parse_keywords
 from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.spatial import picture, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example
-from mentorgym.envs.spatial.relations import TERMS
 from mentorgym.envs.spatial.samples import Samples
 from mentorgym.mentors.load import WEIGHTS
 
 KINDS = ("clip", "negclip", "vlm")
 """Of models: `clip` and `negclip` differ in the loss that they learn from alone."""
 
-TERM_KEYS = tuple(term.replace(" ", "_") for term in TERMS)
-"""As metrics write them."""
+ENDLESS = 10**9
+"""Steps that no episode takes."""
 
 
 class Sample(NamedTuple):
@@ -225,23 +224,22 @@ def load_student(spec: str, device: str, options: dict[str, Any]) -> Student:
     return ClipStudent(TrainableClip(name or str(WEIGHTS / "spatial_clip"), device=device, **options))
 
 
+def groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """Which captions have each term (`left`), and which have one, two and three (`terms_1`), each bool [N]."""
+    terms = [each.example.relation.terms for each in samples]
+    told = {name: [name.replace("_", " ") in each for each in terms] for name in SPATIAL_TERMS}
+    told |= {f"terms_{count}": [len(each) == count for each in terms] for count in (1, 2, 3)}
+    return {name: np.array(rows, bool) for name, rows in told.items()}
+
+
 def describe(student: Student, samples: Sequence[Sample], prefix: str) -> dict[str, float]:
-    """Means of the student's scores over `samples`, and of its headline over those whose caption has each term
-    (`<prefix>/left`) and those that have one, two and three (`<prefix>/terms_1`)."""
+    """Means of the student's scores over `samples`, and of its headline over each of their `groups` that has any."""
     figures = student.figures(samples)
-    told = {f"{prefix}/{name}": float(values.mean()) for name, values in figures.items()}
     headline = figures[student.headline]
-    terms = [each.example.relation.terms for each in samples]
-    groups = {key: [term in each for each in terms] for key, term in zip(TERM_KEYS, TERMS, strict=True)}
-    groups |= {f"terms_{count}": [len(each) == count for each in terms] for count in (1, 2, 3)}
-    return told | {f"{prefix}/{name}": float(headline[rows].mean()) for name, rows in groups.items() if any(rows)}
-
-
-def count_terms(samples: Sequence[Sample]) -> dict[str, int]:
-    """How many captions have each term, and how many have one, two and three, by the keys of `describe`."""
-    terms = [each.example.relation.terms for each in samples]
-    told = {key: sum(term in each for each in terms) for key, term in zip(TERM_KEYS, TERMS, strict=True)}
-    return told | {f"terms_{count}": sum(len(each) == count for each in terms) for count in (1, 2, 3)}
+    told = {f"{prefix}/{name}": float(values.mean()) for name, values in figures.items()}
+    return told | {
+        f"{prefix}/{name}": float(headline[rows].mean()) for name, rows in groups(samples).items() if rows.any()
+    }
 
 
 class Episode(NamedTuple):
@@ -277,7 +275,7 @@ class Progress:
     since: int = 0
     """iterations since it was reached"""
     chosen: dict[str, int] = dataclasses.field(default_factory=dict)
-    """`count_terms` of all samples that were learned from"""
+    """how many samples of each of their `groups` were learned from"""
 
     def count(self, episode: Episode) -> None:
         """Take an episode that has ended."""
@@ -288,7 +286,7 @@ class Progress:
     def learned(self, batch: Sequence[Sample], score: float, min_delta: float) -> None:
         """Take an iteration that has ended with this validation score."""
         self.iteration += 1
-        self.chosen = {name: self.chosen.get(name, 0) + count for name, count in count_terms(batch).items()}
+        self.chosen = {name: self.chosen.get(name, 0) + int(rows.sum()) for name, rows in groups(batch).items()}
         better = score > self.best + min_delta
         self.best, self.since = (score, 0) if better else (self.best, self.since + 1)
 
@@ -363,11 +361,11 @@ def check_flags(args: Any) -> None:
             raise ValueError(f"{name}={getattr(args, name)}: it counts from 1")
 
 
-def make_spatial_envs(env_id: str, num_envs: int, env_args: Sequence[str], steps: int) -> Any:
-    """`num_envs` environments that never end an episode by themselves; ValueError for other than states and moves."""
-    envs = gym.make_vec(env_id, num_envs=num_envs, **{"steps": steps, **parse_keywords(tuple(env_args))})
+def make_spatial_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> Any:
+    """`num_envs` environments whose episodes somebody else ends; ValueError for other than UnitySpatial-v0's kind."""
+    envs = gym.make_vec(env_id, num_envs=num_envs, **{"steps": ENDLESS, **parse_keywords(env_args)})
     space, actions = envs.single_observation_space, envs.single_action_space
     if not isinstance(space, gym.spaces.Box) or not space.is_bounded() or not hasattr(envs.unwrapped, "arrangement"):
         envs.close()
-        raise ValueError(f"{env_id} has observations {space} and actions {actions}: not UnitySpatial-v0's")
+        raise ValueError(f"{env_id} has observations {space} and actions {actions}: not those of UnitySpatial-v0")
     return envs
