@@ -61,6 +61,10 @@ class SpatialEnv(gym.Env):
         pictures = self.vector.render()
         return None if pictures is None else pictures[0]
 
+    def close(self) -> None:
+        """End the Unity player, if there is one."""
+        self.vector.close()
+
     @property
     def adapter(self) -> "SpatialAdapter":
         """What mentors are told of this room: row 0."""

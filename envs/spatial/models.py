@@ -13,10 +13,7 @@ import numpy as np
 from mentorgym.envs.rendering import meshes
 from mentorgym.envs.rendering.meshes import Colour, Mesh, box, cylinder, painted, polygon, sphere
 from mentorgym.envs.spatial.objects import OBJECTS, Object
-from mentorgym.envs.spatial.rooms import Piece, Room
-
-PLAIN, PLANKS, TILES, WEAVE, MARBLE = range(5)
-"""Textures of faces: none, floor boards, square tiles, the rings and stripes of a rug, and veins."""
+from mentorgym.envs.spatial.rooms import TEXTURES, Piece, Room
 
 _CREASE = np.cos(0.7)
 """Faces that meet at a larger angle, in rad, meet at an edge."""
@@ -233,12 +230,12 @@ def object_model(index: int) -> Model:
 
 def _piece(piece: Piece) -> Mesh:
     if piece.shape == "box":
-        mesh = box(piece.size, piece.centre, piece.colour, piece.glow)
+        mesh = box(piece.size, piece.centre, piece.colour)
     else:
         radius, height = piece.size[0] / 2, piece.size[2]
         outline = [(0.0, -height / 2), (radius, -height / 2), (radius, height / 2), (0.0, height / 2)]
         mesh = meshes.placed(turned(outline, [piece.colour] * 3, 48), piece.centre)
-        mesh.glow[:] = piece.glow
+    mesh.glow[:], mesh.texture[:] = piece.glow, TEXTURES.index(piece.texture)
     return mesh
 
 
@@ -257,4 +254,5 @@ def room_model(room: Room, eye: Sequence[float]) -> Model:
         (eye[0] < x, [(x, -y, 0), (x, y, 0), (x, y, z), (x, -y, z)], room.wall),
     ]
     shell = [polygon(corners, colour) for inside, corners, colour in sides if inside]
+    shell[0].texture[:] = TEXTURES.index(room.floor_texture)
     return joined([smooth(part) for part in (*shell, *(_piece(piece) for piece in room.pieces))])

@@ -13,12 +13,9 @@ import numpy as np
 from mentorgym.envs.rendering.render import FAR, Camera, Picture, Tracer
 from mentorgym.envs.spatial import models
 from mentorgym.envs.spatial.arrangement import Arrangement
-from mentorgym.envs.spatial.models import MARBLE, PLANKS, TILES, WEAVE, Model
+from mentorgym.envs.spatial.models import Model
 from mentorgym.envs.spatial.objects import OBJECTS
-from mentorgym.envs.spatial.rooms import ROOMS, Room
-
-SIDE = 224
-"""Pixels along an edge of a picture."""
+from mentorgym.envs.spatial.rooms import ROOMS, SIDE, TEXTURES, Room
 
 _OFFSET = np.float32(0.002)
 """Metres by which a ray towards the lamp starts above its surface."""
@@ -26,7 +23,7 @@ _OFFSET = np.float32(0.002)
 _CONTRAST = np.float32(0.05)
 """Difference between neighbouring pixels, of 1, from which both are drawn from several rays."""
 
-_OPEN_RAYS, _OPEN_REACH = 48, 0.7
+_OPEN_RAYS, _OPEN_REACH = 32, 0.7
 """Rays that ask how much of a place's surroundings is near, and how far these reach in m."""
 
 _KEPT = 48
@@ -132,23 +129,26 @@ def _noise(*cells: np.ndarray) -> np.ndarray:
 
 def _textured(colours: np.ndarray, texture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Colours [n, 3] with the texture of their faces at `points`."""
-    for kind in np.unique(texture):
-        chosen = np.flatnonzero(texture == kind)
+    for code in np.unique(texture):
+        chosen = np.flatnonzero(texture == code)
         x, y, _ = points[chosen].T
-        if kind == PLANKS:
+        kind = TEXTURES[code]
+        if kind == "planks":
             row = np.floor(y / 0.13)
             along = x / 1.1 + _noise(row)
-            tone = 0.82 + 0.36 * _noise(row, along) + 0.06 * np.sin(y * 260 + 3 * np.sin(x * 5 + row))
+            tone = 0.82 + 0.3 * _noise(row, along) + 0.06 * np.sin(y * 260 + 3 * np.sin(x * 5 + row))
             seam = (y / 0.13 % 1 < 0.035) | (along % 1 < 0.006)
             shade = np.where(seam, np.float32(0.55), tone)
-        elif kind == TILES:
+        elif kind == "tiles":
             seam = (x / 0.3 % 1 < 0.03) | (y / 0.3 % 1 < 0.03)
-            shade = np.where(seam, np.float32(0.6), 0.94 + 0.12 * _noise(x / 0.3, y / 0.3))
-        elif kind == WEAVE:
-            shade = 0.85 + 0.3 * (np.floor(y / 0.09) % 2)
-        elif kind == MARBLE:
-            vein = np.abs(np.sin(7 * x + 4 * y + 2 * np.sin(5 * x - 9 * y) + np.sin(17 * x + 13 * y)))
-            shade = 0.72 + 0.28 * np.minimum(vein * 2.5, 1)
+            shade = np.where(seam, np.float32(0.6), 0.92 + 0.16 * _noise(x / 0.3, y / 0.3))
+        elif kind == "weave":
+            shade = 0.86 + 0.28 * (np.floor(y / 0.1) % 2)
+        elif kind == "marble":
+            vein = np.abs(np.sin(5 * x + 3 * y + 1.5 * np.sin(6 * y - 2 * x) + 0.7 * np.sin(15 * x + 11 * y)))
+            shade = 0.8 + 0.2 * np.minimum(vein * 4, 1)
+        elif kind == "grain":
+            shade = 0.92 + 0.09 * np.sin(70 * y + 4 * np.sin(2.5 * x + 9 * y)) * np.sin(23 * y + 1.7 * np.sin(3 * x))
         else:
             continue
         colours[chosen] *= shade.astype(np.float32)[:, None]
@@ -419,3 +419,14 @@ def draw(arrangement: Arrangement, size: int = SIDE, rays_per_edge: int = 4) -> 
         instances.reshape(size, size),
         far.reshape(size, size),
     )
+
+
+def coverage(model: Model, camera: Camera) -> int:
+    """How many pixels of a picture a model covers with nothing before it."""
+    vertices = model.mesh.vertices
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    radius = np.linalg.norm(vertices - centre, axis=1).max(keepdims=True)
+    origin = np.asarray(camera.position, np.float32)
+    rays = _within(camera, np.arange(camera.height * camera.width), 1)
+    rays = rays[_meets((centre - origin)[None], radius, rays)]
+    return len(Smooth(model).meet(origin, rays, np.full(len(rays), FAR, np.float32))[0])

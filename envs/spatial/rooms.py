@@ -14,6 +14,9 @@ from mentorgym.envs.spatial.objects import Colour
 SIDE = 224
 """Pixels along an edge of a picture."""
 
+TEXTURES = ("", "planks", "tiles", "weave", "marble", "grain")
+"""How a colour varies: not at all, as boards with seams, square tiles, a rug's stripes, veins of stone, or of wood."""
+
 KINDS = ("close", "paper")
 """Of cameras: at 1.2 to 2 m from a surface, or seeing the room as RLS3's do."""
 
@@ -29,6 +32,8 @@ class Piece:
     colour: Colour
     glow: float = 0.0
     """how brightly the colour shines by itself"""
+    texture: str = ""
+    """one of `TEXTURES`"""
 
 
 @dataclass(frozen=True)
@@ -52,31 +57,52 @@ class Room:
     surfaces: tuple[Surface, ...]
     cameras: dict[str, list[Camera]] = field(hash=False)
     """by kind, see `KINDS`"""
+    floor_texture: str = ""
+    """one of `TEXTURES`"""
 
 
-def _box(x: float, y: float, z: float, size: tuple[float, float, float], colour: Colour, glow: float = 0.0) -> Piece:
+def _box(
+    x: float,
+    y: float,
+    z: float,
+    size: tuple[float, float, float],
+    colour: Colour,
+    glow: float = 0.0,
+    texture: str = "",
+) -> Piece:
     """A box whose base has its middle at (x, y, z)."""
-    return Piece("box", (x, y, z + size[2] / 2), size, colour, glow)
+    return Piece("box", (x, y, z + size[2] / 2), size, colour, glow, texture)
 
 
-def _rod(x: float, y: float, z: float, diameter: float, height: float, colour: Colour, glow: float = 0.0) -> Piece:
+def _rod(
+    x: float,
+    y: float,
+    z: float,
+    diameter: float,
+    height: float,
+    colour: Colour,
+    glow: float = 0.0,
+    texture: str = "",
+) -> Piece:
     """A cylinder whose base has its middle at (x, y, z)."""
-    return Piece("cylinder", (x, y, z + height / 2), (diameter, diameter, height), colour, glow)
+    return Piece("cylinder", (x, y, z + height / 2), (diameter, diameter, height), colour, glow, texture)
 
 
 def _table(
     x: float, y: float, z: float, size: tuple[float, float], colour: Colour, legs: Colour, thick: float = 0.04
 ) -> tuple[Piece, ...]:
-    """A rectangular table whose top's upper side is at z."""
+    """A rectangular table of wood; its top's upper side is at z."""
     feet = [(x + i * (size[0] / 2 - 0.05), y + j * (size[1] / 2 - 0.05)) for i in (-1, 1) for j in (-1, 1)]
-    top = _box(x, y, z - thick, (*size, thick), colour)
+    top = _box(x, y, z - thick, (*size, thick), colour, 0.0, "grain")
     return (top, *(_box(a, b, 0.0, (0.05, 0.05, z - thick), legs) for a, b in feet))
 
 
-def _pillar_table(x: float, y: float, z: float, diameter: float, colour: Colour, legs: Colour) -> tuple[Piece, ...]:
+def _pillar_table(
+    x: float, y: float, z: float, diameter: float, colour: Colour, legs: Colour, texture: str = ""
+) -> tuple[Piece, ...]:
     """A round table or stool on one leg; its top's upper side is at z."""
     return (
-        _rod(x, y, z - 0.04, diameter, 0.04, colour),
+        _rod(x, y, z - 0.04, diameter, 0.04, colour, 0.0, texture),
         _rod(x, y, 0.02, 0.07, z - 0.06, legs),
         _rod(x, y, 0.0, diameter * 0.6, 0.02, legs),
     )
@@ -142,20 +168,20 @@ def _bedroom() -> Room:
             _box(0.0, 2.22, 0.0, (1.6, 0.08, 1.05), frame),
             _box(-0.36, 1.9, 0.5, (0.58, 0.34, 0.12), _WHITE),
             _box(0.36, 1.9, 0.5, (0.58, 0.34, 0.12), _WHITE),
-            _box(-1.2, 1.85, 0.0, (0.7, 0.6, 0.62), wood),
-            _box(-1.2, 1.545, 0.34, (0.6, 0.012, 0.2), frame),
-            _box(1.2, 1.85, 0.0, (0.7, 0.6, 0.62), wood),
-            _box(1.2, 1.545, 0.34, (0.6, 0.012, 0.2), frame),
-            *_table(0.0, -0.15, 0.42, (1.3, 0.46), (0.55, 0.4, 0.24), frame),
-            _box(0.0, -0.95, 0.0, (2.2, 1.0, 0.012), (0.5, 0.1, 0.09)),
+            _box(-1.2, 1.85, 0.0, (0.8, 0.7, 0.62), wood),
+            _box(-1.2, 1.495, 0.34, (0.7, 0.012, 0.2), frame),
+            _box(1.2, 1.85, 0.0, (0.8, 0.7, 0.62), wood),
+            _box(1.2, 1.495, 0.34, (0.7, 0.012, 0.2), frame),
+            *_table(0.0, -0.15, 0.42, (1.5, 0.56), (0.55, 0.4, 0.24), frame),
+            _box(0.0, -0.95, 0.0, (2.2, 1.0, 0.012), (0.5, 0.1, 0.09), 0.0, "weave"),
             *_window(-1.35, 2.3, 1.15, (0.9, 1.0), _WHITE),
             *_picture(1.2, 2.3, 1.3, (0.7, 0.5), (0.6, 0.35, 0.1)),
         ),
         (
             Surface("bed", (0.0, 0.98, 0.5), (1.36, 1.36)),
-            Surface("left nightstand", (-1.2, 1.85, 0.62), (0.7, 0.6)),
-            Surface("right nightstand", (1.2, 1.85, 0.62), (0.7, 0.6)),
-            Surface("bench", (0.0, -0.15, 0.42), (1.3, 0.46)),
+            Surface("left nightstand", (-1.2, 1.85, 0.62), (0.8, 0.7)),
+            Surface("right nightstand", (1.2, 1.85, 0.62), (0.8, 0.7)),
+            Surface("bench", (0.0, -0.15, 0.42), (1.5, 0.56)),
             Surface("rug", (0.0, -0.95, 0.012), (2.2, 1.0)),
         ),
         {
@@ -171,6 +197,7 @@ def _bedroom() -> Room:
                 _look((0.1, 0.6, 0.4), 2.6, 50, -28, 1.2),
             ],
         },
+        "planks",
     )
 
 
@@ -181,25 +208,25 @@ def _living_room() -> Room:
         (0.3, 0.19, 0.11),
         (0.66, 0.58, 0.44),
         (
-            _box(0.0, 0.2, 0.0, (2.4, 1.7, 0.012), (0.16, 0.26, 0.4)),
+            _box(0.0, 0.2, 0.0, (2.4, 1.7, 0.012), (0.16, 0.26, 0.4), 0.0, "weave"),
             _box(0.0, 0.2, 0.012, (2.0, 1.3, 0.001), (0.55, 0.5, 0.4)),
-            *_table(0.0, 0.3, 0.44, (1.2, 0.65), oak, dark),
-            _box(0.0, 2.05, 0.0, (1.9, 0.46, 0.5), dark),
+            *_table(0.0, 0.3, 0.44, (1.25, 0.75), oak, dark),
+            _box(0.0, 2.0, 0.0, (1.9, 0.56, 0.5), dark),
             _box(0.0, 2.26, 0.62, (1.3, 0.05, 0.75), _BLACK),
             _box(0.0, 2.23, 0.66, (1.22, 0.012, 0.67), (0.05, 0.08, 0.12)),
-            *_pillar_table(1.35, 0.75, 0.6, 0.62, (0.72, 0.7, 0.66), dark),
+            *_pillar_table(1.35, 0.75, 0.6, 0.76, (0.72, 0.7, 0.66), dark),
             _box(-1.75, 0.3, 0.0, (0.75, 1.9, 0.4), (0.5, 0.17, 0.08)),
             _box(-2.2, 0.3, 0.0, (0.22, 1.9, 0.8), (0.5, 0.17, 0.08)),
-            *_shelf(1.75, 2.05, (0.05, 0.5, 0.95, 1.4), (0.95, 0.4), oak),
+            *_shelf(1.75, 2.02, (0.05, 0.5, 0.95, 1.4), (1.1, 0.48), oak),
             *_picture(-1.7, 2.3, 1.2, (0.9, 0.65), (0.1, 0.32, 0.34)),
         ),
         (
-            Surface("coffee table", (0.0, 0.3, 0.44), (1.2, 0.65)),
-            Surface("TV board", (0.0, 2.05, 0.5), (1.9, 0.46)),
-            Surface("side table", (1.35, 0.75, 0.6), (0.62, 0.62), True),
+            Surface("coffee table", (0.0, 0.3, 0.44), (1.25, 0.75)),
+            Surface("TV board", (0.0, 1.97, 0.5), (1.9, 0.5)),
+            Surface("side table", (1.35, 0.75, 0.6), (0.76, 0.76), True),
             Surface("sofa", (-1.75, 0.3, 0.4), (0.7, 1.8)),
-            Surface("low shelf", (1.75, 2.05, 0.5), (0.95, 0.4)),
-            Surface("high shelf", (1.75, 2.05, 0.95), (0.95, 0.4)),
+            Surface("low shelf", (1.75, 2.02, 0.5), (1.1, 0.48)),
+            Surface("high shelf", (1.75, 2.02, 0.95), (1.1, 0.48)),
             Surface("rug", (0.0, 0.2, 0.013), (2.0, 1.3)),
         ),
         {
@@ -216,6 +243,7 @@ def _living_room() -> Room:
                 _look((0.2, 0.7, 0.4), 2.8, 58, -26, 1.2),
             ],
         },
+        "planks",
     )
 
 
@@ -226,12 +254,12 @@ def _dining_corner() -> Room:
         (0.46, 0.36, 0.25),
         (0.6, 0.38, 0.3),
         (
-            *_pillar_table(0.1, 0.5, 0.75, 1.2, marble, _BLACK),
+            *_pillar_table(0.1, 0.5, 0.75, 1.2, marble, _BLACK, "marble"),
             *_chair(-0.85, 0.45, (-1, 0), walnut),
             *_chair(1.05, 0.45, (1, 0), walnut),
-            _box(0.1, 1.9, 0.0, (2.2, 0.5, 0.46), (0.1, 0.2, 0.17)),
-            _box(0.1, 2.17, 0.46, (2.2, 0.06, 0.45), (0.1, 0.2, 0.17)),
-            _box(-1.85, 0.9, 0.0, (0.5, 1.5, 0.85), walnut),
+            _box(0.1, 1.85, 0.0, (2.3, 0.6, 0.46), (0.1, 0.2, 0.17)),
+            _box(0.1, 2.17, 0.46, (2.3, 0.06, 0.45), (0.1, 0.2, 0.17)),
+            _box(-1.85, 0.9, 0.0, (0.6, 1.6, 0.85), walnut),
             _rod(0.1, 0.5, 1.9, 0.45, 0.2, (0.85, 0.6, 0.2), 0.5),
             _rod(0.1, 0.5, 2.1, 0.02, 0.5, _BLACK),
             *_window(0.1, 2.2, 1.15, (1.5, 1.0), walnut),
@@ -240,8 +268,8 @@ def _dining_corner() -> Room:
             Surface("marble table", (0.1, 0.5, 0.75), (1.2, 1.2), True),
             Surface("left chair", (-0.83, 0.45, 0.45), (0.38, 0.42)),
             Surface("right chair", (1.03, 0.45, 0.45), (0.38, 0.42)),
-            Surface("corner bench", (0.1, 1.89, 0.46), (2.2, 0.48)),
-            Surface("sideboard", (-1.85, 0.9, 0.85), (0.5, 1.5)),
+            Surface("corner bench", (0.1, 1.84, 0.46), (2.3, 0.58)),
+            Surface("sideboard", (-1.85, 0.9, 0.85), (0.6, 1.6)),
             Surface("floor", (0.1, -0.6, 0.0), (2.4, 1.0)),
         ),
         {
@@ -258,6 +286,7 @@ def _dining_corner() -> Room:
                 _look((0.0, 0.7, 0.5), 2.7, 65, -22, 1.15),
             ],
         },
+        "planks",
     )
 
 
@@ -268,23 +297,23 @@ def _green_kitchen() -> Room:
         (0.55, 0.54, 0.5),
         (0.66, 0.68, 0.58),
         (
-            _rod(0.0, 0.1, 0.0, 2.2, 0.012, (0.62, 0.3, 0.07)),
+            _rod(0.0, 0.1, 0.0, 2.2, 0.012, (0.62, 0.3, 0.07), 0.0, "weave"),
             *_table(0.0, 0.3, 0.75, (1.3, 0.8), pine, _WHITE),
-            *_pillar_table(-0.95, -0.1, 0.5, 0.42, (0.6, 0.1, 0.06), _CHROME),
-            *_pillar_table(0.95, -0.1, 0.5, 0.42, (0.6, 0.1, 0.06), _CHROME),
+            *_pillar_table(-0.95, -0.1, 0.5, 0.54, (0.6, 0.1, 0.06), _CHROME),
+            *_pillar_table(0.95, -0.1, 0.5, 0.54, (0.6, 0.1, 0.06), _CHROME),
             _box(0.0, 1.88, 0.0, (3.6, 0.6, 0.87), green),
-            _box(0.0, 1.87, 0.87, (3.64, 0.64, 0.04), pine),
+            _box(0.0, 1.87, 0.87, (3.64, 0.64, 0.04), pine, 0.0, "grain"),
             *(_box(x, 1.572, 0.12, (0.84, 0.016, 0.68), (0.22, 0.43, 0.27)) for x in (-1.35, -0.45, 0.45, 1.35)),
             _box(-1.2, 2.02, 1.5, (1.2, 0.34, 0.7), green),
-            *_shelf(1.15, 2.0, (1.3, 1.75), (1.2, 0.36), pine, 1.275),
+            *_shelf(1.15, 1.95, (1.3, 1.75), (1.3, 0.46), pine, 1.275),
             *_window(0.0, 2.2, 1.25, (0.9, 0.8), _WHITE),
         ),
         (
             Surface("table", (0.0, 0.3, 0.75), (1.3, 0.8)),
-            Surface("left stool", (-0.95, -0.1, 0.5), (0.42, 0.42), True),
-            Surface("right stool", (0.95, -0.1, 0.5), (0.42, 0.42), True),
+            Surface("left stool", (-0.95, -0.1, 0.5), (0.54, 0.54), True),
+            Surface("right stool", (0.95, -0.1, 0.5), (0.54, 0.54), True),
             Surface("counter", (0.0, 1.86, 0.91), (3.6, 0.6)),
-            Surface("shelf", (1.15, 2.0, 1.3), (1.2, 0.36)),
+            Surface("shelf", (1.15, 1.95, 1.3), (1.3, 0.46)),
             Surface("rug", (0.0, 0.1, 0.012), (2.2, 2.2), True),
         ),
         {
@@ -301,6 +330,7 @@ def _green_kitchen() -> Room:
                 _look((0.0, 0.7, 0.6), 2.7, 62, -22, 1.2),
             ],
         },
+        "tiles",
     )
 
 
@@ -312,23 +342,23 @@ def _grey_kitchen() -> Room:
         (0.56, 0.57, 0.6),
         (
             _box(0.0, 1.78, 0.0, (3.4, 0.6, 0.88), grey),
-            _box(0.0, 1.77, 0.88, (3.44, 0.66, 0.04), marble),
+            _box(0.0, 1.77, 0.88, (3.44, 0.66, 0.04), marble, 0.0, "marble"),
             *(_box(x, 1.472, 0.1, (0.78, 0.016, 0.7), (0.27, 0.28, 0.3)) for x in (-1.25, -0.42, 0.42, 1.25)),
-            _box(-0.95, 1.75, 0.92, (0.75, 0.52, 0.008), _BLACK),
+            _box(-0.95, 1.75, 0.92, (0.9, 0.6, 0.008), _BLACK),
             *(_rod(x, y, 0.928, 0.19, 0.001, (0.35, 0.06, 0.03)) for x in (-1.13, -0.77) for y in (1.63, 1.87)),
             _box(-0.95, 1.92, 1.75, (0.8, 0.34, 0.35), _CHROME),
-            *_shelf(0.65, 1.9, (1.35, 1.75, 2.1), (1.3, 0.36), (0.3, 0.19, 0.1), 1.325),
+            *_shelf(0.65, 1.85, (1.35, 1.8, 2.15), (1.4, 0.46), (0.3, 0.19, 0.1), 1.325),
             _box(0.1, 0.1, 0.0, (1.0, 0.55, 0.76), (0.1, 0.15, 0.25)),
-            _box(0.1, 0.1, 0.76, (1.2, 0.7, 0.04), (0.42, 0.27, 0.15)),
-            *_pillar_table(-0.9, 0.0, 0.5, 0.44, (0.75, 0.55, 0.08), _BLACK),
-            _box(0.0, -0.9, 0.0, (2.0, 0.9, 0.012), (0.3, 0.33, 0.28)),
+            _box(0.1, 0.1, 0.76, (1.2, 0.7, 0.04), (0.42, 0.27, 0.15), 0.0, "grain"),
+            *_pillar_table(-0.9, 0.0, 0.5, 0.54, (0.75, 0.55, 0.08), _BLACK),
+            _box(0.0, -0.9, 0.0, (2.0, 0.9, 0.012), (0.3, 0.33, 0.28), 0.0, "weave"),
         ),
         (
             Surface("counter", (0.57, 1.75, 0.92), (2.2, 0.6)),
-            Surface("stove top", (-0.95, 1.75, 0.929), (0.75, 0.52)),
-            Surface("wall cabinet", (0.65, 1.9, 1.35), (1.3, 0.36)),
+            Surface("stove top", (-0.95, 1.75, 0.929), (0.9, 0.6)),
+            Surface("wall cabinet", (0.65, 1.85, 1.35), (1.4, 0.46)),
             Surface("island", (0.1, 0.1, 0.8), (1.2, 0.7)),
-            Surface("stool", (-0.9, 0.0, 0.5), (0.44, 0.44), True),
+            Surface("stool", (-0.9, 0.0, 0.5), (0.54, 0.54), True),
             Surface("mat", (0.0, -0.9, 0.012), (2.0, 0.9)),
         ),
         {
@@ -345,6 +375,7 @@ def _grey_kitchen() -> Room:
                 _look((0.0, 0.8, 0.7), 2.6, 64, -20, 1.2),
             ],
         },
+        "tiles",
     )
 
 
@@ -359,20 +390,20 @@ def _study() -> Room:
             _box(-0.75, 1.8, 0.73, (0.25, 0.18, 0.02), _BLACK),
             _box(-0.75, 1.83, 0.75, (0.6, 0.03, 0.38), _BLACK),
             _box(-0.75, 1.812, 0.77, (0.56, 0.01, 0.34), (0.1, 0.3, 0.5), 0.4),
-            _box(1.0, 1.5, 0.0, (0.6, 0.7, 0.52), steel),
-            *_shelf(1.55, 1.85, (0.1, 0.95, 1.4, 1.85), (0.8, 0.4), cherry),
-            _rod(0.2, -0.2, 0.0, 2.0, 0.012, (0.66, 0.6, 0.48)),
-            *_pillar_table(-0.6, 0.1, 0.46, 0.46, (0.08, 0.12, 0.3), steel),
-            _box(-1.75, 0.3, 0.0, (0.55, 1.8, 0.4), (0.62, 0.6, 0.55)),
+            _box(0.9, 0.75, 0.0, (0.7, 0.75, 0.52), steel),
+            *_shelf(1.55, 1.8, (0.1, 0.95, 1.4, 1.85), (1.0, 0.5), cherry),
+            _rod(0.2, -0.2, 0.0, 2.0, 0.012, (0.66, 0.6, 0.48), 0.0, "weave"),
+            *_pillar_table(-0.6, 0.1, 0.46, 0.6, (0.08, 0.12, 0.3), steel),
+            _box(-1.75, 0.3, 0.0, (0.65, 1.8, 0.4), (0.62, 0.6, 0.55)),
             *_picture(0.45, 2.1, 1.35, (0.55, 0.75), (0.5, 0.12, 0.2)),
         ),
         (
-            Surface("desk", (0.08, 1.52, 0.73), (0.9, 0.72)),
-            Surface("drawer unit", (1.0, 1.5, 0.52), (0.6, 0.7)),
-            Surface("bookcase", (1.55, 1.85, 0.95), (0.8, 0.4)),
-            Surface("upper bookcase", (1.55, 1.85, 1.4), (0.8, 0.4)),
-            Surface("stool", (-0.6, 0.1, 0.46), (0.46, 0.46), True),
-            Surface("window seat", (-1.75, 0.3, 0.4), (0.55, 1.8)),
+            Surface("desk", (0.08, 1.55, 0.73), (0.9, 0.8)),
+            Surface("drawer unit", (0.9, 0.75, 0.52), (0.7, 0.75)),
+            Surface("bookcase", (1.55, 1.8, 0.95), (1.0, 0.5)),
+            Surface("upper bookcase", (1.55, 1.8, 1.4), (1.0, 0.5)),
+            Surface("stool", (-0.6, 0.1, 0.46), (0.6, 0.6), True),
+            Surface("window seat", (-1.75, 0.3, 0.4), (0.65, 1.8)),
             Surface("rug", (0.2, -0.2, 0.012), (2.0, 2.0), True),
         ),
         {
@@ -398,20 +429,20 @@ def _hallway() -> Room:
         (0.3, 0.12, 0.08),
         (0.72, 0.66, 0.5),
         (
-            *_shelf(-0.9, 1.45, (0.16, 0.48), (1.4, 0.44), teak),
-            _box(0.95, 1.5, 0.0, (1.3, 0.4, 0.06), cream),
-            *_table(0.95, 1.5, 0.82, (1.3, 0.44), cream, cream),
+            *_shelf(-0.9, 1.42, (0.16, 0.6), (1.5, 0.56), teak),
+            _box(0.95, 1.45, 0.0, (1.5, 0.56, 0.06), cream),
+            *_table(0.95, 1.45, 0.82, (1.5, 0.6), cream, cream),
             _box(0.95, 1.76, 1.05, (0.8, 0.02, 0.95), (0.5, 0.6, 0.66)),
-            _box(-0.9, 1.6, 1.16, (1.3, 0.34, 0.03), teak),
+            _box(-0.9, 1.56, 1.16, (1.4, 0.46, 0.03), teak),
             *(_rod(-1.4 + 0.25 * i, 1.74, 1.55, 0.04, 0.1, _BLACK) for i in range(5)),
-            _box(0.0, 0.3, 0.0, (3.2, 1.1, 0.012), (0.1, 0.22, 0.3)),
-            _rod(2.0, 1.45, 0.0, 0.26, 0.55, (0.15, 0.25, 0.4)),
+            _box(0.0, 0.3, 0.0, (3.2, 1.1, 0.012), (0.1, 0.22, 0.3), 0.0, "weave"),
+            _rod(2.0, 1.6, 0.0, 0.26, 0.55, (0.15, 0.25, 0.4)),
         ),
         (
-            Surface("bench", (-0.9, 1.45, 0.48), (1.4, 0.44)),
-            Surface("shoe rack", (-0.9, 1.45, 0.16), (1.4, 0.44)),
-            Surface("console", (0.95, 1.5, 0.82), (1.3, 0.44)),
-            Surface("wall shelf", (-0.9, 1.6, 1.16), (1.3, 0.34)),
+            Surface("bench", (-0.9, 1.42, 0.6), (1.5, 0.56)),
+            Surface("shoe rack", (-0.9, 1.42, 0.16), (1.5, 0.56)),
+            Surface("console", (0.95, 1.45, 0.82), (1.5, 0.6)),
+            Surface("wall shelf", (-0.9, 1.56, 1.19), (1.4, 0.46)),
             Surface("runner", (0.0, 0.3, 0.012), (3.2, 1.1)),
         ),
         {
@@ -427,6 +458,7 @@ def _hallway() -> Room:
                 _look((0.0, 1.0, 0.6), 2.4, 66, -20, 1.25),
             ],
         },
+        "tiles",
     )
 
 
@@ -441,21 +473,21 @@ def _workshop() -> Room:
             _box(-0.9, 1.5, 0.88, (0.22, 0.3, 0.16), (0.1, 0.2, 0.42)),
             _box(-0.2, 1.97, 1.3, (1.8, 0.03, 0.8), (0.6, 0.47, 0.3)),
             *(_box(-0.8 + 0.3 * i, 1.94, 1.5, (0.05, 0.03, 0.3), iron) for i in range(5)),
-            _box(1.25, 1.25, 0.0, (0.7, 0.6, 0.45), (0.58, 0.3, 0.1)),
-            _box(-1.55, 0.6, 0.0, (0.5, 0.34, 0.24), (0.6, 0.5, 0.1)),
-            _box(-1.55, 0.94, 0.0, (0.5, 0.34, 0.48), (0.6, 0.5, 0.1)),
-            _rod(0.45, 0.1, 0.0, 0.6, 0.72, (0.1, 0.3, 0.34)),
-            *_shelf(1.75, 1.75, (0.85, 1.25, 1.65), (0.9, 0.38), iron),
-            _box(0.0, -0.6, 0.0, (2.4, 1.0, 0.012), (0.2, 0.24, 0.2)),
+            _box(1.2, 1.0, 0.0, (0.75, 0.7, 0.45), (0.58, 0.3, 0.1)),
+            _box(-1.5, 0.5, 0.0, (0.8, 0.5, 0.24), (0.6, 0.5, 0.1)),
+            _box(-1.5, 1.0, 0.0, (0.8, 0.5, 0.48), (0.6, 0.5, 0.1)),
+            _rod(0.45, 0.1, 0.0, 0.76, 0.72, (0.1, 0.3, 0.34)),
+            *_shelf(1.75, 1.72, (0.85, 1.25, 1.65), (1.0, 0.5), iron),
+            _box(0.0, -0.6, 0.0, (2.4, 1.0, 0.012), (0.2, 0.24, 0.2), 0.0, "weave"),
         ),
         (
-            Surface("workbench", (0.0, 1.58, 0.88), (1.5, 0.64)),
-            Surface("crate", (1.25, 1.25, 0.45), (0.7, 0.6)),
-            Surface("lower step", (-1.55, 0.6, 0.24), (0.5, 0.34)),
-            Surface("upper step", (-1.55, 0.94, 0.48), (0.5, 0.34)),
-            Surface("barrel", (0.45, 0.1, 0.72), (0.6, 0.6), True),
-            Surface("rack", (1.75, 1.75, 0.85), (0.9, 0.38)),
-            Surface("upper rack", (1.75, 1.75, 1.25), (0.9, 0.38)),
+            Surface("workbench", (0.0, 1.6, 0.88), (1.5, 0.7)),
+            Surface("crate", (1.2, 1.0, 0.45), (0.75, 0.7)),
+            Surface("lower step", (-1.5, 0.5, 0.24), (0.8, 0.5)),
+            Surface("upper step", (-1.5, 1.0, 0.48), (0.8, 0.5)),
+            Surface("barrel", (0.45, 0.1, 0.72), (0.76, 0.76), True),
+            Surface("rack", (1.75, 1.72, 0.85), (1.0, 0.5)),
+            Surface("upper rack", (1.75, 1.72, 1.25), (1.0, 0.5)),
             Surface("mat", (0.0, -0.6, 0.012), (2.4, 1.0)),
         ),
         {

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import KINDS, ROOMS, TESTING, TRAINING
+from mentorgym.envs.spatial.unity.link import UnityWorld
 from mentorgym.envs.spatial.world import OBSERVED, REASONS, World
 
 if TYPE_CHECKING:
@@ -44,8 +46,10 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         steps: of an episode, which is then truncated.
         block: steps between two draws.
         move_scale: metres along each axis that an action of 1 asks for.
-        in_view: whether a move that takes an object's middle out of the picture is invalid.
-        unity: None for our own rooms, or what `unity.link.UnityWorld` takes: a build's path, "editor" or a port.
+        in_view: whether a move that takes an object's middle out of the picture, or behind furniture, is invalid. RLS3
+            tests no such thing, but an agent that is paid for a model's errors would learn to hide what is asked about.
+        unity: None for our own rooms; else the path of a Unity build, "editor" to wait until Play is pressed in one, or
+            the port that a running player calls, see `unity.link.UnityWorld`.
         render_mode: None or "rgb_array".
         autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
 
@@ -54,6 +58,7 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
 
     Raises:
         ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
+        unity.link.UnityError: the Unity player cannot be reached, has ended or does what it should not.
     """
 
     metadata: dict[str, Any] = {
@@ -71,9 +76,9 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         camera: str = "close",
         steps: int = 200,
         block: int = 10,
-        move_scale: float = 0.4,
-        in_view: bool = False,
-        unity: str | int | None = None,
+        move_scale: float = 0.28,
+        in_view: bool = True,
+        unity: str | Path | int | None = None,
         *,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
@@ -94,8 +99,6 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
             raise ValueError(
                 f"unknown render_mode {render_mode!r}: {nearest_name(str(render_mode), ('rgb_array',))}, or None"
             )
-        if unity is not None:
-            raise NotImplementedError("the link to Unity")
         self.num_envs, self.split, self.camera = int(num_envs), split, camera
         self.steps, self.block = int(steps), int(block)
         self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
@@ -104,9 +107,14 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._world = World(self.num_envs, SPLITS[split], camera, float(move_scale), bool(in_view))
+        self._world: World | UnityWorld
+        if unity is None:
+            self._world = World(self.num_envs, SPLITS[split], camera, float(move_scale), bool(in_view))
+        else:
+            told = {"split": split, "camera": camera, "move_scale": float(move_scale), "in_view": bool(in_view)}
+            self._world = UnityWorld(unity, self.num_envs, told, pictures=render_mode is not None)
         self._taken = np.full(self.num_envs, -1)
-        self._shown: dict[str, np.ndarray] = {}
+        self._shown: Any = None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -145,14 +153,17 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
             raise ValueError(
                 f"actions of the rows {np.flatnonzero(np.isnan(actions).any(1)).tolist()} are NaN: check the policy"
             )
+        truncated = self._taken + 1 >= self.steps
+        again = ((self._taken + 1) % self.block == 0) & ~truncated
+        if isinstance(self._world, UnityWorld):
+            resets = truncated if self.autoreset_mode == AutoresetMode.SAME_STEP else False
+            self._world.announce(np.flatnonzero(again | resets))
         why, moved = self._world.move(np.clip(actions, -1, 1))
         self._show()
         self._taken += 1
         valid, every = why == 0, np.ones(self.num_envs, bool)
         told = {"valid": valid, "reason": np.array(REASONS)[why], "moved": moved}
         infos: dict[str, Any] = told | {f"_{name}": every for name in told}
-        truncated = self._taken >= self.steps
-        again = (self._taken % self.block == 0) & ~truncated
         if truncated.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
             final = dict(told, **{f"_{name}": truncated for name in told})
             infos |= {"final_obs": self._world.observe(), "_final_obs": truncated}
@@ -168,13 +179,13 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         This is the sample that `valid` judges. What the observation shows is `observed`, another one only where a block
         or an episode has just ended.
         """
-        if not self._shown:
+        if self._shown is None:
             raise gym.error.ResetNeeded("arrangement was called before reset: call reset first")
         return self._world.arrangement(row, self._shown)
 
     def observed(self, row: int = 0) -> Arrangement:
         """What the observation of a row shows now."""
-        if not self._shown:
+        if self._shown is None:
             raise gym.error.ResetNeeded("observed was called before reset: call reset first")
         return self._world.arrangement(row)
 
@@ -187,6 +198,8 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         """The ground truth of `arrangement`, see `truth.describe`."""
         from mentorgym.envs.spatial import picture, truth
 
+        if isinstance(self._world, UnityWorld):
+            raise ValueError("Unity sends no masks and depths: `arrangement` and `render` hold what it sends")
         arrangement = self.arrangement(row)
         return truth.describe(arrangement, picture.draw(arrangement))
 
@@ -194,6 +207,8 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         """The picture uint8 [224, 224, 3] of each row's `arrangement` with render_mode="rgb_array", else None."""
         if self.render_mode is None:
             return None
+        if isinstance(self._world, UnityWorld):
+            return tuple(self._world.picture(row, self._shown) for row in range(self.num_envs))
         from mentorgym.envs.spatial import picture
 
         return tuple(picture.draw(self.arrangement(row)).colours for row in range(self.num_envs))
@@ -204,6 +219,11 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         from mentorgym.envs.spatial.mentoring import SpatialAdapter
 
         return SpatialAdapter(self)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the Unity player, if there is one."""
+        if isinstance(self._world, UnityWorld):
+            self._world.close()
 
     def _start(self, rows: np.ndarray) -> None:
         self._world.arrange(rows)

@@ -17,15 +17,15 @@ OBSERVED = 32
 """Numbers in an observation."""
 
 REASONS = ("", "still", "no surface", "outside", "furniture", "object", "out of view")
-"""Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; the object's whole base would be over
-no surface within `REACH`; the object would stick through a wall, or overlap furniture or another object; or, only where
-that is asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
+"""Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; no surface within `REACH` lies under
+the object's whole base; the object would stick through a wall, or overlap furniture or another object; or, where that is
+asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
 _STILL, _NO_SURFACE, _OUTSIDE, _FURNITURE, _OBJECT, _HIDDEN = range(1, 7)
 
 LEAST_MOVE = 0.02
 """Metres; a shorter move shows nothing new."""
 
-REACH = 0.25
+REACH = 0.4
 """Metres of height within which an object settles on a surface, down or up."""
 
 _MARGIN = 0.08
