@@ -29,20 +29,18 @@ from mentorgym.agents.toolbox.tuning import (
     Weights,
     batches,
     learning_rate,
-    make_optimizer,
-    save_pretrained,
     saved_dtype,
     spread,
-    take_step,
 )
 from mentorgym.envs.caption import language as caption_language
 from mentorgym.envs.caption import metrics
 from mentorgym.envs.caption.scenes import Labels
 from mentorgym.envs.driving import language
-from mentorgym.mentors.checkpoints import load_model
+from mentorgym.mentors.checkpoints import load_model, save_pretrained
 from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
+from mentorgym.mentors.trainable import make_optimizer, take_step
 from mentorgym.mentors.vlm import encode_answers, load_vlm
 
 CAPTION_MEASURES = ("action_top1", "reason_top1", "action_macro_f1", "reason_macro_f1", "out_of_vocabulary")

@@ -2,24 +2,22 @@
 
 Both start from a folder or hub name, give one figure for each picture, and are fine-tuned from where they stand. The
 optimizer (AdamW) is made anew for each fine-tuning: what the next one starts from is the weights alone (RLS3, section
-6.4), and so `save` and `load` are all that a checkpoint needs. For a seed the same batches are drawn, and on one machine
-the same weights come out.
+6.4), and so `save` and `load` are all that a checkpoint needs. For a seed the same batches are drawn, and on one
+machine the same weights come out.
 """
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mentorgym.mentors.checkpoints import check_dtype, load_model
+from mentorgym.mentors.checkpoints import check_dtype, load_model, save_pretrained
 from mentorgym.mentors.clip import TransformersScorer
-from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.vlm import VlmMentor, encode_answers, without_markers
 
@@ -101,9 +99,10 @@ def nearest(features: torch.Tensor, captions: Sequence[str], count: int) -> torc
 
 
 class TrainableClip:
-    """A `CLIPModel` of transformers that is scored and fine-tuned; see `TransformersScorer` for `name` and errors.
+    """A `CLIPModel` of transformers that is scored and fine-tuned, with all its weights, as RLS3 and NegCLIP do.
 
-    `train_vision` and the text tower: all weights are trained, as RLS3 and NegCLIP do.
+    See `TransformersScorer` for `name` and errors; ValueError also for an unknown `contrast`, for sequences of unequal
+    length and for pictures that are none.
     """
 
     def __init__(
@@ -117,7 +116,13 @@ class TrainableClip:
         device: str = "cpu",
         autocast: str = "float32",
     ):
-        """`autocast` is the dtype of matrix products while learning; weights are float32."""
+        """`batch_size` counts pictures without their hard ones; `autocast` is the dtype of products while learning.
+
+        Weights are float32. The rates of NegCLIP and RLS3 are for ViT-B/32: 1e-6, with a batch of 256.
+        """
+        if contrast not in get_args(Contrast):
+            raise ValueError(f"contrast={contrast!r}: choose {', '.join(get_args(Contrast))}")
+        _check_batch_size(batch_size)
         self.scorer = TransformersScorer(name, device, "float32")
         self.model: Any = self.scorer.model.requires_grad_(True)
         self.device = self.scorer.device
@@ -133,6 +138,7 @@ class TrainableClip:
         All N are contrasted with each other, so that the figure depends on N: chance is ln N for `clip`, (ln 3N +
         ln N) / 2 for `rls3`. `negatives` are the altered captions of each, [N, K]; `clip` leaves them out.
         """
+        self._check(pictures, captions, negatives)
         with torch.inference_mode():
             images = torch.cat([self._images(group) for group in _groups(pictures)])
             texts = [*captions, *([] if self.contrast == "clip" else _columns(negatives))]
@@ -140,6 +146,9 @@ class TrainableClip:
 
     def probabilities(self, pictures: Sequence[np.ndarray], choices: Sequence[Sequence[str]]) -> np.ndarray:
         """Of each picture's C `choices` of text, float32 [N, C]: the softmax of scale * cosine over them."""
+        _check_pictures(pictures, choices=choices)
+        if not choices[0] or len({len(row) for row in choices}) > 1:
+            raise ValueError("every picture has as many choices, and at least one")
         with torch.inference_mode():
             images = torch.cat([self._images(group) for group in _groups(pictures)])
             texts = self._texts([text for row in choices for text in row]).view(len(images), -1, images.shape[1])
@@ -154,7 +163,13 @@ class TrainableClip:
         epochs: int,
         seed: int,
     ) -> np.ndarray:
-        """Learn from N pictures in `epochs` passes; the loss of each update, float32 [U]."""
+        """Learn from N pictures in `epochs` passes; the loss of each update, float32 [U].
+
+        `captions` and `negatives` as in `losses`. Pictures are contrasted with those of their batch.
+        """
+        self._check(pictures, captions, negatives)
+        if epochs < 1:
+            raise ValueError(f"epochs={epochs}: there is at least one")
         generator = np.random.default_rng(seed)
         batches = math.ceil(len(pictures) / self.batch_size)
         optimizer = make_optimizer(self.model, self.weight_decay)
@@ -169,14 +184,21 @@ class TrainableClip:
                 with torch.autocast(self.device.type, self.autocast, enabled=self.autocast != torch.float32):
                     images = self._images([pictures[row] for row in rows])
                     loss = self._contrast(images, own, texts).mean()
-                take_step(optimizer, loss, self._rate(epoch * batches + number, epochs * batches), MAX_NORM)
+                rate = _rate(self.learning_rate, epoch * batches + number, epochs * batches)
+                take_step(optimizer, loss, rate, MAX_NORM)
                 with torch.no_grad():
                     self.model.logit_scale.clamp_(max=HIGHEST_SCALE)
                 told.append(loss.item())
         return np.array(told, np.float32)
 
-    def _rate(self, step: int, steps: int) -> float:
-        return self.learning_rate * min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+    def _check(
+        self, pictures: Sequence[np.ndarray], captions: Sequence[str], negatives: Sequence[Sequence[str]]
+    ) -> None:
+        if self.contrast == "clip":
+            return _check_pictures(pictures, captions=captions)
+        _check_pictures(pictures, captions=captions, negatives=negatives)
+        if not negatives[0] or len({len(row) for row in negatives}) > 1:
+            raise ValueError("every picture has as many altered captions, and at least one")
 
     def _altered(self, negatives: Sequence[Sequence[str]], generator: np.random.Generator) -> list[str]:
         if self.contrast == "clip":
@@ -186,6 +208,8 @@ class TrainableClip:
         return _columns(negatives)
 
     def _hard(self, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
+        if len(pictures) < 2:
+            raise ValueError("negclip needs at least 2 pictures, for one is the other's hard one")
         with torch.inference_mode():
             images = torch.cat([self._images(group) for group in _groups(pictures)])
             return nearest(images, captions, min(NEIGHBOURS, len(images) - 1)).cpu().numpy()
@@ -210,7 +234,8 @@ class TrainableClip:
 
     def save(self, folder: Path, dtype: str = "float32") -> None:
         """Write the model, in `dtype`, and its processor, as transformers reads them."""
-        save_pretrained(self.model, (self.scorer.image_processor, self.scorer.tokenizer), folder, dtype)
+        save_pretrained(self.model, self.scorer.image_processor, check_dtype(dtype, self.device), folder)
+        self.scorer.tokenizer.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
         """Take the weights that `save` wrote."""
@@ -237,6 +262,9 @@ class TrainableVlm:
         autocast: str = "float32",
     ):
         """`autocast` is the dtype of matrix products while learning; weights are float32."""
+        if train not in ("attention", "all"):
+            raise ValueError(f"train={train!r}: choose attention or all")
+        _check_batch_size(batch_size)
         self.vlm = VlmMentor(name, device, "float32", max_new_tokens)
         self.model: Any = self.vlm.model
         self.device = self.vlm.device
@@ -250,6 +278,7 @@ class TrainableVlm:
 
     def answer(self, pictures: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
         """The likeliest text, token by token, for each picture, uint8 [H, W, 3], and question."""
+        _check_pictures(pictures, questions=questions)
         texts: list[str] = []
         for start in range(0, len(pictures), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
@@ -268,6 +297,9 @@ class TrainableVlm:
 
         Batches go through the N pictures in random order, again and again.
         """
+        _check_pictures(pictures, questions=questions, answers=answers)
+        if steps < 1:
+            raise ValueError(f"steps={steps}: there is at least one")
         generator = np.random.default_rng(seed)
         optimizer = make_optimizer(self.model, self.weight_decay)
         order = _endless(len(pictures), generator)
@@ -275,8 +307,7 @@ class TrainableVlm:
         for step in range(steps):
             rows = [next(order) for _ in range(min(self.batch_size, len(pictures)))]
             loss = self._loss(*([each[row] for row in rows] for each in (pictures, questions, answers)))
-            rate = self.learning_rate * min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
-            take_step(optimizer, loss, rate, MAX_NORM)
+            take_step(optimizer, loss, _rate(self.learning_rate, step, steps), MAX_NORM)
             told.append(loss.item())
         return np.array(told, np.float32)
 
@@ -295,31 +326,36 @@ class TrainableVlm:
 
     def save(self, folder: Path, dtype: str = "float32") -> None:
         """Write the model, in `dtype`, and its processor, as transformers reads them."""
-        save_pretrained(self.model, (self.vlm.processor,), folder, dtype)
+        save_pretrained(self.model, self.vlm.processor, check_dtype(dtype, self.device), folder)
 
     def load(self, folder: Path) -> None:
         """Take the weights that `save` wrote."""
         load_weights(self.model, folder)
 
 
-def save_pretrained(model: Any, processors: Sequence[Any], folder: Path, dtype: str) -> None:
-    """Write a model, in `dtype`, and what prepares its inputs, as transformers reads them; the model stays as it is."""
-    number = check_dtype(dtype, torch.device("cpu"))
-    logging = import_transformers().logging
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        (model if number == model.dtype else copy.deepcopy(model).to(number)).save_pretrained(folder)
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()
-    for each in processors:
-        each.save_pretrained(folder)
-
-
 def load_weights(model: Any, folder: Path) -> None:
     """Give `model` the weights that are saved in `folder`."""
     model.load_state_dict(load_model(type(model), str(folder), model.dtype).state_dict())
+
+
+def _check_pictures(pictures: Sequence[np.ndarray], **columns: Sequence[Any]) -> None:
+    if not len(pictures):
+        raise ValueError("there are no pictures")
+    for name, column in columns.items():
+        if len(column) != len(pictures):
+            raise ValueError(f"{len(pictures)} pictures and {len(column)} {name}: give one for each")
+    for picture in pictures:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: a batch holds at least one picture")
+
+
+def _rate(highest: float, step: int, steps: int) -> float:
+    return highest * min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
 
 
 def _groups(pictures: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
