@@ -32,7 +32,7 @@ class SpatialEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start an episode; there are no options."""
+        """Start an episode; it takes no options."""
         super().reset(seed=seed)
         for name in options or {}:
             raise ValueError(f"unknown option {name!r}: a reset takes none")

@@ -118,7 +118,7 @@ class SpatialAdapter:
 
 def _axes(arrangement: Arrangement) -> dict[str, str]:
     """Where the room's x and y point in the picture, in words."""
-    words = ("away from you", "away and to the left", "left", "towards you and to the left")
-    words += ("towards you", "towards you and to the right", "right", "away and to the right")
+    words = ["away from you", "away and to the left", "left", "towards you and to the left"]
+    words += ["towards you", "towards you and to the right", "right", "away and to the right"]
     turns = {"x": -arrangement.camera.yaw, "y": np.pi / 2 - arrangement.camera.yaw}
     return {axis: words[round(turn / (np.pi / 4)) % 8] for axis, turn in turns.items()}

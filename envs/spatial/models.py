@@ -205,9 +205,9 @@ def _bird(item: Object) -> list[Mesh]:
     fan = box((0.1, 0.05, 0.014), (-0.09, 0, 0.125), feathers, taper=0.85)
     return [
         stand,
-        sphere((0.15, 0.1, 0.095), (-0.006, 0, 0.127), item.colour, detail=3),
-        sphere((0.115, 0.022, 0.06), (-0.03, 0.044, 0.135), feathers, detail=2),
-        sphere((0.115, 0.022, 0.06), (-0.03, -0.044, 0.135), feathers, detail=2),
+        sphere((0.14, 0.1, 0.095), (-0.004, 0, 0.127), item.colour, detail=3),
+        sphere((0.084, 0.022, 0.056), (-0.02, 0.042, 0.133), feathers, detail=2),
+        sphere((0.084, 0.022, 0.056), (-0.02, -0.042, 0.133), feathers, detail=2),
         sphere((0.068, 0.062, 0.062), (0.022, 0, 0.199), item.colour, detail=2),
         sphere((0.07, 0.06, 0.07), (0.014, 0, 0.165), item.colour, detail=2),
         fan,

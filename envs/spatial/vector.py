@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SPLITS = {"train": TRAINING, "val": TRAINING, "test": TESTING}
 """The rooms of each split; the same seed draws other things in each."""
 
+_REASONS = np.array(REASONS)
+
 
 class SpatialVectorEnv(gym.vector.VectorEnv):
     """Rooms in which three of nine objects are moved in turn, `num_envs` at a time (RLS3, section 4).
@@ -53,8 +55,9 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         render_mode: None or "rgb_array".
         autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
 
-    Infos of a step: `valid` bool [N]; `reason` str [N], of `world.REASONS`; `moved` int [N], which of the three, as
-    `arrangement` numbers them. With SAME_STEP the last observations of episodes are in `final_obs`, float32 [N, 32].
+    Infos: `valid` bool [N]; `reason` str [N], of `world.REASONS`; `moved` int [N], which of the three, as `arrangement`
+    numbers them, or -1 where none has been. With SAME_STEP the last observations of episodes are in `final_obs`,
+    float32 [N, 32], and their infos in `final_info`.
 
     Raises:
         ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
@@ -88,7 +91,7 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         for name, number in (("num_envs", num_envs), ("steps", steps), ("block", block)):
             if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"{name}={number!r}: give a whole number, at least 1")
-        if not 0 < move_scale <= 10:
+        if not isinstance(move_scale, int | float | np.number) or not 0 < move_scale <= 10:
             raise ValueError(f"move_scale={move_scale!r}: give metres, above 0 and at most 10")
         for name, value, valid in (("split", split, tuple(SPLITS)), ("camera", camera, KINDS)):
             if value not in valid:
@@ -129,15 +132,16 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         if options:
             name = next(iter(options))
             raise ValueError(f"unknown option {name!r}: {nearest_name(name, ('reset_mask',))}")
-        seeds = self._seeds(seed)
         if (self._taken[~mask] < 0).any():
             raise gym.error.ResetNeeded("reset everything before only some rows")
+        seeds = self._seeds(seed)
         fresh = [row for row in np.flatnonzero(mask).tolist() if seeds[row] is not None or self._taken[row] < 0]
         drawn = [int(self.np_random.integers(1 << 62)) if seeds[row] is None else seeds[row] for row in fresh]
+        # Each split's draws are its own.
         self._world.seed(np.array(fresh, int), np.array(drawn, np.uint64), list(SPLITS).index(self.split))
         self._start(np.flatnonzero(mask))
-        self._show()
-        return self._world.observe(), {}
+        self._shown = self._world.copied()
+        return self._world.observe(), self._untouched()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Move one object in every row. Actions float [N, 3]; NaN is refused."""
@@ -159,10 +163,10 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
             resets = truncated if self.autoreset_mode == AutoresetMode.SAME_STEP else False
             self._world.announce(np.flatnonzero(again | resets))
         why, moved = self._world.move(np.clip(actions, -1, 1))
-        self._show()
+        self._shown = self._world.copied()
         self._taken += 1
         valid, every = why == 0, np.ones(self.num_envs, bool)
-        told = {"valid": valid, "reason": np.array(REASONS)[why], "moved": moved}
+        told = {"valid": valid, "reason": _REASONS[why], "moved": moved}
         infos: dict[str, Any] = told | {f"_{name}": every for name in told}
         if truncated.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
             final = dict(told, **{f"_{name}": truncated for name in told})
@@ -172,6 +176,29 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         self._world.arrange(np.flatnonzero(again))
         rewards = np.where(valid, 1.0, -1.0)
         return self._world.observe(), rewards, np.zeros(self.num_envs, bool), truncated, infos
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """All that the future depends on, as independent arrays by name. ValueError for Unity's rooms."""
+        if isinstance(self._world, UnityWorld):
+            raise ValueError("a Unity player keeps its state to itself: make the environment without unity=")
+        if self._shown is None:
+            raise gym.error.ResetNeeded("get_state was called before reset: call reset first")
+        shown = {f"shown.{name}": array.copy() for name, array in self._shown.items()}
+        return self._world.frozen() | shown | {"taken": self._taken.copy()}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go back to a state of `get_state`; returns what a reset there would. ValueError for one of another batch."""
+        if isinstance(self._world, UnityWorld):
+            raise ValueError("a Unity player keeps its state to itself: make the environment without unity=")
+        own = self._world.frozen() | {f"shown.{name}": array for name, array in self._world.copied().items()}
+        own["taken"] = self._taken
+        for name, array in own.items():
+            if name not in state or state[name].shape != array.shape or state[name].dtype != array.dtype:
+                raise ValueError(f"this state is of another batch: {name} does not fit {self.num_envs} rows")
+        self._world.thaw({name: state[name] for name in self._world.frozen()})
+        self._shown = {name: state[f"shown.{name}"].copy() for name in self._world.copied()}
+        self._taken = state["taken"].copy()
+        return self._world.observe(), self._untouched()
 
     def arrangement(self, row: int = 0) -> Arrangement:
         """What the last step left in a row, before anything was drawn anew; after a reset what it drew.
@@ -229,18 +256,28 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         self._world.arrange(rows)
         self._taken[rows] = 0
 
-    def _show(self) -> None:
-        self._shown = self._world.copied()
+    def _untouched(self) -> dict[str, Any]:
+        """The infos of rows in which nothing has been moved."""
+        every = np.ones(self.num_envs, bool)
+        told = {"valid": every, "reason": _REASONS[np.zeros(self.num_envs, int)], "moved": np.full(self.num_envs, -1)}
+        return told | {f"_{name}": every for name in told}
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One for each row."""
         if seed is None or isinstance(seed, int | np.integer):
-            super().reset(seed=None if seed is None else int(seed))
-            return [None if seed is None else int(seed) + row for row in range(self.num_envs)]
-        if not isinstance(seed, Sequence | np.ndarray):
+            seeds = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
+        elif isinstance(seed, Sequence | np.ndarray):
+            seeds = list(seed)
+        else:
             raise ValueError(f"seed {seed!r}: a seed is a whole number from 0 on, or None, or one per row")
-        if len(seed) != self.num_envs:
-            raise ValueError(f"{len(seed)} seeds for {self.num_envs} rows: give one per row, or a single one")
-        return [None if each is None else int(each) for each in seed]
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} rows: give one per row, or a single one")
+        for each in seeds:
+            if each is not None and not (isinstance(each, int | np.integer) and 0 <= each < 1 << 64):
+                raise ValueError(f"seed {each!r}: a seed is a whole number from 0 to 2^64 - 1, or None")
+        if not isinstance(seed, Sequence | np.ndarray):
+            super().reset(seed=None if seed is None else int(seed))
+        return [None if each is None else int(each) for each in seeds]
 
 
 def _observation_space() -> gym.spaces.Box:

@@ -1,5 +1,6 @@
 """N arrangements at once, and what moving an object in each does."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ OBSERVED = 32
 
 REASONS = ("", "still", "no surface", "outside", "furniture", "object", "out of view")
 """Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; no surface within `REACH` lies under
-the object's whole base; the object would stick through a wall, or overlap furniture or another object; or, where that is
-asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
+the object's whole base; the object would stick through a wall, or overlap furniture or another object; or, where that
+is asked for, its middle would leave the picture or hide behind furniture. "" for a valid move."""
 _STILL, _NO_SURFACE, _OUTSIDE, _FURNITURE, _OBJECT, _HIDDEN = range(1, 7)
 
 LEAST_MOVE = 0.02
@@ -44,6 +45,12 @@ _SEEN = 0.25
 """Share of a surface that a camera must see to have things put there."""
 
 
+_HELD = ("room", "camera", "objects", "positions", "yaws")
+"""What an arrangement is made of."""
+
+_STATE = (*_HELD, "keys", "counters", "surfaces", "turn")
+
+
 class _Layout(NamedTuple):
     """All rooms and their cameras of one kind in arrays; what a room has fewer of is padded with zeros."""
 
@@ -63,6 +70,7 @@ class _Layout(NamedTuple):
     seen: np.ndarray  # bool [R, C, S] whether the camera sees enough of the surface
 
 
+@lru_cache
 def _layout(kind: str) -> _Layout:
     every = list(ROOMS.values())
     count = len(every)
@@ -287,9 +295,18 @@ class World:
         told[:, 26:29], told[:, 29:32] = layout.places[room, self.camera], layout.turns[room, self.camera]
         return told
 
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Independent copies of all that the future depends on."""
+        return {name: getattr(self, name).copy() for name in _STATE}
+
+    def thaw(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to what `frozen` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name].copy())
+
     def copied(self) -> dict[str, np.ndarray]:
         """Independent copies of what `arrangement` reads."""
-        return {name: getattr(self, name).copy() for name in ("room", "camera", "objects", "positions", "yaws")}
+        return {name: getattr(self, name).copy() for name in _HELD}
 
     def arrangement(self, row: int, held: dict[str, np.ndarray] | None = None) -> Arrangement:
         """What a row holds now, or held when `copied` gave `held`."""
