@@ -91,7 +91,7 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         for name, number in (("num_envs", num_envs), ("steps", steps), ("block", block)):
             if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"{name}={number!r}: give a whole number, at least 1")
-        if not 0 < move_scale <= 10:
+        if not isinstance(move_scale, int | float | np.number) or not 0 < move_scale <= 10:
             raise ValueError(f"move_scale={move_scale!r}: give metres, above 0 and at most 10")
         for name, value, valid in (("split", split, tuple(SPLITS)), ("camera", camera, KINDS)):
             if value not in valid:
@@ -216,17 +216,12 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("observed was called before reset: call reset first")
         return self._world.arrangement(row)
 
-    @property
-    def turn(self) -> np.ndarray:
-        """Which of the three is to be moved next in each row, as `observed` numbers them, int [N]."""
-        return self._world.turn.copy()
-
     def truth(self, row: int = 0) -> dict[str, Any]:
         """The ground truth of `arrangement`, see `truth.describe`."""
-        from mentorgym.envs.spatial import picture, truth
-
         if isinstance(self._world, UnityWorld):
             raise ValueError("Unity sends no masks and depths: `arrangement` and `render` hold what it sends")
+        from mentorgym.envs.spatial import picture, truth
+
         arrangement = self.arrangement(row)
         return truth.describe(arrangement, picture.draw(arrangement))
 

@@ -1,5 +1,6 @@
 """N arrangements at once, and what moving an object in each does."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +70,7 @@ class _Layout(NamedTuple):
     seen: np.ndarray  # bool [R, C, S] whether the camera sees enough of the surface
 
 
+@lru_cache
 def _layout(kind: str) -> _Layout:
     every = list(ROOMS.values())
     count = len(every)

@@ -33,6 +33,12 @@ def register_envs() -> None:
             entry_point="mentorgym.envs.caption.env:CaptionEnv",
             vector_entry_point="mentorgym.envs.caption.vector:CaptionVectorEnv",
         )
+    if "UnitySpatial-v0" not in gymnasium.registry:
+        gymnasium.register(
+            id="UnitySpatial-v0",
+            entry_point="mentorgym.envs.spatial.env:SpatialEnv",
+            vector_entry_point="mentorgym.envs.spatial.vector:SpatialVectorEnv",
+        )
 
 
 register_envs()

@@ -16,8 +16,8 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +74,36 @@ def executable(path: str | Path) -> Path:
     raise UnityError(f"there is no Unity build at {given}; unity='editor' waits for a running Editor instead")
 
 
+class Workers(Executor):
+    """Threads for gRPC. The interpreter waits for those of a ThreadPoolExecutor before it calls what is to be done at
+    its end, and the message that waits for its reply would wait for ever; these it leaves alone."""
+
+    def __init__(self, count: int):
+        self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Call `fn` in one of the threads."""
+        future: Future = Future()
+        self._tasks.put((future, fn, args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while task := self._tasks.get():
+            future, function, arguments, named = task
+            try:
+                future.set_result(function(*arguments, **named))
+            except BaseException as error:
+                future.set_exception(error)
+
+
 class Server:
     """Where a player calls: what `UnityEnvironment` knows as its communicator.
 
@@ -93,9 +123,10 @@ class Server:
         self._gone, self._closed = threading.Event(), threading.Event()
         self._process: subprocess.Popen | None = None
         self._log: Path | None = None
-        # One thread for the message that waits for its reply, one for a farewell that overtakes it.
+        # One for the message that waits for its reply, one for a farewell that overtakes it.
+        self._workers = Workers(2)
         self._server = grpc.server(
-            ThreadPoolExecutor(2), options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+            self._workers, options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
         )
         handler = grpc.unary_unary_rpc_method_handler(
             self._answer, self._message.FromString, self._message.SerializeToString
@@ -106,6 +137,7 @@ class Server:
         except RuntimeError:
             self.port = 0
         if not self.port:
+            self._workers.shutdown()
             raise UnityError(f"port {port} of 127.0.0.1 is in use: close what listens there, or name another port")
         self._server.start()
         if program is not None:
@@ -140,8 +172,7 @@ class Server:
         answered = threading.Event()
         context.add_callback(lambda: answered.is_set() or self._gone.set())
         self._received.put(message)
-        # gRPC's threads are waited for when the interpreter ends, before anybody could tell them to.
-        while threading.main_thread().is_alive() and not (self._closed.is_set() or self._gone.is_set()):
+        while not (self._closed.is_set() or self._gone.is_set()):
             with contextlib.suppress(queue.Empty):
                 reply = self._replies.get(timeout=_POLL)
                 answered.set()
@@ -227,6 +258,7 @@ class Server:
                 self._process.kill()
             self._process.wait()
         self._server.stop(SECONDS_TO_END).wait()
+        self._workers.shutdown()
         if self._log is not None:
             self._log.unlink(missing_ok=True)
 
