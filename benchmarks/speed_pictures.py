@@ -160,7 +160,7 @@ class TinyRenderer:
         eye = np.array(camera.position)
         view = b.computeViewMatrix(eye.tolist(), (eye + ahead).tolist(), (-down).tolist())
         projection = b.computeProjectionMatrixFOV(float(np.degrees(camera.field)), 1.0, 0.05, 30.0)
-        # Its light stands in a direction from the origin. That of the lamp itself covers surfaces with false shadows; with
+        # Its light stands in a direction from the origin. The lamp's own place covers surfaces with false shadows; with
         # this one its pictures are more like the reference.
         lamp = np.array(picture.lamp(room).position) - np.array(arrangement.positions).mean(0)
         _, _, colours, _, _ = b.getCameraImage(
