@@ -11,8 +11,7 @@ ones included (`--budget`).
 What differs, or what the paper leaves open:
 
 - An episode's samples come from `num_envs` rooms side by side, each a trajectory of its own that is paid the episode's
-  reward on its last step, which is terminal; 1 is the paper. A room then has a few valid moves of it, not 200, and beta
-  is smaller by as much.
+  reward on its last step, which is terminal; 1 is the paper. A room then has few of its 200 moves, and beta is smaller.
 - Observations are scaled, and distances that follow from them are added (`StateEncoder`).
 - Pre-training on validity alone is shorter and has a smaller discount factor than the paper's, as a move's validity
   shows at once. `--pretrained` starts from another run's.

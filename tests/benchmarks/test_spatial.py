@@ -99,7 +99,7 @@ def test_runs_and_models_have_rows_and_a_place_on_the_leaderboard(workplace: Pat
         "clip": "0",
     }
     with pytest.raises(SystemExit, match="of rooms have no episodes"):
-        compare.main(["--driver", f"results/rows/sac__{ENV}.jsonl", "--baseline", f"results/rows/random__{ENV}.jsonl"])
+        compare.main(["--rows", f"results/rows/sac__{ENV}.jsonl", "--against", f"results/rows/random__{ENV}.jsonl"])
 
 
 def test_rows_that_lack_something_are_refused(workplace: Path):
