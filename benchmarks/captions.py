@@ -385,7 +385,6 @@ def make_row(speaker: Speaker, args: Args, tasks: Tasks, labels: Labels, texts: 
         "data": tasks.data if tasks.data.split(":")[0] == "staged" else Path(tasks.data).name,
         "split": tasks.split,
         "labels": tasks.labels,
-        "reason_order": tasks.reason_order,
         "frames": tasks.frames,
         "scenes": len(texts),
         "label_share": args.label_share,
