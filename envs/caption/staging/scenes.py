@@ -44,9 +44,10 @@ class StagedScenes:
     """Scenes staged in our towns (`scenes.Scenes`).
 
     `split` is "train", "val" or "test"; tested is in towns where nothing is trained. With `labels="one"` a scene is
-    labelled with the action and the reason that it was staged for, with "all" with as many as `rules.labels_of` finds. `prior` is "uniform" over the
-    reasons, or "paper": drawn in the proportions of the RLOO paper's data. Scene i depends on these, the seed and i
-    alone, so a set of more scenes begins with those of a smaller one. Raises ValueError for an unknown argument.
+    labelled with the action and the reason that it was staged for, with "all" with all that `rules.labels_of` finds.
+    `prior` is "uniform" over the reasons, or "paper": drawn in the proportions of the RLOO paper's data. Scene i
+    depends on these, the seed and i alone, so a set of more scenes begins with those of a smaller one. Raises
+    ValueError for an unknown argument.
     """
 
     picture_shape = (108, 192, 3)
