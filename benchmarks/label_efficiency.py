@@ -91,6 +91,8 @@ class Args:
     """how often RLOO sees each scene"""
     action_steps: int = 300
     """updates of stage 2"""
+    all_labels_reward: str = ""
+    """folder or hub name of a reward model that is tuned on all labels; by default one is trained with each seed"""
     sft_flags: str = "--tokens words --augment --balance 0"
     """more flags of supervised fine-tuning"""
     contrast_flags: str = "--tokens words --augment --scale 100 --balance 0 --weight-decay 0.1"
@@ -154,11 +156,13 @@ def updates(steps: int, share: float) -> int:
 def carry_out(plan: Does, args: Args, share: float, seed: int) -> None:
     """Everything at one share with one seed."""
 
-    def reward_of(labelled: Path, share: float) -> Path:
+    def reward_of(labelled: Path, share: float) -> str | Path:
+        if share == 1.0 and args.all_labels_reward:
+            return args.all_labels_reward
         flags = {"data": labelled, "seed": seed, "total_steps": updates(args.contrast_steps, share)}
         start = plan.train("contrast", flags, args.contrast_flags)
         flags = {"loss": "pairs", "data": labelled, "model": start / "model", "seed": seed, "epochs": args.pairs_epochs}
-        return plan.train("pairs", flags, args.pairs_flags)
+        return plan.train("pairs", flags, args.pairs_flags) / "model"
 
     labelled = plan.data(share, seed)
     flags: dict[str, Any] = {"data": labelled, "seed": seed, "total_steps": updates(args.sft_steps, share)}
@@ -169,7 +173,7 @@ def carry_out(plan: Does, args: Args, share: float, seed: int) -> None:
         rewards[ALL_LABELS] = reward_of(plan.data(1.0, seed), 1.0)
     for kind, reward in rewards.items():
         flags = {
-            "env_args": [f"data={args.data}", f"model={reward / 'model'}"],
+            "env_args": [f"data={args.data}", f"model={reward}"],
             "model": start / "model",
             "seed": seed,
             "epochs": args.rloo_epochs,
