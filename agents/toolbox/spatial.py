@@ -320,15 +320,18 @@ def draw(told: Sequence[tuple[Arrangement, Example]]) -> list[Sample]:
     return [Sample(picture.draw(arrangement).colours, example) for arrangement, example in told]
 
 
+def fixed_samples(split: str, count: int, camera: str) -> list[Sample]:
+    """The first `count` of the fixed samples of a split."""
+    return [Sample(*each) for each in Samples(split, count, camera=camera)]
+
+
 class Exam:
     """The fixed samples that a student is validated and tested on, and the lines that tell how it did."""
 
     def __init__(self, run: Run, student: Student, progress: Progress, args: Any, camera: str):
         self.run, self.student, self.progress = run, student, progress
         counts = {"val": args.validation_samples, "test": args.test_samples}
-        self.samples = {
-            split: [Sample(*each) for each in Samples(split, count, camera=camera)] for split, count in counts.items()
-        }
+        self.samples = {split: fixed_samples(split, count, camera) for split, count in counts.items()}
 
     def validate(self) -> dict[str, float]:
         """Its scores in the training rooms."""

@@ -216,11 +216,6 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("observed was called before reset: call reset first")
         return self._world.arrangement(row)
 
-    @property
-    def turn(self) -> np.ndarray:
-        """Which of the three is to be moved next in each row, as `observed` numbers them, int [N]."""
-        return self._world.turn.copy()
-
     def truth(self, row: int = 0) -> dict[str, Any]:
         """The ground truth of `arrangement`, see `truth.describe`."""
         if isinstance(self._world, UnityWorld):

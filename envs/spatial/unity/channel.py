@@ -22,7 +22,8 @@ From the player, one object for each agent and each observation, in the order in
 - `row`: which of the agents, from 0; it stays when episodes end;
 - `done`: whether this observation is an episode's last;
 - `room`; `camera`: `position` [3], `yaw`, `pitch`, `field`, `height` and `width`, as `rendering.render.Camera` has them;
-- `objects`: their names, from `objects.NAMES`; `positions` [K, 3]; `yaws` [K];
+- `objects`: their names, from `objects.NAMES`; `positions` [K, 3], or the same numbers in one
+  list; `yaws` [K];
 - `moved`: which of the objects the last action moved, -1 before the first; `valid`: whether it could; `reason`: why
   not, one of `world.REASONS`, "" where it could.
 """

@@ -1,7 +1,7 @@
 """The link to Unity: ML-Agents' own client, with our player in Unity's place."""
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -599,5 +599,9 @@ def test_the_csharp_side_speaks_of_the_same_channel_and_entries():
     source = "".join(path.read_text("utf-8") for path in folder.glob("*.cs"))
     assert str(channel.CHANNEL) in source
     arrangement = Arrangement("a", Camera((0, 0, 0), 0, 0, 1, 2, 2), (0,), np.zeros((1, 3)), np.zeros(1))
-    for name in json.loads(channel.encode(channel.describe(channel.Record(0, True, arrangement, 0, True, "")))):
-        assert f"public {'' if name != 'done' else 'bool '}" in source and f" {name};" in source
+    told = channel.describe(channel.Record(0, True, arrangement, 0, True, ""))
+    for name in (*told, *told["camera"], *OPTIONS, "rows", "seeds", "pictures"):
+        assert re.search(rf"public [\w\[\]]+ {name}\b", source), name
+    # C# has no nested lists in its JSON.
+    flat = channel.understand(told | {"positions": [0.0, 0.0, 0.0]})
+    assert channel.describe(flat) == told
