@@ -1,8 +1,8 @@
 """A Unity player as the world of `SpatialVectorEnv`, through ML-Agents' own `UnityEnvironment`.
 
 That client is left as it is, but for its socket: it would listen on all interfaces, without authentication and on a
-port shared with whoever else asks for it. Here `Server` takes that part, on 127.0.0.1 alone and on a port of its own; it
-starts the player too, watches it while it waits, and leaves none behind.
+port shared with whoever else asks for it. Here `Server` takes that part, on 127.0.0.1 alone and on a port of its own;
+it starts the player too, watches it while it waits, and leaves none behind.
 """
 
 import atexit
