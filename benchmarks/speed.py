@@ -1,7 +1,7 @@
 """How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, SAC learns, `... speed learner`,
 what asking a mentor costs, `... speed hints`, how fast RLOO learns beside TRL's, `... speed rloo`, how fast rooms are
-rearranged, `... speed spatial`, and how fast and how well they are drawn beside pybullet's TinyRenderer,
-`... speed pictures`.
+rearranged, `... speed spatial`, and how fast and how well they are drawn beside pybullet's TinyRenderer, `... speed
+pictures`.
 
 Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
@@ -239,15 +239,6 @@ def rloo(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"version": mentorgym.__version__, **figures}
 
 
-def spatial(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
-    keep_to_cores(1)
-    sizes = arguments.num_envs or speed_spatial.NUM_ENVS
-    figures = speed_spatial.measure(sizes, arguments.repeats, arguments.seconds, progress_console.print)
-    report("speed", speed_spatial.table(figures), arguments.table)
-    return {"version": mentorgym.__version__, **figures}
-
-
 def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return the figures."""
     keep_to_cores(1)
@@ -257,6 +248,15 @@ def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
     except ImportError as error:
         raise UsageError(f"{error}, or pass --no-peer" if "pybullet" in str(error) else str(error)) from error
     report("speed", speed_pictures.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
+def spatial(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    keep_to_cores(1)
+    sizes = arguments.num_envs or speed_spatial.NUM_ENVS
+    figures = speed_spatial.measure(sizes, arguments.repeats, arguments.seconds, progress_console.print)
+    report("speed", speed_spatial.table(figures), arguments.table)
     return {"version": mentorgym.__version__, **figures}
 
 
@@ -305,8 +305,8 @@ def main() -> None:
     parser.add_argument(
         "what",
         choices=["driving", "learner", "hints", "rloo", "spatial", "pictures"],
-        help="what to time: driving or rearranging rooms, SAC's updates, stepping and asking with a mentor, RLOO's "
-        "updates, or pictures of rooms",
+        help="what to time: driving or rooms, SAC's updates, stepping and asking with a mentor, RLOO's updates, or "
+        "pictures of rooms",
     )
     told = "worlds in the batch (driving: 16 64 512; spatial: 64 512 4096)"
     parser.add_argument("--num-envs", type=int, nargs="+", help=told)
