@@ -35,6 +35,12 @@ _MARGIN = 0.08
 _TRIES = 40
 """Places tried for an object before the whole row is drawn again."""
 
+_PER_TRY = 4
+"""Numbers that a try takes."""
+
+_AT_ONCE = 256
+"""Places tried together, where fewer rows than that are drawn: NumPy's calls cost as much for one."""
+
 _NOWHERE = -100.0
 """Coordinate of what has no place yet: nothing is near it."""
 
@@ -182,17 +188,18 @@ class World:
         self.keys[rows] = _mixed(seeds, np.full(len(rows), salt + 1, np.uint64))
         self.counters[rows] = 0
 
-    def _draw(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """The rows' next numbers in [0, 1), [n, count]."""
-        self.counters[rows] += np.uint64(count)
-        steps = self.counters[rows, None] - np.arange(count, dtype=np.uint64)
-        return (_mixed(self.keys[rows, None], steps) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    def _draw(self, rows: np.ndarray, count: int, times: int = 1) -> np.ndarray:
+        """The rows' next numbers in [0, 1), [n, times, count]: what as many draws of `count` would give in turn."""
+        steps = (np.arange(times)[:, None] * count + np.arange(count, 0, -1)).astype(np.uint64)
+        mixed = _mixed(self.keys[rows, None, None], self.counters[rows, None, None] + steps)
+        self.counters[rows] += np.uint64(count * times)
+        return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def arrange(self, rows: np.ndarray) -> None:
         """Draw these rows anew: room, camera, three objects, their yaws, and where they stand, all in view."""
         layout = self._layout
         while len(rows):
-            drawn = self._draw(rows, 2 + len(OBJECTS) + ACTIVE)
+            drawn = self._draw(rows, 2 + len(OBJECTS) + ACTIVE)[:, 0]
             room = self._choices[(drawn[:, 0] * len(self._choices)).astype(int)]
             self.room[rows], self.camera[rows] = room, (drawn[:, 1] * layout.cameras[room]).astype(int)
             self.objects[rows] = np.argsort(drawn[:, 2 : 2 + len(OBJECTS)], 1)[:, :ACTIVE]
@@ -201,30 +208,37 @@ class World:
             self.turn[rows] = 0
             failed = np.zeros(self.num, bool)
             for place in range(ACTIVE):
-                waiting = rows[~failed[rows]]
-                for _ in range(_TRIES):
-                    if len(waiting):
-                        waiting = waiting[~self._place(waiting, place)]
+                waiting, left = rows[~failed[rows]], _TRIES
+                while left and len(waiting):
+                    times = min(left, max(1, _AT_ONCE // len(waiting)))
+                    waiting, left = waiting[~self._place(waiting, place, times)], left - times
                 failed[waiting] = True
             rows = rows[failed[rows]]
 
-    def _place(self, rows: np.ndarray, place: int) -> np.ndarray:
-        """Try once to put the objects at `place` somewhere; in which of the rows it worked, bool [n]."""
-        layout, room = self._layout, self.room[rows]
-        drawn = self._draw(rows, 4)
-        seen = layout.seen[room, self.camera[rows]]
+    def _place(self, rows: np.ndarray, place: int, times: int) -> np.ndarray:
+        """Try so many times to put the objects at `place` somewhere; in which of the rows it worked, bool [n].
+
+        The first try that works counts, and no number beyond it is used up: `times` changes nothing but the speed.
+        """
+        layout, tries = self._layout, np.repeat(rows, times)
+        room, drawn = self.room[tries], self._draw(rows, _PER_TRY, times).reshape(-1, _PER_TRY)
+        seen = layout.seen[room, self.camera[tries]]
         chosen = (drawn[:, 0] * seen.sum(1)).astype(int)
         surface = np.argmax(np.cumsum(seen, 1) > chosen[:, None], 1)
         if place:
             # Half of the time beside the first: what stands on one surface is most often compared.
-            surface = np.where(drawn[:, 1] < 0.5, self.surfaces[rows, 0], surface)
+            surface = np.where(drawn[:, 1] < 0.5, self.surfaces[tries, 0], surface)
         position = layout.tops[room, surface].copy()
         position[:, :2] += (drawn[:, 2:] - 0.5) * layout.top_sizes[room, surface]
-        on = self._on(rows, place, position)[np.arange(len(rows)), surface]
-        fine = on.copy()
-        fine[on] = self._obstacle(rows[on], np.full(on.sum(), place), position[on], True) == 0
-        self.positions[rows[fine], place], self.surfaces[rows[fine], place] = position[fine], surface[fine]
-        return fine
+        fine = self._on(tries, place, position)[np.arange(len(tries)), surface]
+        on = np.flatnonzero(fine)
+        fine[on] = self._obstacle(tries[on], np.full(len(on), place), position[on], True) == 0
+        fine = fine.reshape(-1, times)
+        worked, first = fine.any(1), fine.argmax(1)
+        taken = np.flatnonzero(worked) * times + first[worked]
+        self.positions[rows[worked], place], self.surfaces[rows[worked], place] = position[taken], surface[taken]
+        self.counters[rows[worked]] -= (_PER_TRY * (times - 1 - first[worked])).astype(np.uint64)
+        return worked
 
     def _on(self, rows: np.ndarray, which: np.ndarray | int, position: np.ndarray) -> np.ndarray:
         """Above which surfaces of their rooms the whole bases of objects would lie at `position`, bool [n, S]."""
@@ -267,9 +281,9 @@ class World:
         start = self.positions[every, moved]
         target = start + self.move_scale * actions
         tops = layout.tops[self.room][:, :, 2]
-        able = self._on(every, moved, target) & (np.abs(target[:, 2:] - tops) <= REACH)
-        surface = np.argmax(np.where(able, tops, -1.0), 1)
-        stands = able[every, surface]
+        gaps = np.where(self._on(every, moved, target), np.abs(target[:, 2:] - tops), np.inf)
+        surface = np.argmin(gaps, 1)
+        stands = gaps[every, surface] <= REACH
         target[stands, 2] = tops[every, surface][stands]
         why = np.where(stands, 0, _NO_SURFACE)
         why[np.linalg.norm(target - start, axis=1) < LEAST_MOVE] = _STILL

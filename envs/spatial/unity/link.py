@@ -1,8 +1,8 @@
 """A Unity player as the world of `SpatialVectorEnv`, through ML-Agents' own `UnityEnvironment`.
 
-That client is left as it is, but for its socket: it would listen on all interfaces, without authentication and on a port
-shared with whoever else asks for it. Here `Server` takes that part, on 127.0.0.1 alone and on a port of its own; it starts
-the player too, watches it while it waits, and leaves none behind.
+That client is left as it is, but for its socket: it would listen on all interfaces, without authentication and on a
+port shared with whoever else asks for it. Here `Server` takes that part, on 127.0.0.1 alone and on a port of its own;
+it starts the player too, watches it while it waits, and leaves none behind.
 """
 
 import atexit
@@ -170,7 +170,12 @@ class Server:
             self._received.put(message)
             return self._stop()
         answered = threading.Event()
-        context.add_callback(lambda: answered.is_set() or self._gone.set())
+
+        def ended() -> None:
+            if not answered.is_set():
+                self._gone.set()
+
+        context.add_callback(ended)
         self._received.put(message)
         while not (self._closed.is_set() or self._gone.is_set()):
             with contextlib.suppress(queue.Empty):
@@ -308,7 +313,7 @@ class UnityWorld:
         self, unity: str | Path | int, num: int, options: dict[str, Any], pictures: bool, timeout: float = TIMEOUT
     ):
         self.num, self._options, self._pictures = num, options | {"pictures": pictures}, pictures
-        mlagents = import_mlagents("mlagents_envs.environment")
+        mlagents: Any = import_mlagents("mlagents_envs.environment")
         self._errors: Any = import_mlagents("mlagents_envs.exception").UnityException
         self._actions: Any = import_mlagents("mlagents_envs.base_env").ActionTuple
         self._channel: Any = import_mlagents("mlagents_envs.side_channel.raw_bytes_channel").RawBytesChannel(
@@ -316,11 +321,12 @@ class UnityWorld:
         )
         if unity == "editor":
             unity = EDITOR_PORT
-        waiting = isinstance(unity, int | np.integer)
         arguments = ("-batchmode",) if pictures else ("-batchmode", "-nographics")
-        self._server = server = Server(
-            None if waiting else executable(str(unity)), int(unity) if waiting else 0, arguments, timeout
-        )
+        if isinstance(unity, str | Path):
+            server = Server(executable(unity), 0, arguments, timeout)
+        else:
+            server = Server(None, int(unity), (), timeout)
+        self._server = server
         self.close = weakref.finalize(self, server.close)
         self._name: str | None = None
         self._seeds: dict[int, int] = {}
@@ -328,7 +334,7 @@ class UnityWorld:
         self._ending: set[int] = set()
         self._anew: dict[int, View] = {}
 
-        class Environment(mlagents.UnityEnvironment):
+        class Environment(mlagents.UnityEnvironment):  # type: ignore[misc]
             @staticmethod
             def _get_communicator(worker_id: int, base_port: int, timeout_wait: float) -> Server:
                 return server
@@ -388,6 +394,16 @@ class UnityWorld:
                     )
         why = [REASONS.index(view.record.reason) for view in self._views]
         return np.array(why), np.array([view.record.moved for view in self._views])
+
+    @property
+    def turn(self) -> np.ndarray:
+        """Which of the three is moved next, int [N]: the first number of the observation says which object that is."""
+        things = [view.record.arrangement.objects for view in self._views]
+        nexts = [int(view.observation[0]) for view in self._views]
+        for row, (among, thing) in enumerate(zip(things, nexts, strict=True)):
+            if thing not in among:
+                raise UnityError(f"row {row}: the object {thing}, to be moved next, is none of the objects {among}")
+        return np.array([among.index(thing) for among, thing in zip(things, nexts, strict=True)])
 
     def observe(self) -> np.ndarray:
         """float32 [N, 32], see `vector.SpatialVectorEnv`."""

@@ -105,6 +105,7 @@ def assert_alike(linked: SpatialVectorEnv, ours: SpatialVectorEnv, steps: int, p
         for row in range(ours.num_envs):
             assert_same(linked.arrangement(row), ours.arrangement(row))
             assert_same(linked.observed(row), ours.observed(row))
+        np.testing.assert_array_equal(linked.turn, ours.turn)
         if pictures:
             np.testing.assert_array_equal(linked.render(), ours.render())
 
@@ -148,7 +149,8 @@ def test_a_thousand_pictures_over_the_link_are_those_in_process(tmp_path: Path, 
         f"""\
         #!{sys.executable}
         import sys
-        from mentorgym.envs.spatial.unity.player import main; raise SystemExit(main([*sys.argv[1:], "--layout={layout}"]))
+        from mentorgym.envs.spatial.unity.player import main
+        raise SystemExit(main([*sys.argv[1:], "--layout={layout}"]))
         """,
     )
     linked = SpatialVectorEnv(unity=program, steps=33, render_mode="rgb_array")
@@ -553,8 +555,8 @@ def test_the_client_is_imported_without_a_trace_and_sends_what_it_is_given():
     """
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
     sent = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    # By hand: field 2, rl_output 1, agentInfos 2, its entry "a" (1) with a list (2) of one (1): reward 7, id 10; field 3,
-    # rl_input 1, command 4.
+    # By hand: field 2, rl_output 1, agentInfos 2, its entry "a" (1) with a list (2) of one (1): reward 7, id 10; then
+    # field 3, rl_input 1, command 4.
     info = bytes.fromhex("3d 0000c03f 50 03")
     listed = b"\x0a" + bytes([len(info)]) + info
     entry = b"\x0a\x01a\x12" + bytes([len(listed)]) + listed
