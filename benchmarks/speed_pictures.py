@@ -108,10 +108,10 @@ class TinyRenderer:
         with quiet():
             self.bullet: ModuleType = import_extra("pybullet", "peers", "comparing pictures")
         self.folder = folder
-        self.worlds: dict[tuple[str, tuple[float, float, float]], tuple[int, list[int]]] = {}
+        self.worlds: dict[tuple[str, tuple[float, float, float]], tuple[int, list[list[int]]]] = {}
 
-    def _body(self, world: int, model: Model, name: str) -> int:
-        """A body with a visual shape for each colour; faces of one colour are one file."""
+    def _bodies(self, world: int, model: Model, name: str) -> list[int]:
+        """A body for each of the model's colours."""
         mesh, shapes = model.mesh, []
         colours, which = np.unique(mesh.colours, axis=0, return_inverse=True)
         for k, colour in enumerate(colours):
@@ -121,7 +121,7 @@ class TinyRenderer:
             shown = (np.clip(colour, 0, 1) ** (1 / 2.2)).tolist()
             shapes.append((str(path), [*shown, 1.0]))
         b = self.bullet
-        bodies = [
+        return [
             b.createMultiBody(
                 baseVisualShapeIndex=b.createVisualShape(
                     b.GEOM_MESH, fileName=path, rgbaColor=colour, specularColor=[0, 0, 0], physicsClientId=world
@@ -130,7 +130,6 @@ class TinyRenderer:
             )
             for path, colour in shapes
         ]
-        return bodies
 
     def draw(self, arrangement: Arrangement, size: int = SIDE) -> np.ndarray:
         """Colours uint8 [size, size, 3]."""
@@ -139,9 +138,9 @@ class TinyRenderer:
         if key not in self.worlds:
             world = b.connect(b.DIRECT)
             name = f"{len(self.worlds)}"
-            self._body(world, models.room_model(room, arrangement.camera.position), f"room-{name}")
+            self._bodies(world, models.room_model(room, arrangement.camera.position), f"room-{name}")
             bodies = [
-                self._body(world, models.object_model(index), f"object-{name}-{index}")
+                self._bodies(world, models.object_model(index), f"object-{name}-{index}")
                 for index in range(len(models.OBJECTS))
             ]
             self.worlds[key] = world, bodies
