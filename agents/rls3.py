@@ -142,7 +142,7 @@ class Args:
     """share of the critics that moves into the target critics at each update"""
     initial_temperature: float = 0.2
     """weight of the entropy at the start"""
-    target_entropy: float = 0.5
+    target_entropy: float = 0.2
     """entropy of the policy, in nats, that the temperature steers to"""
 
 
