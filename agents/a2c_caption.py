@@ -24,8 +24,9 @@ from torch import nn
 from mentorgym.agents.toolbox import Run, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, load_captioner
 from mentorgym.agents.toolbox.captions import Heldout, Lines, Place, describe_terms, describe_texts, make_caption_envs
-from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype, take_step
+from mentorgym.agents.toolbox.tuning import saved_dtype
 from mentorgym.mentors.load import WEIGHTS
+from mentorgym.mentors.trainable import make_optimizer, take_step
 
 
 @dataclasses.dataclass

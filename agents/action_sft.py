@@ -36,11 +36,12 @@ from mentorgym.agents.toolbox.captions import (
     describe_texts,
     make_caption_envs,
 )
-from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype, take_step
+from mentorgym.agents.toolbox.tuning import saved_dtype
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.inference import action_of, action_question
 from mentorgym.envs.caption.reward import bleu
 from mentorgym.mentors.load import WEIGHTS
+from mentorgym.mentors.trainable import make_optimizer, take_step
 from mentorgym.mentors.vlm import without_markers
 
 LOSSES = ("answer", "bleu")

@@ -23,7 +23,6 @@ the bias in its `config.json`, as `logit_bias`.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -45,21 +44,16 @@ from mentorgym.agents.toolbox.tuning import (
     Weights,
     batches,
     learning_rate,
-    make_optimizer,
-    save_pretrained,
     saved_dtype,
     spread,
-    take_step,
 )
 from mentorgym.envs.driving import language
-from mentorgym.mentors.checkpoints import load_model
+from mentorgym.mentors.checkpoints import load_model, save_pretrained
 from mentorgym.mentors.clip import load_clip
 from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import Request
 from mentorgym.mentors.tiny import build_clip
-
-HIGHEST_SCALE = math.log(100.0)
-"""Logarithm of the highest scale of the cosines (CLIP)."""
+from mentorgym.mentors.trainable import HIGHEST_SCALE, contrastive_losses, make_optimizer, take_step
 
 
 @dataclasses.dataclass
@@ -236,11 +230,7 @@ def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, own: torch.Tenso
 
     Cosines of unit vectors, times `scale`.
     """
-    logits = scale * images @ texts[own].T
-    equal = (own[:, None] == own[None, :]) & ~torch.eye(len(own), dtype=torch.bool, device=own.device)
-    logits = logits.masked_fill(equal, -torch.inf)
-    right = torch.arange(len(own), device=own.device)
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    return contrastive_losses(images, texts[own], own[:, None] == own, scale).mean()
 
 
 def anchors_loss(

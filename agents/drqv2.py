@@ -171,7 +171,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Features [B, 256] and actions [B, 2] to the values of two critics [B, 2]."""
+    """Features [B, F] and actions [B, A] to the values of two critics [B, 2]."""
 
     def __init__(self, hidden: Sequence[int]):
         super().__init__()

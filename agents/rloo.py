@@ -47,8 +47,9 @@ from mentorgym.agents.toolbox.captions import (
     describe_terms,
     make_caption_envs,
 )
-from mentorgym.agents.toolbox.tuning import make_optimizer, saved_dtype
+from mentorgym.agents.toolbox.tuning import saved_dtype
 from mentorgym.mentors.load import WEIGHTS
+from mentorgym.mentors.trainable import make_optimizer
 
 BASELINES = ("loo", "greedy", "none")
 

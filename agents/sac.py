@@ -118,7 +118,7 @@ PRESETS = {"found-rl": FOUND_RL | {"initial_temperature": 1.0}}
 
 
 class Actor(nn.Module):
-    """Features [B, 256] to a Gaussian over two numbers, squashed into (-1, 1) by tanh."""
+    """Features [B, F] to a Gaussian over A numbers, squashed into (-1, 1) by tanh."""
 
     def __init__(self):
         super().__init__()
@@ -127,13 +127,13 @@ class Actor(nn.Module):
         self.log_std = nn.Linear(256, ACTION_SIZE)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and logarithm of the standard deviation before squashing, each [B, 2]."""
+        """Mean and logarithm of the standard deviation before squashing, each [B, A]."""
         hidden = self.hidden(features)
         share = (torch.tanh(self.log_std(hidden)) + 1) / 2
         return self.mean(hidden), LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * share
 
     def sample(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Actions [B, 2] and their log-density [B], both differentiable (arXiv 1812.05905, appendix C)."""
+        """Actions [B, A] and their log-density [B], both differentiable (arXiv 1812.05905, appendix C)."""
         mean, log_std = self(features)
         normal = torch.distributions.Normal(mean, log_std.exp())
         unsquashed = normal.rsample()
@@ -142,12 +142,12 @@ class Actor(nn.Module):
         return torch.tanh(unsquashed), (normal.log_prob(unsquashed) - log_slope).sum(1)
 
     def act(self, features: torch.Tensor, explore: bool) -> torch.Tensor:
-        """Actions [B, 2] in (-1, 1): sampled, or the mean, squashed."""
+        """Actions [B, A] in (-1, 1): sampled, or the mean, squashed."""
         return self.sample(features)[0] if explore else torch.tanh(self(features)[0])
 
 
 class Critic(nn.Module):
-    """Features [B, 256] and actions [B, 2] to the values of two critics [B, 2]."""
+    """Features [B, F] and actions [B, A] to the values of two critics [B, 2]."""
 
     def __init__(self):
         super().__init__()
@@ -215,7 +215,7 @@ def make_optimizers(networks: Networks, learning_rate: float) -> dict[str, torch
 def update_critic(
     networks: Networks, optimizer: torch.optim.Optimizer, batch: Batch, features: torch.Tensor, gamma: float
 ) -> dict[str, torch.Tensor]:
-    """One step on the soft Bellman error (arXiv 1812.05905, eq. 5); `features` [B, 256] are the critics'."""
+    """One step on the soft Bellman error (arXiv 1812.05905, eq. 5); `features` [B, F] are the critics'."""
     with torch.no_grad():
         actor_features, target_features = networks.encode_next(batch.next_observations)
         next_actions, next_log_density = networks.actor.sample(actor_features)

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from PIL import Image
 from torch import nn
 
 from mentorgym.agents.toolbox import Run, start_torch
@@ -30,21 +29,19 @@ from mentorgym.agents.toolbox.tuning import (
     Weights,
     batches,
     learning_rate,
-    make_optimizer,
-    save_pretrained,
     saved_dtype,
     spread,
-    take_step,
 )
 from mentorgym.envs.caption import language as caption_language
 from mentorgym.envs.caption import metrics
 from mentorgym.envs.caption.scenes import Labels
 from mentorgym.envs.driving import language
-from mentorgym.mentors.checkpoints import load_model
+from mentorgym.mentors.checkpoints import load_model, save_pretrained
 from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
-from mentorgym.mentors.vlm import load_vlm, render_prompt, render_reply
+from mentorgym.mentors.trainable import make_optimizer, take_step
+from mentorgym.mentors.vlm import encode_answers, load_vlm
 
 CAPTION_MEASURES = ("action_top1", "reason_top1", "action_macro_f1", "reason_macro_f1", "out_of_vocabulary")
 """Of `metrics.measure`, what is logged where the answers are captions."""
@@ -121,27 +118,11 @@ class Preparation:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
         """Tensors by name; prompts are padded on the left and answers on the right, so that the two meet."""
-        tokenizer = self.processor.tokenizer
-        texts = [render_prompt(self.processor, sample.words["prompt"]) for sample in samples]
-        replies = [render_reply(self.processor, sample.words["prompt"], sample.words["answer"]) for sample in samples]
-        begins = tokenizer.bos_token
-        once = {"add_special_tokens": False} if begins and texts[0].startswith(begins) else {}
-        images = [[Image.fromarray(sample.picture)] for sample in samples]
-        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **once)
-        tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
-        answer = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=tokenizer.pad_token_id)
-        there = nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
-        prompt = inputs["input_ids"]
-        extended = {
-            "input_ids": torch.cat([prompt, answer], 1),
-            "attention_mask": torch.cat([inputs["attention_mask"], there], 1),
-            "labels": torch.cat([torch.full_like(prompt, -100), answer.masked_fill(there == 0, -100)], 1),
-        }
-        for name in ("token_type_ids", "mm_token_type_ids"):
-            if name in inputs:
-                kind = self.suffix_type if name == "token_type_ids" else 0
-                extended[name] = torch.cat([inputs[name], torch.full_like(answer, kind)], 1)
-        return dict(inputs) | extended
+        words = [sample.words for sample in samples]
+        prompts, answers = ([each[name] for each in words] for name in ("prompt", "answer"))
+        return encode_answers(
+            self.processor, [sample.picture for sample in samples], prompts, answers, self.suffix_type
+        )
 
 
 def make_model(args: Args, samples: Samples) -> tuple[nn.Module, Any]:

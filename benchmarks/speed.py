@@ -1,5 +1,7 @@
 """How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, SAC learns, `... speed learner`,
-what asking a mentor costs, `... speed hints`, and how fast RLOO learns beside TRL's, `... speed rloo`.
+what asking a mentor costs, `... speed hints`, how fast RLOO learns beside TRL's, `... speed rloo`, how fast rooms are
+rearranged, `... speed spatial`, and how fast and how well they are drawn beside pybullet's TinyRenderer, `... speed
+pictures`.
 
 Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
@@ -20,12 +22,13 @@ import gymnasium as gym
 import numpy as np
 
 import mentorgym
-from mentorgym.benchmarks import speed_hints, speed_learner, speed_rloo
+from mentorgym.benchmarks import speed_hints, speed_learner, speed_pictures, speed_rloo, speed_spatial
 from mentorgym.benchmarks.cli import UsageError, progress_console, report, run_command
 from mentorgym.envs.driving import DrivingVectorEnv
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
 
+NUM_ENVS = (16, 64, 512)
 TRAFFIC = (50, 50)
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -150,12 +153,13 @@ def median_ratio(ones: Iterable[float], others: Iterable[float]) -> float:
 
 def driving(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a line per figure, and return them."""
-    say, repeats, sizes, threads = progress_console.print, arguments.repeats, arguments.num_envs, arguments.threads
+    say, repeats, threads = progress_console.print, arguments.repeats, arguments.threads
+    sizes = arguments.num_envs or NUM_ENVS
     if len(CORES) and max(threads) > len(CORES):
         raise UsageError(f"--threads {max(threads)}: this process may use {len(CORES)} cores")
     figures: dict[str, Any] = {
         "version": mentorgym.__version__,
-        "num_envs": sizes,
+        "num_envs": list(sizes),
         "threads": threads,
         "repeats": repeats,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -235,6 +239,27 @@ def rloo(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"version": mentorgym.__version__, **figures}
 
 
+def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    keep_to_cores(1)
+    say = progress_console.print
+    try:
+        figures = speed_pictures.measure(arguments.pictures, arguments.repeats, arguments.seconds, arguments.peer, say)
+    except ImportError as error:
+        raise UsageError(f"{error}, or pass --no-peer" if "pybullet" in str(error) else str(error)) from error
+    report("speed", speed_pictures.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
+def spatial(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    keep_to_cores(1)
+    sizes = arguments.num_envs or speed_spatial.NUM_ENVS
+    figures = speed_spatial.measure(sizes, arguments.repeats, arguments.seconds, progress_console.print)
+    report("speed", speed_spatial.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
 def table(figures: dict[str, Any], usual: int) -> list[str]:
     """The figures as lines of Markdown."""
     sizes = [str(size) for size in figures["num_envs"]]
@@ -279,19 +304,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.speed", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["driving", "learner", "hints", "rloo"],
-        help="what to time: an environment family, SAC's updates, stepping and asking with a mentor, or RLOO's updates",
+        choices=["driving", "learner", "hints", "rloo", "spatial", "pictures"],
+        help="what to time: driving or rooms, SAC's updates, stepping and asking with a mentor, RLOO's updates, or "
+        "pictures of rooms",
     )
-    parser.add_argument("--num-envs", type=int, nargs="+", default=[16, 64, 512], help="worlds in the batch")
+    told = "worlds in the batch (driving: 16 64 512; spatial: 64 512 4096)"
+    parser.add_argument("--num-envs", type=int, nargs="+", help=told)
     cores = [1, 2][: len(CORES) or os.cpu_count()]
     parser.add_argument("--threads", type=int, nargs="+", default=cores, help="threads that share the worlds")
     parser.add_argument("--repeats", type=int, default=5, help="alternating runs; medians are reported")
     parser.add_argument("--seconds", type=float, help="seconds of each run, 3 by default; of each arm of hints, 60")
-    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env out")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env, or pybullet, out")
     parser.add_argument("--against", metavar="PYTHON", help="interpreter that has another version, to be timed too")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
     parser.add_argument("--transitions", type=int, default=1024, help="transitions in the learner's replay buffer")
     parser.add_argument("--updates", type=int, default=10, help="updates of RLOO that are timed, of each arm")
+    parser.add_argument("--pictures", type=int, default=8, help="arrangements that are drawn")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
@@ -299,7 +327,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.seconds is None:
         arguments.seconds = 60.0 if arguments.what == "hints" else 3.0
-    job = {"driving": driving, "learner": learner, "hints": hints, "rloo": rloo}[arguments.what]
+    jobs = {"driving": driving, "learner": learner, "hints": hints, "rloo": rloo}
+    job = (jobs | {"spatial": spatial, "pictures": pictures})[arguments.what]
     run_command("speed", lambda: job(arguments), arguments.json)
 
 

@@ -21,11 +21,11 @@ from PIL import Image
 from mentorgym.agents import rloo
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Sampling, load_captioner
-from mentorgym.agents.toolbox.tuning import make_optimizer
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.envs.caption import language
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
+from mentorgym.mentors.trainable import make_optimizer
 
 KL = 0.05
 LEARNING_RATE = 1e-5

@@ -1,8 +1,11 @@
 """Where mentorgym keeps what can be made again."""
 
 import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 
@@ -12,3 +15,32 @@ def cache_folder() -> Path:
     `MENTORGYM_CACHE` overrides the platform's usual place.
     """
     return Path(os.environ.get("MENTORGYM_CACHE") or platformdirs.user_cache_dir("mentorgym"))
+
+
+def read_picture(path: Path, shape: Sequence[int]) -> np.ndarray | None:
+    """The picture in a file, uint8 of this shape, or None where there is none that is whole."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return pixels if pixels.dtype == np.uint8 and pixels.shape == tuple(shape) else None
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Keep a picture as PNG, whole or not at all; a folder that cannot be written to is no error."""
+    from PIL import Image
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(suffix=".part", dir=path.parent)
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            Image.fromarray(pixels).save(file, "PNG", compress_level=6)
+        Path(scratch).replace(path)
+    except OSError:
+        Path(scratch).unlink(missing_ok=True)

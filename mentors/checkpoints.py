@@ -1,8 +1,9 @@
-"""Checkpoints of transformers, from folders or by hub names: read with one clear error for whatever is wrong.
+"""Checkpoints of transformers: written to folders, and read from these or by hub names, with one clear error.
 
 Weights are safetensors alone, never pickles; code from the hub runs only where the user says so.
 """
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,19 @@ def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = 
             f"the weights in {name} are incomplete: {len(missing)} tensors are missing, first {missing[0]}"
         )
     return model.eval().requires_grad_(False)
+
+
+def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path) -> None:
+    """Write a model, in `dtype`, and its processor as transformers reads them. The model stays as it is."""
+    logging = import_transformers().logging
+    shows_progress = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        (model if model.dtype == dtype else copy.deepcopy(model).to(dtype)).save_pretrained(folder)
+    finally:
+        if shows_progress:
+            logging.enable_progress_bar()
+    processor.save_pretrained(folder)
 
 
 def first_line(error: BaseException) -> str:

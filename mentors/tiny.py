@@ -5,7 +5,8 @@ words that they are for: a sentence that comes up again and again is one token, 
 """
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mentorgym.mentors.extras import import_transformers
@@ -42,13 +43,15 @@ def _pil_variant(transformers: Any, name: str) -> Any:
     return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 
-def _train_tokenizer(texts: Iterable[str], markers: Iterable[str], words: bool) -> Any:
+def _train_tokenizer(texts: Iterable[str], markers: Iterable[str], words: bool, phrases: Sequence[str]) -> Any:
     """A byte-level BPE tokenizer (tokenizers' class) for `texts`; numbers, sentences and clauses apart, or words."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
+    apart = [pre_tokenizers.Split(Regex("|".join(map(re.escape, phrases))), "isolated")] if phrases else []
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            *apart,
             pre_tokenizers.Split(Regex(NUMBERS), "isolated"),
             pre_tokenizers.Split(Regex(r"\.(?=\s|$)"), "merged_with_previous"),
             pre_tokenizers.Split(" and ", "merged_with_next"),
@@ -76,11 +79,13 @@ def build_vlm(
     vision_layers: int = 4,
     text_layers: int = 3,
     words: bool = False,
+    phrases: Sequence[str] = (),
 ) -> tuple[Any, Any]:
     """An untrained `Idefics3ForConditionalGeneration` and its processor, whose tokenizer is trained on `texts`.
 
     Pictures are resized to `image_size` pixels, cut into patches, of which `scale_factor` squared are one token of the
-    language model. With `words` no token is longer than a word. Weights are drawn from torch's global generator.
+    language model. With `words` no token is longer than a word; none goes across the ends of any of `phrases`. Weights
+    are drawn from torch's global generator.
     """
     transformers = import_transformers()
     processing = _pil_variant(transformers, "Idefics3ImageProcessor")
@@ -88,7 +93,7 @@ def build_vlm(
     speeds = [str(round(number / 10, 1)) for number in range(100)]
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=_train_tokenizer(
-            [*texts, *2 * (answers + speeds), *2 * ["User:", "\nAssistant:"]], MARKERS, words
+            [*texts, *2 * (answers + speeds), *2 * ["User:", "\nAssistant:"]], MARKERS, words, phrases
         ),
         bos_token="<|im_start|>",
         eos_token="<end_of_utterance>",
@@ -153,20 +158,21 @@ def build_clip(
     vision_layers: int = 4,
     text_layers: int = 2,
     words: bool = False,
+    phrases: Sequence[str] = (),
     scale: float = 1.0 / 0.07,
 ) -> tuple[Any, Any]:
     """An untrained `CLIPModel` and its processor, whose tokenizer is trained on `texts`.
 
     Pictures are resized to squares of `image_size` pixels, whatever their shape: what a crop would cut off is where
-    the side lanes are. With `words` no token is longer than a word. `scale` is the first inverse temperature.
-    Weights are drawn from torch's global generator.
+    the side lanes are. With `words` no token is longer than a word; none goes across the ends of any of `phrases`.
+    `scale` is the first inverse temperature. Weights are drawn from torch's global generator.
     """
     transformers = import_transformers()
     from tokenizers.processors import TemplateProcessing
 
     processing = _pil_variant(transformers, "CLIPImageProcessor")
     start, end, padding = "<|startoftext|>", "<|endoftext|>", "<|padding|>"
-    trained = _train_tokenizer(texts, [padding, start, end], words)
+    trained = _train_tokenizer(texts, [padding, start, end], words, phrases)
     trained.post_processor = TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(each, trained.token_to_id(each)) for each in (start, end)]
     )

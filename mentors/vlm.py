@@ -42,6 +42,43 @@ def render_reply(processor: Any, prompt: str, reply: str) -> str:
     return reply + processor.tokenizer.eos_token
 
 
+def encode_answers(
+    processor: Any,
+    pictures: Sequence[np.ndarray],
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    suffix_type: int = 0,
+) -> dict[str, torch.Tensor]:
+    """What a model is trained on: its inputs for each picture, prompt and answer, and the answer's tokens as `labels`.
+
+    Prompts are padded on the left (as the tokenizer has to be set) and answers on the right, so that the two meet;
+    labels are -100 elsewhere. `suffix_type` is the answer's token type where the family tells prompt and answer apart
+    by that: 1 for PaliGemma.
+    """
+    tokenizer = processor.tokenizer
+    texts = [render_prompt(processor, prompt) for prompt in prompts]
+    replies = [render_reply(processor, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    begins = tokenizer.bos_token
+    # Most chat templates write the first token themselves.
+    once = {"add_special_tokens": False} if begins and texts[0].startswith(begins) else {}
+    images = [[Image.fromarray(picture)] for picture in pictures]
+    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt", **once)
+    tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
+    answer = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=tokenizer.pad_token_id)
+    there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
+    prompt = inputs["input_ids"]
+    extended = {
+        "input_ids": torch.cat([prompt, answer], 1),
+        "attention_mask": torch.cat([inputs["attention_mask"], there], 1),
+        "labels": torch.cat([torch.full_like(prompt, -100), answer.masked_fill(there == 0, -100)], 1),
+    }
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in inputs:
+            kind = suffix_type if name == "token_type_ids" else 0
+            extended[name] = torch.cat([inputs[name], torch.full_like(answer, kind)], 1)
+    return dict(inputs) | extended
+
+
 def without_markers(processor: Any, text: str) -> str:
     """`text` with none of the model's markers in it, not even one spelt out, and no IMAGE_SLOT.
 

@@ -39,6 +39,9 @@ from mentorgym.mentors.memory import keep_large_blocks
 
 Flags = TypeVar("Flags")
 
+SPATIAL_TERMS = ("above", "below", "behind", "in_front", "left", "right")
+"""RLS3's terms, as metrics write them."""
+
 METRICS = {
     "step": "environment steps taken, all environments together; for a trainer, gradient updates",
     "seconds": "training time, earlier starts of the run included",
@@ -131,6 +134,33 @@ METRICS = {
     "heldout/turn_left": "text/turn_left of these texts",
     "heldout/turn_right": "text/turn_right of these texts",
     "heldout/no_action": "text/no_action of these texts",
+    "loss/tuning": "loss of an update of the model that RLS3 fine-tunes: contrastive, or an answer's cross-entropy",
+    "sampling/valid": "share of the moves that were valid",
+    "sampling/feedback": "what the reward squares: the contrastive loss of an episode's samples, or 6 less their score",
+    "sampling/iteration": "fine-tunings so far",
+    "sampling/generated": "samples generated for them so far, invalid ones included, the pre-training's left out",
+    **{
+        f"{where}/{name}": f"{told} {whose}"
+        for where, told in {
+            "sampling": "captions learned from so far",
+            "validation": "the validation's headline score, of captions",
+            "test": "the test's headline score, of captions",
+        }.items()
+        for name, whose in {
+            **{term: f"with the term {term.replace('_', ' ')}" for term in SPATIAL_TERMS},
+            **{f"terms_{count}": f"with {count} of these terms" for count in (1, 2, 3)},
+        }.items()
+    },
+    **{
+        f"{where}/{name}": f"{told}, in {rooms}"
+        for where, rooms in {"validation": "rooms to train in", "test": "rooms of the test"}.items()
+        for name, told in {
+            "score": "mean score of a VLM's answers on RLS3's rubric, 1 to 5; its headline",
+            "exact": "share of a VLM's answers with all the true terms and no other",
+            "two_way": "share of captions likelier than an altered one, of a CLIP; its headline",
+            "four_way": "share of captions likelier than all three altered ones, of a CLIP",
+        }.items()
+    },
     "speed/samples_per_s": "texts sampled and learned from a second since the last such row, held-out ones left out",
     "speed/steps_per_s": "environment steps a second since the last such row",
     "speed/updates_per_s": "gradient updates a second since the last such row",

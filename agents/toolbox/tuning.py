@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset
 from mentorgym.agents.toolbox.augmentation import Change
 from mentorgym.agents.toolbox.runs import Run
 from mentorgym.agents.toolbox.shards import Sample, Samples
-from mentorgym.mentors.extras import import_transformers
 
 
 class Weights:
@@ -159,26 +158,6 @@ def learning_rate(step: int, total_steps: int, peak: float, warm_up: float) -> f
     return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1.0, total_steps - rising)))
 
 
-def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW, which decays matrices and leaves vectors and scalars alone."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [each for each in trained if each.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [each for each in trained if each.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
-
-
-def take_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float, max_norm: float) -> None:
-    """One update along the gradient of `loss`, clipped to `max_norm`, at the learning rate `rate`."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], max_norm)
-    optimizer.step()
-
-
 class Meter:
     """Means of losses and speed between two lines of a run's metrics."""
 
@@ -207,19 +186,6 @@ def saved_dtype(name: str) -> torch.dtype:
     if name not in ("float16", "bfloat16", "float32"):
         raise ValueError(f"save_dtype {name!r} is unknown; choose float16, bfloat16 or float32")
     return getattr(torch, name)
-
-
-def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path) -> None:
-    """Write a model, in `dtype`, and its processor as transformers reads them. The model is on the CPU afterwards."""
-    logging = import_transformers().logging
-    shows_progress = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model.to("cpu", dtype).save_pretrained(folder)
-    finally:
-        if shows_progress:
-            logging.enable_progress_bar()
-    processor.save_pretrained(folder)
 
 
 def spread(samples: Samples, count: int) -> list[Sample]:

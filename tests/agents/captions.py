@@ -51,7 +51,7 @@ def use_colours(monkeypatch: Any, size: int = 12) -> None:
 
 def save_vlm(folder: Path) -> Path:
     """An Idefics3 of 0.1 M random weights, whose words are those of captions."""
-    from mentorgym.agents.toolbox.tuning import save_pretrained
+    from mentorgym.mentors.checkpoints import save_pretrained
     from mentorgym.mentors.tiny import build_vlm
 
     torch.manual_seed(0)

@@ -29,7 +29,8 @@ def read_metrics(folder: Path) -> list[dict]:
 def test_every_agent_is_tested(all_agents):
     files = Path(agents.__file__).parent.glob("*.py")
     learners = {path.stem for path in files if "\nclass Networks(" in path.read_text("utf-8")}
-    assert {agent.__name__.split(".")[-1] for agent in all_agents} == learners
+    # RLS3 moves objects: test_rls3.py is its test.
+    assert {agent.__name__.split(".")[-1] for agent in all_agents} == learners - {"rls3"}
 
 
 def test_a_short_run_learns_resumes_and_loads(any_agent, short_flags, toy_road, monkeypatch):

@@ -1,0 +1,136 @@
+"""The table of what models know of where things stand, with models whose answers are known beforehand."""
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mentorgym.benchmarks import spatial_accuracy
+from mentorgym.benchmarks.spatial_accuracy import Prior, clip_figures, groups, vlm_figures
+from mentorgym.envs.spatial import language, relations, rubric
+from mentorgym.envs.spatial.samples import Samples, arrangements
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def samples() -> Samples:
+    return Samples("val", COUNT)
+
+
+class Oracle:
+    """Knows the words of every sample; its pictures hold the sample's index."""
+
+    examples: Sequence[language.Example] = ()
+
+    def __init__(self, folder: str, device: str):
+        self.right = folder == "right"
+
+    def probabilities(self, pictures, choices) -> np.ndarray:
+        assert [self.examples[picture[0, 0, 0]].choices for picture in pictures] == list(choices)
+        one = np.array([0.7, 0.1, 0.1, 0.1] if self.right else [0.1, 0.2, 0.05, 0.65], np.float32)
+        return np.tile(one, (len(pictures), 1))
+
+    def answer(self, pictures, questions) -> list[str]:
+        told = [self.examples[picture[0, 0, 0]] for picture in pictures]
+        assert [each.question for each in told] == list(questions)
+        return [each.caption if self.right else "nonsense" for each in told]
+
+
+@pytest.fixture
+def oracle(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pictures(self, indices) -> np.ndarray:
+        return np.stack([np.full((2, 2, 3), index, np.uint8) for index in indices])
+
+    monkeypatch.setattr(Oracle, "examples", samples.examples)
+    monkeypatch.setattr(Samples, "pictures", pictures)
+    monkeypatch.setattr(spatial_accuracy, "TrainableClip", Oracle)
+    monkeypatch.setattr(spatial_accuracy, "TrainableVlm", Oracle)
+    monkeypatch.setattr(spatial_accuracy, "PRIOR", 40)
+    monkeypatch.setattr(spatial_accuracy, "AT_ONCE", 5)
+
+
+def test_choices_are_counted_with_ties_shared():
+    found = clip_figures(np.array([[0.4, 0.3, 0.2, 0.1], [0.3, 0.3, 0.4, 0.0], [0.25, 0.25, 0.25, 0.25]]))
+    assert found["term"].tolist() == [1.0, 0.5, 0.5]
+    assert found["order"].tolist() == [1.0, 0.0, 0.5]
+    assert found["two_way"].tolist() == [1.0, 0.25, 0.5]
+    assert found["four_way"].tolist() == [1.0, 0.0, 0.25]
+
+
+def test_answers_are_scored_by_the_rubric(samples: Samples):
+    answers = [each.caption if row % 2 else each.term_swapped for row, each in enumerate(samples.examples)]
+    found = vlm_figures(answers, samples.examples)
+    expected = [rubric.score(text, each.relation.terms) for text, each in zip(answers, samples.examples, strict=True)]
+    assert found["score"].tolist() == expected
+    assert found["exact"].tolist() == [row % 2 for row in range(COUNT)]
+
+
+def test_groups_are_by_term_and_by_number_of_terms(samples: Samples):
+    found = groups(samples.examples)
+    assert list(found) == [*relations.TERMS, "1 term", "2 terms", "3 terms"]
+    assert sum(rows.sum() for name, rows in found.items() if name[0].isdigit()) == COUNT
+    for name, rows in found.items():
+        for each, inside in zip(samples.examples, rows, strict=True):
+            terms = each.relation.terms
+            assert inside == (len(terms) == int(name[0]) if name[0].isdigit() else name in terms)
+
+
+def test_the_blind_baseline_says_what_would_have_scored_best():
+    rooms = list(islice(arrangements("train", 3), 30))
+    prior = Prior(rooms)
+    names = rooms[0].names[:2]
+    held = [
+        relations.relation_of(room, room.names.index(names[0]), room.names.index(names[1])).terms
+        for room in rooms
+        if set(names) <= set(room.names)
+    ]
+    seen = [*held, *relations.RELATIONS]  # One is added to each.
+    totals = {
+        terms: sum(rubric.score(language.caption(*names, terms), truth) for truth in seen)
+        for terms in relations.RELATIONS
+    }
+    (answer,) = prior.answers([names])
+    assert totals[next(terms for terms in totals if language.caption(*names, terms) == answer)] == max(totals.values())
+    for terms in relations.RELATIONS[::5]:
+        share = seen.count(terms) / len(seen)
+        assert prior.likelihood(language.caption(*names, terms), names) == pytest.approx(share)
+        assert prior.likelihood(language.caption(*names, terms), names[::-1]) == pytest.approx(share)
+    with pytest.raises(ValueError, match="neither"):
+        prior.likelihood("The moon is above.", names)
+
+
+def test_the_table_holds_models_and_baselines(oracle, samples: Samples, tmp_path: Path, capsys):
+    command = ["--split", "val", "--limit", str(COUNT), "--output", str(tmp_path), "--json"]
+    spatial_accuracy.main([*command, "--clip", "good=right", "bad=wrong", "--vlm", "good=right", "bad=wrong"])
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(told["models"]) == ["blind", "geometry", "good (clip)", "bad (clip)", "good (vlm)", "bad (vlm)"]
+    figures = {name: each["figures"] for name, each in told["models"].items()}
+    assert figures["good (clip)"]["four_way"]["all"] == {"mean": 1.0, "interval": [1.0, 1.0], "n": COUNT}
+    assert figures["bad (clip)"]["two_way"]["all"]["mean"] == 0.5
+    assert figures["bad (clip)"]["four_way"]["all"]["mean"] == 0.0
+    assert figures["bad (vlm)"]["score"]["all"]["mean"] == 1.0
+    for name in ("geometry", "good (vlm)"):
+        assert figures[name]["score"]["all"]["mean"] == 5.0 and figures[name]["exact"]["all"]["mean"] == 1.0
+    assert figures["geometry"]["four_way"]["all"]["mean"] == 1.0
+    assert 1.0 < figures["blind"]["score"]["all"]["mean"] < 5.0
+    low, high = figures["blind"]["score"]["all"]["interval"]
+    assert low <= figures["blind"]["score"]["all"]["mean"] <= high
+    page = (tmp_path / "spatial_accuracy.md").read_text()
+    assert "Made by `" in page and "| four-way |" in page
+    written = json.loads((tmp_path / "spatial_accuracy.json").read_text())
+    assert written["models"] == told["models"] and "command" in written
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--clip", "no-name"], ["--vlm", "=folder"], ["--clip", "a=x", "a=y"], ["--limit", "-1"]],
+)
+def test_flags_that_make_no_sense_are_refused(flags, tmp_path: Path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        spatial_accuracy.main([*flags, "--output", str(tmp_path)])
+    assert stopped.value.code not in (0, None)
+    assert not list(tmp_path.iterdir())
