@@ -11,13 +11,11 @@ ones included (`--budget`).
 What differs, or what the paper leaves open:
 
 - An episode's samples come from `num_envs` rooms side by side, each a trajectory of its own that is paid the episode's
-  reward on its last step, which is terminal; 1 is the paper. All start anew with each episode.
-- Observations are scaled by the bounds of their space.
+  reward on its last step, which is terminal; 1 is the paper. A room then has few of its 200 moves, and beta is smaller.
+- Observations are scaled, and distances that follow from them are added (`StateEncoder`).
 - Pre-training on validity alone is shorter and has a smaller discount factor than the paper's, as a move's validity
   shows at once. `--pretrained` starts from another run's.
-- Feedback that is not a number pays nothing; a reply that names no term scores 1.
-- Of the random sampler's pictures only those are drawn that are learned from: nobody asks for the others.
-- Early stopping is off by default: what is compared has equal budgets.
+- Feedback that is no number pays nothing; a reply that names no term scores 1. Early stopping is off by default.
 
     python agents/rls3.py --model vlm --seed 1
     python agents/rls3.py --model vlm --seed 1 --sampler random
@@ -44,7 +42,7 @@ from mentorgym.agents.toolbox.spatial import (
     Policy,
     Progress,
     Sample,
-    Scale,
+    StateEncoder,
     StateReplay,
     Student,
     check_flags,
@@ -58,7 +56,7 @@ from mentorgym.envs.spatial import language
 from mentorgym.envs.spatial.arrangement import Arrangement
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
-FEATURES, ACTION_SIZE = 32, 3
+STATE_SIZE, FEATURES, ACTION_SIZE = 32, 65, 3
 
 BLOCK = 5_000  # steps of pre-training after which there is a checkpoint and the rooms are drawn anew
 PRETRAINED = "pretrained.safetensors"  # in a run's folder, the networks after their pre-training
@@ -74,6 +72,8 @@ class Args:
     """the environment's keyword arguments, as in: camera=paper"""
     num_envs: int = 8
     """rooms in which an episode takes place side by side"""
+    pretrain_envs: int = 64
+    """rooms of the pre-training"""
     seed: int = 0
     """seed of the environments, networks, actions, samples and batches"""
     runs: str = "runs"
@@ -101,7 +101,7 @@ class Args:
     """E: episodes before each fine-tuning"""
     share: float = 0.5
     """eta: share of the valid samples that are learned from"""
-    beta: float = 10.0
+    beta: float = 0.3
     """weight of the model's feedback beside validity"""
     amount: int = 40
     """K: updates of a VLM, or epochs of a CLIP, in each fine-tuning"""
@@ -122,45 +122,37 @@ class Args:
 
     pretrained: str = ""
     """folder of a run whose pre-training to start from"""
-    pretrain_steps: int = 40_000
+    pretrain_steps: int = 60_000
     """steps on validity alone, before the loop"""
-    pretrain_gamma: float = 0.5
+    pretrain_gamma: float = 0.0
     """discount factor of the pre-training"""
-    gamma: float = 0.99
+    gamma: float = 0.9
     """discount factor of the loop"""
     buffer_size: int = 100_000
     """transitions in the replay buffer"""
-    batch_size: int = 256
+    batch_size: int = 128
     """transitions in a batch"""
     learning_starts: int = 1_000
     """transitions in the replay buffer before the first update"""
-    updates_per_step: int = 1
-    """gradient updates after each step of all environments"""
-    learning_rate: float = 3e-4
+    replay_ratio: float = 0.2
+    """gradient updates for each step of a room"""
+    learning_rate: float = 1e-3
     """learning rate of all networks and the temperature (Adam)"""
     tau: float = 0.005
     """share of the critics that moves into the target critics at each update"""
     initial_temperature: float = 0.2
     """weight of the entropy at the start"""
-    target_entropy: float = -float(ACTION_SIZE)
+    target_entropy: float = 0.5
     """entropy of the policy, in nats, that the temperature steers to"""
 
 
-PAPER: dict[str, Any] = {
-    "num_envs": 1,
-    "budget": 0,
-    "valid_samples": 200,
-    "episodes": 20,
-    "test_every": 1,
-    "min_iterations": 15,
-}
-PAPER |= {"pretrain_steps": 100_000, "pretrain_gamma": 0.99, "buffer_size": 1_000_000, "initial_temperature": 1.0}
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": PAPER
-    | {"model": "vlm:google/paligemma-3b-mix-224", "model_args": ("train=attention",), "amount": 256, "patience": 10},
-    "paper-clip": PAPER
-    | {"model": "clip:openai/clip-vit-base-patch32", "amount": 10, "patience": 5, "min_iterations": 10},
-}
+PAPER: dict[str, Any] = dict(num_envs=1, budget=0, valid_samples=200, episodes=20, test_every=1, min_iterations=15)
+PAPER |= dict(pretrain_envs=1, pretrain_steps=100_000, buffer_size=1_000_000, batch_size=256, beta=10.0)
+PAPER |= dict(gamma=0.99, pretrain_gamma=0.99, replay_ratio=1.0, learning_rate=3e-4, learning_starts=100)
+PAPER |= dict(initial_temperature=1.0, target_entropy=-float(ACTION_SIZE))
+PALIGEMMA = dict(model="vlm:google/paligemma-3b-mix-224", model_args=("train=attention",), amount=256, patience=10)
+CLIP = dict(model="clip:openai/clip-vit-base-patch32", amount=10, patience=5, min_iterations=10)
+PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER | PALIGEMMA, "paper-clip": PAPER | CLIP}
 """`paper` and `paper-clip`: section 5.2 for PaliGemma and for CLIP; of SAC, Stable-Baselines3's defaults."""
 
 
@@ -212,7 +204,7 @@ class Networks(nn.Module):
 
     def __init__(self, low: np.ndarray, high: np.ndarray, initial_temperature: float):
         super().__init__()
-        self.encoder = Scale(low, high)
+        self.encoder = StateEncoder(low, high)
         self.actor, self.critic = Actor(), Critic()
         self.target = copy.deepcopy(self.critic)
         self.log_temperature = nn.Parameter(torch.tensor(float(np.log(initial_temperature))))
@@ -222,7 +214,7 @@ class Networks(nn.Module):
         return Policy(self.encoder, self.actor)
 
     def encode_next(self, observations: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The actor's and the target critics' features of next observations, which are the same, each [B, 32]."""
+        """The actor's and the target critics' features of next observations, which are the same, each [B, F]."""
         features = self.encoder(observations)
         return features, features
 
@@ -304,7 +296,7 @@ class Sampler:
         self.args, self.networks = args, networks
         self.policy = networks.policy()
         self.optimizers = make_optimizers(networks, args.learning_rate)
-        self.replay = StateReplay(args.buffer_size, FEATURES, ACTION_SIZE, args.seed)
+        self.replay = StateReplay(args.buffer_size, STATE_SIZE, ACTION_SIZE, args.seed)
         self.losses: list[dict[str, torch.Tensor]] = []
 
     def act(self, observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -319,7 +311,7 @@ class Sampler:
             return
         self.replay.add(*transitions)
         if len(self.replay) >= self.args.learning_starts:
-            for _ in range(self.args.updates_per_step):
+            for _ in range(max(1, round(self.args.replay_ratio * len(transitions[0])))):
                 batch = to_tensors(self.replay.sample(self.args.batch_size), self.args.device)
                 self.losses.append(update(self.networks, self.optimizers, batch, gamma, self.args))
 
@@ -329,22 +321,23 @@ class Sampler:
         return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in losses[0]}
 
 
-def pretrain(args: Args, run: Run, envs: Any, sampler: Sampler, progress: Progress, save: Callable[[], None]) -> None:
+def pretrain(args: Args, run: Run, sampler: Sampler, progress: Progress, save: Callable[[], None]) -> None:
     """SAC on validity alone, in blocks that each start from newly drawn rooms."""
+    envs = make_spatial_envs(args.env_id, rooms := args.pretrain_envs, args.env_args)
     while progress.step < args.pretrain_steps:
         generator = np.random.default_rng([args.seed, 0, progress.step])
-        observations, _ = envs.reset(seed=seeds(args.num_envs, args.seed, 0, progress.step))
+        observations, _ = envs.reset(seed=seeds(rooms, args.seed, 0, progress.step))
         count = valid = 0
         while count < min(BLOCK, args.pretrain_steps - progress.step):
-            actions = sampler.act(observations, generator)
-            following, rewards, *_, infos = envs.step(actions)
+            following, rewards, *_, infos = envs.step(actions := sampler.act(observations, generator))
             sampler.learn(observations, actions, rewards, following, False, gamma=args.pretrain_gamma)
             observations = following
-            count, valid = count + args.num_envs, valid + int(infos["valid"].sum())
+            count, valid = count + rooms, valid + int(infos["valid"].sum())
         progress.step += count
         run.log(progress.step, {"sampling/valid": valid / count} | sampler.told())
         say(f"pre-training {progress.step:,}/{args.pretrain_steps:,} steps  valid {valid / count:.1%}")
         save()
+    envs.close()
 
 
 def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, progress: Progress) -> Episode:
@@ -419,7 +412,7 @@ def train(args: Args) -> Path:
         run.save(progress.step, networks, sampler.optimizers, stored)
 
     if args.sampler == "sac" and not args.pretrained:
-        pretrain(args, run, envs, sampler, progress, save)
+        pretrain(args, run, sampler, progress, save)
     exam = Exam(run, student, progress, args, envs.unwrapped.camera)
     if progress.iteration == 0:
         save_file(networks.state_dict(), run.folder / PRETRAINED)
@@ -439,7 +432,6 @@ def train(args: Args) -> Path:
         batch = []
     exam.log({}, tested=True)
 
-    envs.close()
     student.save(run.folder / "model")
     run.finish(progress.step)
     return run.folder
@@ -449,7 +441,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[np.ndarray
     """The sampler of a run's folder: from observations float32 [N, 32] to actions float32 [N, 3], drawn at random."""
     if json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]["sampler"] == "random":
         raise ValueError(f"{folder} is of a random sampler: there is no policy to load")
-    policy = Policy(Scale(np.zeros(FEATURES), np.zeros(FEATURES)), Actor())
+    policy = Policy(StateEncoder(np.zeros(STATE_SIZE), np.zeros(STATE_SIZE)), Actor())
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from mentorgym.benchmarks.cli import UsageError, run_command, show
 from mentorgym.benchmarks.evaluate import choose_columns, heading
-from mentorgym.benchmarks.rows import Row, has_captions, merge, read_rows
+from mentorgym.benchmarks.rows import Row, has_captions, has_rooms, merge, read_rows
 from mentorgym.benchmarks.statistics import difference
 
 Episode = tuple[Any, ...]
@@ -54,8 +54,10 @@ def read_driver(paths: Sequence[Path], name: str, flag: str) -> tuple[str, dict[
     if missing := [path for path in paths if not path.is_file()]:
         raise UsageError(f"no file {missing[0]}: evaluate the driver first")
     rows = merge(row for path in paths for row in read_rows(path))
-    if any(has_captions(row) for row in rows):
-        raise UsageError(f"{flag}: rows of captions have no episodes to compare; the leaderboard shows their intervals")
+    if any(has_captions(row) or has_rooms(row) for row in rows):
+        raise UsageError(
+            f"{flag}: rows of captions or of rooms have no episodes to compare; the leaderboard shows their intervals"
+        )
     drivers = sorted({row["driver"] for row in rows})
     if name:
         rows = [row for row in rows if row["driver"] == name]

@@ -12,7 +12,8 @@ The rows (see `mentorgym.benchmarks.rows`) go to `--output`, else to the run's `
 `results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
 
 Runs of `BddOia-Caption-v0`, or whoever else with `--env BddOia-Caption-v0`, are measured by
-`mentorgym.benchmarks.captions`, and the other flags are then its flags.
+`mentorgym.benchmarks.captions`, runs of `UnitySpatial-v0` by `mentorgym.benchmarks.spatial`, and the other flags are
+then those commands'.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
-from mentorgym.benchmarks import captions
+from mentorgym.benchmarks import captions, spatial
 from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import Driver, load_drivers
 from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows, read_rows
@@ -353,20 +354,23 @@ def environment_of(folder: Path) -> str:
         return ""
 
 
-def is_of_captions(arguments: Sequence[str]) -> bool:
-    """Whether a command line names the environment of captions, or a run of it."""
+def environments(arguments: Sequence[str]) -> list[str]:
+    """The ids of environments that a command line names, by themselves or by their runs."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--env", default="")
     parser.add_argument("--run", nargs="*", type=Path, default=[])
     known, _ = parser.parse_known_args(arguments)
-    return any(captions.is_of_captions(env) for env in (known.env, *map(environment_of, known.run)))
+    return [known.env, *map(environment_of, known.run)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if is_of_captions(arguments):
+    named = environments(arguments)
+    if any(map(captions.is_of_captions, named)):
         return captions.main(arguments, "evaluate")
+    if any(map(spatial.is_spatial, named)):
+        return spatial.main(arguments, "evaluate")
     args = tyro.cli(Args, args=arguments, prog="evaluate", description=__doc__)
     command = command_line("evaluate", arguments)
 

@@ -8,7 +8,8 @@ the same rows give the same bytes. The page ends with the figures of `results/pu
 ranked; `--published` shows them in the terminal too. The second command also trains an agent, unless its runs are done,
 and evaluates it; flags after `--` are the agent's own.
 
-Rows of captions make tables of their own on the same page, and `results/leaderboard_captions.csv`.
+Rows of captions and of rooms make tables of their own on the same page, and `results/leaderboard_captions.csv` and
+`results/leaderboard_spatial.csv`.
 
 A score is the mean over a training seed's episodes, then over the seeds. From three seeds on, the driving score also
 comes as interquartile mean over the seeds with its 95 % bootstrap interval; with fewer, as the seeds' values.
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import tyro
@@ -25,7 +27,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import write_atomically
-from mentorgym.benchmarks import caption_leaderboard, captions
+from mentorgym.benchmarks import caption_leaderboard, captions, spatial, spatial_leaderboard
 from mentorgym.benchmarks.cli import UsageError, command_line, csv_text, progress_console, run_command, show
 from mentorgym.benchmarks.drivers import AgentDriver, load_agent, read_training, require_policy
 from mentorgym.benchmarks.evaluate import (
@@ -40,7 +42,7 @@ from mentorgym.benchmarks.evaluate import (
     summarise,
 )
 from mentorgym.benchmarks.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
-from mentorgym.benchmarks.rows import ROWS, Row, has_captions, merge, read_rows
+from mentorgym.benchmarks.rows import ROWS, Row, has_captions, has_rooms, merge, read_rows
 from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
 
 TRAFFIC_ORDER = ("empty", "regular", "dense", "busy")
@@ -89,7 +91,8 @@ class Args(Tasks):
     rows: Path = ROWS
     """folder of the rows, *.jsonl"""
     output: Path = Path("results")
-    """folder for leaderboard.md, leaderboard.csv and, where there are any, leaderboard_captions.csv"""
+    """folder for leaderboard.md, leaderboard.csv and, where there are rows of them, leaderboard_captions.csv and
+    leaderboard_spatial.csv"""
     add: str = ""
     """an agent's name or the path of its file, to be trained and evaluated"""
     training_seeds: tuple[int, ...] = (0,)
@@ -211,11 +214,11 @@ def in_words(entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
     }
 
 
-def caption_tables(entries: Sequence[Entry]) -> list[Table]:
-    """The tables of captions for the terminal."""
+def section_tables(section: ModuleType, entries: Sequence[Entry]) -> list[Table]:
+    """The tables of a section of the page, captions' or rooms', for the terminal."""
     tables: dict[str, Table] = {}
     for entry in entries:
-        name, words = caption_leaderboard.title(entry), caption_leaderboard.in_words(entry)
+        name, words = section.title(entry), section.in_words(entry)
         if name not in tables:
             tables[name] = Table(title=name, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
             for heads in words:
@@ -258,7 +261,10 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(
-    entries: Sequence[Entry], published: Sequence[PublishedTable] = (), described: Sequence[Entry] = ()
+    entries: Sequence[Entry],
+    published: Sequence[PublishedTable] = (),
+    described: Sequence[Entry] = (),
+    rooms: Sequence[Entry] = (),
 ) -> str:
     """The page: the tables with the commands that made each line, Found-RL's measures of the same, cited figures."""
     text = "# Leaderboard\n\nWritten by `python -m mentorgym.benchmarks.leaderboard` from `results/rows/`.\n"
@@ -277,11 +283,16 @@ def markdown(
             rows = [[*in_words(entry, [*FOUND_RL_METRICS]).values()] for entry in measured]
             text += f"\n### {env} in the measures of Found-RL's tables\n\n" + markdown_table(header, rows)
     text += LEGEND if entries else ""
-    for name in dict.fromkeys(map(caption_leaderboard.title, described)):
-        own = [entry for entry in described if caption_leaderboard.title(entry) == name]
-        lines = [caption_leaderboard.in_words(entry) | made(entry) for entry in own]
-        text += f"\n## {name}\n\n" + markdown_table([*lines[0]], [[*line.values()] for line in lines])
-    text += caption_leaderboard.LEGEND if described else ""
+    sections: tuple[tuple[ModuleType, Sequence[Entry]], ...] = (
+        (caption_leaderboard, described),
+        (spatial_leaderboard, rooms),
+    )
+    for section, found in sections:
+        for name in dict.fromkeys(map(section.title, found)):
+            own = [entry for entry in found if section.title(entry) == name]
+            lines = [section.in_words(entry) | made(entry) for entry in own]
+            text += f"\n## {name}\n\n" + markdown_table([*lines[0]], [[*line.values()] for line in lines])
+        text += section.LEGEND if found else ""
     text += "\n## Commands\n\n" + "".join(f"{number}. `{command}`\n" for command, number in commands.items())
     if published:
         text += PUBLISHED
@@ -304,6 +315,10 @@ def add_agent(args: Args, flags: Sequence[str], command: str) -> None:
             file = (args.add,) if args.add.endswith(".py") else ()
             captions.evaluate(captions.Args(run=(folder,), driver=file, device=args.device, output=output), command)
             continue
+        if spatial.is_spatial(environment_of(folder)):
+            output = args.rows / f"{name}__{spatial.ENV}.jsonl"
+            spatial.evaluate(spatial.Args(run=(folder,), device=args.device, output=output), command)
+            continue
         driver = AgentDriver(name, module.load_policy(folder, args.device), read_training(folder))
         evaluate(driver, name, args, command, args.rows / f"{name}__{args.env.split(':')[-1]}.jsonl")
 
@@ -322,23 +337,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif flags:
             raise UsageError("flags after -- are those of an agent to train: name it with --add")
         rows = read_folder(args.rows)
-        entries = make_entries([row for row in rows if not has_captions(row)])
+        entries = make_entries([row for row in rows if not (has_captions(row) or has_rooms(row))])
         described = caption_leaderboard.make_entries([row for row in rows if has_captions(row)])
+        rooms = spatial_leaderboard.make_entries([row for row in rows if has_rooms(row)])
         cited = args.output / "published.csv"
         if args.published and not cited.is_file():
             raise UsageError(f"no file {cited}: it comes with the repository, beside the leaderboard")
         published = arrange(read_published(cited)) if cited.is_file() else []
         args.output.mkdir(parents=True, exist_ok=True)
         written = [args.output / "leaderboard.md", args.output / "leaderboard.csv"]
-        write_atomically(written[0], markdown(entries, published, described))
+        write_atomically(written[0], markdown(entries, published, described, rooms))
         write_atomically(written[1], csv_text(entries, CSV_COLUMNS))
-        if described:
-            written.append(args.output / "leaderboard_captions.csv")
-            write_atomically(written[2], csv_text(described, caption_leaderboard.CSV_COLUMNS))
-        shown = [*([terminal_table(entries, columns)] if entries else []), *caption_tables(described)]
+        shown = [terminal_table(entries, columns)] if entries else []
+        sections = (("captions", caption_leaderboard, described), ("spatial", spatial_leaderboard, rooms))
+        for name, section, found in sections:
+            if found:
+                written.append(args.output / f"leaderboard_{name}.csv")
+                write_atomically(written[-1], csv_text(found, section.CSV_COLUMNS))
+            shown += section_tables(section, found)
         cited_tables = [published_table(each) for each in published] if args.published else []
         show(*shown, f"written: {', '.join(map(str, written))}", *cited_tables)
-        return {"entries": entries, "captions": described, "outputs": [str(path) for path in written]}
+        return {"entries": entries, "captions": described, "rooms": rooms, "outputs": [str(path) for path in written]}
 
     run_command("leaderboard", job, args.as_json)
 

@@ -35,7 +35,7 @@ from typing import Any
 import tyro
 
 from mentorgym.agents.toolbox.runs import NOT_HASHED
-from mentorgym.benchmarks import captions
+from mentorgym.benchmarks import captions, spatial
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.drivers import load_agent
 from mentorgym.benchmarks.evaluate import Tasks
@@ -187,6 +187,13 @@ def read_matrix(path: Path, overrides: Mapping[str, Any] | None = None) -> list[
         raise UsageError(f"{path}: {error}") from None
 
 
+def tasks_of(env_id: str) -> type:
+    """What `evaluate` takes in an environment."""
+    if captions.is_of_captions(env_id):
+        return captions.Tasks
+    return spatial.Tasks if spatial.is_spatial(env_id) else Tasks
+
+
 def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
     """The cells of the content of a matrix's file; see `read_matrix`."""
     check_names(matrix, KEYS, "the file")
@@ -209,7 +216,7 @@ def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
     check_names(overrides, every_flag, "--set: the agents' flags")
     for name, table in environments.items():
         check_names(table, [*every_flag, "evaluate"], f"environments.{name}: the agents' flags")
-        tasks = captions.Tasks if captions.is_of_captions(str(table.get("env_id", ""))) else Tasks
+        tasks = tasks_of(str(table.get("env_id", "")))
         evaluation = require_table(table.get("evaluate", {}), f"environments.{name}.evaluate")
         check_names(evaluation, [field.name for field in dataclasses.fields(tasks)], f"environments.{name}.evaluate")
         parse(tasks, as_arguments(evaluation), f"environments.{name}.evaluate")

@@ -1,6 +1,7 @@
 """Evaluation rows: one JSON line for each episode that a driver drove, with all that is needed to drive it again.
 
-Who describes scenes instead has a row for all scenes of a split, which `split` tells from an episode's.
+Who describes scenes instead has a row for all scenes of a split, which `split` tells from an episode's; a model that
+is asked about rooms has one for all samples of a split, which `camera` tells from both.
 
 Fields of a row (schema 1):
 
@@ -17,6 +18,8 @@ Fields of a row (schema 1):
 - `classes`: of the `actions` and of the `reasons` each class's `f1`, `support` and number `predicted`
 - `majority`: the score of whoever says the most frequent caption of every scene
 - `reward_model`: the `name` of the CLIP that `score` holds the means of, and the `weights`' digest; null for none
+- `kind` (of `agents.toolbox.spatial.KINDS`), `camera`, `samples`: which model was asked about rooms, through which
+  cameras and how many pictures of the `split`; `score` holds the scores of its kind, and the first of them by term
 - `command`, `time` (UTC, ISO 8601), `commit` and whether the checkout was `dirty` (both null outside one),
   `versions`, `hardware`: how and where the row was made
 """
@@ -76,11 +79,21 @@ CAPTION_FIELDS: dict[str, tuple[type, ...]] = _ALWAYS | {
     "reward_model": (dict, type(None)),
 }
 
+SPATIAL_FIELDS: dict[str, tuple[type, ...]] = _ALWAYS | {
+    "kind": (str,),
+    "split": (str,),
+    "camera": (str,),
+    "samples": (int,),
+}
+
 KEY = ("env", "driver", "run", "town", "traffic", "weather", "route", "seed")
 """What tells episodes apart: of two rows with the same key the later one counts."""
 
 CAPTION_KEY = ("env", "driver", "run", "data", "split", "labels", "frames", "label_share")
 """The same for rows of captions."""
+
+SPATIAL_KEY = ("env", "driver", "run", "kind", "split", "camera", "samples")
+"""The same for rows of rooms."""
 
 SCORES = ("driving_score", "route_completion", "success", "strict_success", "completed_km")
 """Scores that every row has; the environment decides on the rest, and rows of an earlier version have fewer."""
@@ -88,12 +101,20 @@ SCORES = ("driving_score", "route_completion", "success", "strict_success", "com
 CAPTION_SCORES = tuple(MEASURES)
 """The same for rows of captions."""
 
+SPATIAL_SCORES = {"vlm": ("score", "exact"), "clip": ("two_way", "four_way"), "negclip": ("two_way", "four_way")}
+"""The same for rows of rooms, by kind of model; the first is what models are ranked by."""
+
 Row = dict[str, Any]
 
 
 def has_captions(row: Row) -> bool:
     """Whether `row` is of captions rather than of an episode."""
-    return "split" in row
+    return "split" in row and "camera" not in row
+
+
+def has_rooms(row: Row) -> bool:
+    """Whether `row` is of what a model knows of rooms."""
+    return "camera" in row
 
 
 def fault(row: Any) -> str | None:
@@ -103,6 +124,10 @@ def fault(row: Any) -> str | None:
     if row.get("schema") != SCHEMA:
         return f"schema {row.get('schema')!r}, but this version reads {SCHEMA}; evaluate the driver again"
     fields, scores = (CAPTION_FIELDS, CAPTION_SCORES) if has_captions(row) else (FIELDS, SCORES)
+    if has_rooms(row):
+        if row.get("kind") not in SPATIAL_SCORES:
+            return f"kind {row.get('kind')!r}: there are {', '.join(SPATIAL_SCORES)}"
+        fields, scores = SPATIAL_FIELDS, SPATIAL_SCORES[row["kind"]]
     if differing := sorted(fields.keys() ^ row.keys()):
         return f"missing or unknown: {', '.join(differing)}"
     for name, types in fields.items():
@@ -133,8 +158,8 @@ def merge(rows: Iterable[Row]) -> list[Row]:
     """`rows` in the order of their keys, without those that a later row with the same key replaces."""
 
     def key(row: Row) -> tuple[Any, ...]:
-        names = CAPTION_KEY if has_captions(row) else KEY
-        return (has_captions(row), *((row[name] is not None, row[name]) for name in names))
+        names = SPATIAL_KEY if has_rooms(row) else CAPTION_KEY if has_captions(row) else KEY
+        return (has_rooms(row), has_captions(row), *((row[name] is not None, row[name]) for name in names))
 
     latest = {key(row): row for row in rows}
     return [latest[key] for key in sorted(latest)]

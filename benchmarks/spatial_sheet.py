@@ -73,7 +73,7 @@ def candidates(kind: str, seed: int) -> dict[str, list[Arrangement]]:
 
 
 def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Counter) -> list[Shot]:
-    """The room's pictures: pairs in full view, from other cameras each, with relations and objects rarely `said` yet."""
+    """The room's pictures: pairs in full view, from other cameras each, with what is rarely `said` yet."""
     taken: list[Shot] = []
     cameras: list[Camera] = []
     for kind in SHOTS:

@@ -4,10 +4,10 @@
     python -m mentorgym.benchmarks.spatial_start vlm --output start/vlm
 
 They show `samples.arrangements("train", ...)` with a seed of their own, small, as seen and mirrored, with left and
-right changed in the words. All ordered pairs of objects are asked about, or make captions with two altered ones. A VLM
-is first asked in every other question where an object is, and answers with the row and the column of the picture, cut
-into 8 by 8: it takes far longer to connect names with what it sees by relations alone. Training is short on purpose;
-the rest is for loops to add.
+right changed in the words. Several ordered pairs of objects of a picture are asked about at once, or make captions with
+two altered ones each. A VLM is first also asked where objects are, and answers with the row and the column of the
+picture, cut into 8 by 8: it takes far longer to connect names with what it sees by relations alone. Training is short
+on purpose; the rest is for loops to add.
 """
 
 import itertools
@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import tyro
+from PIL import Image
 from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
@@ -31,8 +33,18 @@ from mentorgym.envs.spatial.objects import NAMES
 from mentorgym.envs.spatial.picture import draw
 from mentorgym.envs.spatial.samples import arrangements
 from mentorgym.mentors.checkpoints import save_pretrained
+from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_clip, build_vlm
-from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
+from mentorgym.mentors.trainable import (
+    HIGHEST_SCALE,
+    MAX_NORM,
+    TrainableClip,
+    TrainableVlm,
+    contrastive_losses,
+    make_optimizer,
+    take_step,
+)
+from mentorgym.mentors.vlm import render_prompt, render_reply
 
 SIDE = 112
 """Pixels of a drawn picture's sides: the models read fewer."""
@@ -40,8 +52,16 @@ SIDE = 112
 GRID = 8
 """Rows, and columns, that a picture is cut into to tell places."""
 
-UPDATES = 200
-"""Updates between two lines of losses."""
+UPDATES = 100
+"""Updates between two lines of losses, after which the model is saved."""
+
+QUESTIONS = 4
+"""Relations of a picture that are learned at once, and twice as many as places."""
+
+WARM_UP, FALLING = 50, 0.3
+"""Updates over which the learning rate rises, and the share of the last ones over which it falls to 0."""
+
+WEIGHT_DECAY = 0.05
 
 SIZES = ("image_size", "patch_size", "width", "vision_layers", "text_layers")
 
@@ -62,9 +82,9 @@ class Args:
     updates: int = 2_000
     """gradient updates"""
     places: float = 0.5
-    """vlm: share of the updates in which every other question asks for a place"""
-    batch_size: int = 32
-    """questions in a batch, or pictures"""
+    """vlm: share of the updates in which places are asked for, too"""
+    batch_size: int = 16
+    """pictures in a batch"""
     learning_rate: float = 1e-3
     """highest learning rate (AdamW)"""
     image_size: int = 96
@@ -132,48 +152,127 @@ def shown(rooms: Sequence[Arrangement]) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(picture, np.ascontiguousarray(picture[:, ::-1])) for picture in drawn]
 
 
+class Lessons:
+    """Several questions about each picture in one pass, which is that of one question each, but reads pictures once.
+
+    Each question and its answer see the picture and themselves alone, and count their places from the picture on.
+    """
+
+    def __init__(self, vlm: TrainableVlm):
+        self.vlm, self.processor = vlm, vlm.vlm.processor
+        text = render_prompt(self.processor, IMAGE_SLOT)
+        read = self.processor(text=[text], images=[[Image.new("RGB", (SIDE, SIDE))]])["input_ids"][0]
+        after = self._after_picture("")
+        self.picture = read[: len(read) - len(after)]
+        """the tokens up to the question"""
+
+    def _after_picture(self, question: str) -> list[int]:
+        text = render_prompt(self.processor, IMAGE_SLOT + question).partition(IMAGE_SLOT)[2]
+        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def loss(self, pictures: Sequence[np.ndarray], told: Sequence[Sequence[tuple[str, str]]]) -> torch.Tensor:
+        """Mean cross-entropy of the answers' tokens; `told` are questions and answers for each picture."""
+        tokenizer = self.processor.tokenizer
+        rows: list[list[list[int]]] = []
+        for lessons in told:
+            start = len(self.picture)
+            row = [list(self.picture), [-100] * start, [0] * start, list(range(start))]
+            for part, (question, answer) in enumerate(lessons, 1):
+                asked = self._after_picture(question)
+                reply = render_reply(self.processor, IMAGE_SLOT + question, answer)
+                replied = tokenizer(reply, add_special_tokens=False)["input_ids"]
+                count = len(asked) + len(replied)
+                row[0] += asked + replied
+                row[1] += [-100] * len(asked) + replied
+                row[2] += [part] * count
+                row[3] += range(start, start + count)
+            rows.append(row)
+        tokens, labels, parts, places = (
+            torch.nn.utils.rnn.pad_sequence([torch.tensor(row[k]) for row in rows], True, filler)
+            for k, filler in enumerate((tokenizer.pad_token_id, -100, -1, 0))
+        )
+        earlier = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).tril()
+        seen = earlier & ((parts[:, None, :] == 0) | (parts[:, None, :] == parts[:, :, None]))
+        images = [[Image.fromarray(picture)] for picture in pictures]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.vlm.model(
+                input_ids=tokens,
+                attention_mask=torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None],
+                position_ids=places,
+                pixel_values=self.processor.image_processor(images, return_tensors="pt")["pixel_values"],
+                use_cache=False,
+            ).logits[:, :-1]
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+
+
 def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterator[float]:
     """Train the VLM in `folder` and save it; the mean loss of every `UPDATES` updates."""
     generator = np.random.default_rng([args.seed, 1])
-    vlm = TrainableVlm(str(folder), batch_size=args.batch_size, learning_rate=args.learning_rate, autocast="bfloat16")
+    vlm = TrainableVlm(str(folder))
+    lessons, optimizer = Lessons(vlm), make_optimizer(vlm.model, WEIGHT_DECAY)
     pictures = shown(rooms)
-    told = [
-        (place, flip, question, answer)
-        for place, arrangement in enumerate(rooms)
-        for flip, question, answer, _ in words_of(arrangement, generator)
-    ]
-    places = [(place, *each) for place, arrangement in enumerate(rooms) for each in places_of(arrangement)]
-    for done in range(0, args.updates, UPDATES):
-        first = done < args.places * args.updates
-        count = UPDATES * args.batch_size
-        chosen = [told[row] for row in generator.choice(len(told), count // 2 if first else count)]
-        chosen += [places[row] for row in generator.choice(len(places), count // 2)] if first else []
-        columns = [list(column) for column in zip(*chosen, strict=True)]
-        seen = [pictures[place][int(flip)] for place, flip in zip(columns[0], columns[1], strict=True)]
-        yield float(vlm.fine_tune(seen, columns[2], columns[3], UPDATES, seed=args.seed + done).mean())
-        vlm.save(args.output, "float16")
+    told = [list(words_of(room, generator)) for room in rooms]
+    places = [list(places_of(room)) for room in rooms]
+    losses = []
+    for step in range(args.updates):
+        seen, asked = [], []
+        for row in generator.integers(len(rooms), size=args.batch_size):
+            flip = bool(generator.integers(2))
+            some = [(question, caption) for mirror, question, caption, _ in told[row] if mirror == flip]
+            chosen = [some[k] for k in generator.permutation(len(some))[:QUESTIONS]]
+            if step < args.places * args.updates:
+                some = [(question, answer) for mirror, question, answer in places[row] if mirror == flip]
+                chosen += [some[k] for k in generator.permutation(len(some))[: QUESTIONS // 2]]
+            seen.append(pictures[row][int(flip)])
+            asked.append(chosen)
+        loss = lessons.loss(seen, asked)
+        take_step(optimizer, loss, rate(args, step), MAX_NORM)
+        losses.append(loss.item())
+        if (step + 1) % UPDATES == 0:
+            vlm.save(args.output, "float16")
+            yield float(np.mean(losses[-UPDATES:]))
 
 
 def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterator[float]:
-    """Train the CLIP in `folder` and save it; the mean loss of every `UPDATES` updates."""
+    """Train the CLIP in `folder` and save it; the mean loss of every `UPDATES` updates.
+
+    A picture is read once for its `QUESTIONS` captions, none of which is false of it.
+    """
     generator = np.random.default_rng([args.seed, 1])
-    clip = TrainableClip(str(folder), batch_size=args.batch_size, learning_rate=args.learning_rate, autocast="bfloat16")
+    clip = TrainableClip(str(folder))
+    optimizer = make_optimizer(clip.model, WEIGHT_DECAY)
     pictures = shown(rooms)
-    told = [
-        (place, flip, caption, altered)
-        for place, arrangement in enumerate(rooms)
-        for flip, _, caption, altered in words_of(arrangement, generator)
-    ]
-    for done in range(0, args.updates, UPDATES):
-        columns = [
-            list(column)
-            for column in zip(
-                *(told[row] for row in generator.choice(len(told), UPDATES * args.batch_size)), strict=True
-            )
-        ]
-        seen = [pictures[place][int(flip)] for place, flip in zip(columns[0], columns[1], strict=True)]
-        yield float(clip.fine_tune(seen, columns[2], columns[3], epochs=1, seed=args.seed + done).mean())
-        clip.save(args.output, "float16")
+    told = [list(words_of(room, generator)) for room in rooms]
+    losses = []
+    for step in range(args.updates):
+        seen, captions, altered = [], [], []
+        for row in generator.integers(len(rooms), size=args.batch_size):
+            flip = bool(generator.integers(2))
+            some = [each for each in told[row] if each[0] == flip]
+            chosen = [some[k] for k in generator.permutation(len(some))[:QUESTIONS]]
+            seen.append(pictures[row][int(flip)])
+            captions += [caption for _, _, caption, _ in chosen]
+            altered += [negatives for *_, negatives in chosen]
+        owner = np.repeat(np.arange(args.batch_size), QUESTIONS)
+        same = np.array(captions)[:, None] == np.array([*captions, *itertools.chain(*zip(*altered, strict=True))])
+        same[:, : len(captions)] |= owner[:, None] == owner
+        with torch.autocast("cpu", torch.bfloat16):
+            images = clip.encode_pictures(seen)[owner]
+            texts = clip.encode_texts([*captions, *itertools.chain(*zip(*altered, strict=True))])
+        loss = contrastive_losses(images, texts, torch.from_numpy(same), clip.model.logit_scale.exp()).mean()
+        take_step(optimizer, loss, rate(args, step), MAX_NORM)
+        with torch.no_grad():
+            clip.model.logit_scale.clamp_(max=HIGHEST_SCALE)
+        losses.append(loss.item())
+        if (step + 1) % UPDATES == 0:
+            clip.save(args.output, "float16")
+            yield float(np.mean(losses[-UPDATES:]))
+
+
+def rate(args: Args, step: int) -> float:
+    """The learning rate of an update: it rises, stays, and falls to 0."""
+    falling = (args.updates - step) / (FALLING * args.updates)
+    return args.learning_rate * min(1.0, (step + 1) / WARM_UP, falling)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """How fast the environments step, `python -m mentorgym.benchmarks.speed driving`, SAC learns, `... speed learner`,
-what asking a mentor costs, `... speed hints`, how fast RLOO learns beside TRL's, `... speed rloo`, and how fast rooms
-are rearranged, `... speed spatial`.
+what asking a mentor costs, `... speed hints`, how fast RLOO learns beside TRL's, `... speed rloo`, how fast rooms are
+rearranged, `... speed spatial`, and how fast and how well they are drawn beside pybullet's TinyRenderer, `... speed
+pictures`.
 
 Times shared machines badly: what is compared alternates, run by run, and what counts is the ratio.
 """
@@ -21,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 
 import mentorgym
-from mentorgym.benchmarks import speed_hints, speed_learner, speed_rloo, speed_spatial
+from mentorgym.benchmarks import speed_hints, speed_learner, speed_pictures, speed_rloo, speed_spatial
 from mentorgym.benchmarks.cli import UsageError, progress_console, report, run_command
 from mentorgym.envs.driving import DrivingVectorEnv
 
@@ -238,6 +239,18 @@ def rloo(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"version": mentorgym.__version__, **figures}
 
 
+def pictures(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    keep_to_cores(1)
+    say = progress_console.print
+    try:
+        figures = speed_pictures.measure(arguments.pictures, arguments.repeats, arguments.seconds, arguments.peer, say)
+    except ImportError as error:
+        raise UsageError(f"{error}, or pass --no-peer" if "pybullet" in str(error) else str(error)) from error
+    report("speed", speed_pictures.table(figures), arguments.table)
+    return {"version": mentorgym.__version__, **figures}
+
+
 def spatial(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print a table, and return the figures."""
     keep_to_cores(1)
@@ -291,8 +304,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m mentorgym.benchmarks.speed", description=__doc__)
     parser.add_argument(
         "what",
-        choices=["driving", "learner", "hints", "rloo", "spatial"],
-        help="what to time: driving or rooms, SAC's updates, stepping and asking with a mentor, or RLOO's updates",
+        choices=["driving", "learner", "hints", "rloo", "spatial", "pictures"],
+        help="what to time: driving or rooms, SAC's updates, stepping and asking with a mentor, RLOO's updates, or "
+        "pictures of rooms",
     )
     told = "worlds in the batch (driving: 16 64 512; spatial: 64 512 4096)"
     parser.add_argument("--num-envs", type=int, nargs="+", help=told)
@@ -300,11 +314,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=cores, help="threads that share the worlds")
     parser.add_argument("--repeats", type=int, default=5, help="alternating runs; medians are reported")
     parser.add_argument("--seconds", type=float, help="seconds of each run, 3 by default; of each arm of hints, 60")
-    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env out")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave highway-env, or pybullet, out")
     parser.add_argument("--against", metavar="PYTHON", help="interpreter that has another version, to be timed too")
     parser.add_argument("--start", action="store_true", help="also time a cold and a warm start (about two minutes)")
     parser.add_argument("--transitions", type=int, default=1024, help="transitions in the learner's replay buffer")
     parser.add_argument("--updates", type=int, default=10, help="updates of RLOO that are timed, of each arm")
+    parser.add_argument("--pictures", type=int, default=8, help="arrangements that are drawn")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
@@ -312,7 +327,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.seconds is None:
         arguments.seconds = 60.0 if arguments.what == "hints" else 3.0
-    job = {"driving": driving, "learner": learner, "hints": hints, "rloo": rloo, "spatial": spatial}[arguments.what]
+    jobs = {"driving": driving, "learner": learner, "hints": hints, "rloo": rloo}
+    job = (jobs | {"spatial": spatial, "pictures": pictures})[arguments.what]
     run_command("speed", lambda: job(arguments), arguments.json)
 
 

@@ -17,7 +17,8 @@ from mentorgym.mentors.expert import expert
 from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folders of our own weights: `clip` and `vlm` of driving, `caption_clip` and `caption_vlm` of captions."""
+"""Folders of our own weights: `clip` and `vlm` of driving, `caption_clip` and `caption_vlm` of captions, and where RLS3
+starts, `spatial_clip` and `spatial_vlm`."""
 
 SPECS = {
     "expert": "the action that the request carries",

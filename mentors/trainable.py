@@ -140,7 +140,7 @@ class TrainableClip:
         """
         self._check(pictures, captions, negatives)
         with torch.inference_mode():
-            images = torch.cat([self._images(group) for group in _groups(pictures)])
+            images = torch.cat([self.encode_pictures(group) for group in _groups(pictures)])
             texts = [*captions, *([] if self.contrast == "clip" else _columns(negatives))]
             return self._contrast(images, captions, texts).cpu().numpy()
 
@@ -150,8 +150,8 @@ class TrainableClip:
         if not choices[0] or len({len(row) for row in choices}) > 1:
             raise ValueError("every picture has as many choices, and at least one")
         with torch.inference_mode():
-            images = torch.cat([self._images(group) for group in _groups(pictures)])
-            texts = self._texts([text for row in choices for text in row]).view(len(images), -1, images.shape[1])
+            images = torch.cat([self.encode_pictures(group) for group in _groups(pictures)])
+            texts = self.encode_texts([text for row in choices for text in row]).view(len(images), -1, images.shape[1])
             cosines = torch.einsum("nd,ncd->nc", images, texts)
             return (self.model.logit_scale.exp() * cosines).softmax(-1).cpu().numpy()
 
@@ -182,7 +182,7 @@ class TrainableClip:
                 own = [captions[row] for row in rows]
                 texts = [*own, *self._altered([negatives[row] for row in rows], generator)]
                 with torch.autocast(self.device.type, self.autocast, enabled=self.autocast != torch.float32):
-                    images = self._images([pictures[row] for row in rows])
+                    images = self.encode_pictures([pictures[row] for row in rows])
                     loss = self._contrast(images, own, texts).mean()
                 rate = _rate(self.learning_rate, epoch * batches + number, epochs * batches)
                 take_step(optimizer, loss, rate, MAX_NORM)
@@ -211,15 +211,16 @@ class TrainableClip:
         if len(pictures) < 2:
             raise ValueError("negclip needs at least 2 pictures, for one is the other's hard one")
         with torch.inference_mode():
-            images = torch.cat([self._images(group) for group in _groups(pictures)])
+            images = torch.cat([self.encode_pictures(group) for group in _groups(pictures)])
             return nearest(images, captions, min(NEIGHBOURS, len(images) - 1)).cpu().numpy()
 
-    def _images(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    def encode_pictures(self, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+        """Unit vectors float32 [B, D] of pictures, with gradients."""
         pixels = self.scorer.image_processor(list(pictures), input_data_format="channels_last", return_tensors="pt")
         return _unit(self.model.get_image_features(pixels["pixel_values"].to(self.device)))
 
-    def _texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors [B, D]; a text that comes up several times is read once."""
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors float32 [B, D], with gradients; a text that comes up several times is read once."""
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         longest = self.model.config.text_config.max_position_embeddings
         tokens = self.scorer.tokenizer(
@@ -230,7 +231,7 @@ class TrainableClip:
 
     def _contrast(self, images: torch.Tensor, captions: Sequence[str], texts: Sequence[str]) -> torch.Tensor:
         same = torch.from_numpy(np.asarray(captions)[:, None] == np.asarray(texts)).to(self.device)
-        return contrastive_losses(images, self._texts(texts), same, self.model.logit_scale.exp())
+        return contrastive_losses(images, self.encode_texts(texts), same, self.model.logit_scale.exp())
 
     def save(self, folder: Path, dtype: str = "float32") -> None:
         """Write the model, in `dtype`, and its processor, as transformers reads them."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
@@ -20,6 +21,8 @@ from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.spatial import picture, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example
+from mentorgym.envs.spatial.objects import OBJECTS
+from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.samples import Samples
 from mentorgym.mentors.load import WEIGHTS
 
@@ -29,6 +32,9 @@ KINDS = ("clip", "negclip", "vlm")
 ENDLESS = 10**9
 """Steps that no episode takes."""
 
+REACH = 0.4
+"""Metres: the unit of distances that decide whether a move is valid."""
+
 
 class Sample(NamedTuple):
     """A picture, uint8 [H, W, 3], and what is true and false of it."""
@@ -37,8 +43,13 @@ class Sample(NamedTuple):
     example: Example
 
 
-class Scale(nn.Module):
-    """`state` float32 [B, 32] within the bounds of its space to features [B, 32] in [-1, 1]."""
+class StateEncoder(nn.Module):
+    """`state` float32 [B, 32] of UnitySpatial-v0 to features [B, 65]: what it says, and what follows from it.
+
+    The state scaled by the bounds of its space to [-1, 1]; how far the object to be moved is from the four edges of its
+    surface (4), and the others from it (6), in REACH; sines and cosines of the yaws (6); which of the nine objects and
+    which of the eight rooms it is (17). Nothing here is learned.
+    """
 
     low: torch.Tensor
     high: torch.Tensor
@@ -49,12 +60,18 @@ class Scale(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32))
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        # A number that only ever has one value says nothing.
-        return 2 * (observations["state"] - self.low) / (self.high - self.low).clamp(min=1e-6) - 1
+        state = observations["state"]
+        scaled = 2 * (state - self.low) / (self.high - self.low).clamp(min=1e-6) - 1
+        place, half, off = state[:, 8:11], state[:, 2:4] / 2, state[:, 8:10] - state[:, 5:7]
+        edges = (torch.cat([half - off, half + off], 1) / REACH).clamp(-1, 3)
+        others = (torch.cat([state[:, 14:17] - place, state[:, 20:23] - place], 1) / REACH).clamp(-3, 3)
+        yaws = state[:, [13, 19, 25]]
+        which = F.one_hot(state[:, 0].long(), len(OBJECTS)), F.one_hot(state[:, 1].long(), len(ROOMS))
+        return torch.cat([scaled, edges, others, yaws.sin(), yaws.cos(), *which], 1)
 
 
 class Policy(nn.Module):
-    """The scaling of states and the actor behind it: all that is needed to move objects."""
+    """The encoder of states and the actor behind it: all that is needed to move objects."""
 
     def __init__(self, encoder: nn.Module, actor: Any):
         super().__init__()
@@ -320,15 +337,18 @@ def draw(told: Sequence[tuple[Arrangement, Example]]) -> list[Sample]:
     return [Sample(picture.draw(arrangement).colours, example) for arrangement, example in told]
 
 
+def fixed_samples(split: str, count: int, camera: str) -> list[Sample]:
+    """The first `count` of the fixed samples of a split."""
+    return [Sample(*each) for each in Samples(split, count, camera=camera)]
+
+
 class Exam:
     """The fixed samples that a student is validated and tested on, and the lines that tell how it did."""
 
     def __init__(self, run: Run, student: Student, progress: Progress, args: Any, camera: str):
         self.run, self.student, self.progress = run, student, progress
         counts = {"val": args.validation_samples, "test": args.test_samples}
-        self.samples = {
-            split: [Sample(*each) for each in Samples(split, count, camera=camera)] for split, count in counts.items()
-        }
+        self.samples = {split: fixed_samples(split, count, camera) for split, count in counts.items()}
 
     def validate(self) -> dict[str, float]:
         """Its scores in the training rooms."""

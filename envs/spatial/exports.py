@@ -38,6 +38,9 @@ ROWS_IN_A_FILE, ROWS_IN_A_GROUP = 1000, 100
 _HUB = {"train": "train", "val": "validation", "test": "test"}
 _VALID = {"train": "train", "val": "valid", "test": "test"}
 
+_SIZES = {"n<1K": 1e3, "1K<n<10K": 1e4, "10K<n<100K": 1e5, "100K<n<1M": 1e6, "1M<n<10M": np.inf}
+"""The hub's words for how many rows there are."""
+
 _COLUMNS = {
     "caption": "what holds of the two objects",
     "question": "what a generative model is asked; the caption is the answer",
@@ -142,7 +145,7 @@ def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def _card(split: str, count: int, about: Mapping[str, Any], files: str) -> str:
     """The dataset card, a README with what the hub reads at its head."""
-    size = "n<1K" if count < 1000 else "1K<n<10K" if count < 10_000 else "10K<n<100K"
+    size = next(name for name, most in _SIZES.items() if count < most)
     lines = [
         "---",
         "pretty_name: Spatial relations of objects in rooms",

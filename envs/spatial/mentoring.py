@@ -12,6 +12,7 @@ from mentorgym.envs.spatial import language
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.relations import RELATIONS, relation_of
 from mentorgym.envs.spatial.samples import PICTURE_SHAPE
+from mentorgym.envs.spatial.unity.link import UnityWorld
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
@@ -68,21 +69,37 @@ class SpatialAdapter:
         self._contexts = {texts[0]: context for context, texts in enumerate(self.anchors)}
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
-        """The picture of what each row's observation shows, the prompt (of PROMPT for ""), and the context."""
-        # It needs the renderer, which is an extra.
-        from mentorgym.envs.spatial.picture import draw
+        """The picture of what each row's observation shows, the prompt (of PROMPT for ""), and the context.
 
+        Raises ValueError for Unity's rooms where they send no pictures, or pictures of another size.
+        """
         asked = []
+        observations = self._envs._world.observe()
         for row in rows:
-            seen, subject = self._envs.observed(row), int(self._envs.turn[row])
+            seen = self._envs.observed(row)
+            subject = seen.objects.index(int(observations[row, 0]))
             referent = (subject + 1) % len(seen.objects)
             names = seen.names[subject], seen.names[referent]
             caption = language.caption(*names, relation_of(seen, subject, referent).terms)
             told = {"object": names[0], "other": names[1], "question": language.question(*names)} | _axes(seen)
             text = (prompt or PROMPT).format(**told)
             nothing = np.full(self.action_size, np.nan, np.float32)
-            asked.append(Request(draw(seen).colours, text, self._contexts[caption], nothing))
+            asked.append(Request(self._picture(row, seen), text, self._contexts[caption], nothing))
         return asked
+
+    def _picture(self, row: int, seen: Arrangement) -> np.ndarray:
+        world = self._envs._world
+        if isinstance(world, UnityWorld):
+            if self._envs.render_mode is None:
+                raise ValueError("a mentor of Unity's rooms needs pictures: make them with render_mode='rgb_array'")
+            picture = world.picture(row)
+            if picture.shape != self.picture_shape:
+                raise ValueError(f"Unity's pictures are {picture.shape}: give its camera sensor {self.picture_shape}")
+            return picture
+        # It needs the renderer, which is an extra.
+        from mentorgym.envs.spatial.picture import draw
+
+        return draw(seen).colours
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
         """Bool [N]: none, for nothing is in a hurry."""

@@ -206,8 +206,8 @@ def _bird(item: Object) -> list[Mesh]:
     return [
         stand,
         sphere((0.14, 0.1, 0.095), (-0.004, 0, 0.127), item.colour, detail=3),
-        sphere((0.084, 0.022, 0.056), (-0.02, 0.042, 0.133), feathers, detail=2),
-        sphere((0.084, 0.022, 0.056), (-0.02, -0.042, 0.133), feathers, detail=2),
+        sphere((0.084, 0.022, 0.056), (-0.012, 0.042, 0.133), feathers, detail=2),
+        sphere((0.084, 0.022, 0.056), (-0.012, -0.042, 0.133), feathers, detail=2),
         sphere((0.068, 0.062, 0.062), (0.022, 0, 0.199), item.colour, detail=2),
         sphere((0.07, 0.06, 0.07), (0.014, 0, 0.165), item.colour, detail=2),
         fan,
@@ -247,11 +247,11 @@ def room_model(room: Room, eye: Sequence[float]) -> Model:
     x, y, z = room.size[0] / 2, room.size[1] / 2, room.size[2]
     sides = [
         (True, [(-x, -y, 0), (x, -y, 0), (x, y, 0), (-x, y, 0)], room.floor),
-        (eye[2] < z, [(-x, -y, z), (x, -y, z), (x, y, z), (-x, y, z)], (0.8, 0.8, 0.78)),
-        (eye[1] > -y, [(-x, -y, 0), (x, -y, 0), (x, -y, z), (-x, -y, z)], room.wall),
+        (eye[2] < z, [(-x, y, z), (x, y, z), (x, -y, z), (-x, -y, z)], (0.8, 0.8, 0.78)),
+        (eye[1] > -y, [(x, -y, 0), (-x, -y, 0), (-x, -y, z), (x, -y, z)], room.wall),
         (eye[1] < y, [(-x, y, 0), (x, y, 0), (x, y, z), (-x, y, z)], room.wall),
         (eye[0] > -x, [(-x, -y, 0), (-x, y, 0), (-x, y, z), (-x, -y, z)], room.wall),
-        (eye[0] < x, [(x, -y, 0), (x, y, 0), (x, y, z), (x, -y, z)], room.wall),
+        (eye[0] < x, [(x, y, 0), (x, -y, 0), (x, -y, z), (x, y, z)], room.wall),
     ]
     shell = [polygon(corners, colour) for inside, corners, colour in sides if inside]
     shell[0].texture[:] = TEXTURES.index(room.floor_texture)

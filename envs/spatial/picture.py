@@ -64,6 +64,11 @@ class Smooth(Tracer):
         """Whether anything lies within `most` [n] m of `starts` [n, 3] in unit `directions` [n, 3], bool [n]."""
         return self._scene.run(starts, directions, dists=most, query="OCCLUDED") >= 0
 
+    def nearness(self, starts: np.ndarray, directions: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """1 where something lies at the start, falling to 0 where nothing lies within `most` [n] m, float32 [n]."""
+        hits = self._scene.run(starts, directions, dists=most, query="INTERSECT", output=True)
+        return 1 - hits["tfar"] / most
+
 
 class Ball(NamedTuple):
     """Spheres about the moved objects, K of them."""
@@ -193,7 +198,8 @@ def _look(
 
 
 def _openness(tracer: Smooth, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """How much of its surroundings a place sees: 1 less the weighted share of rays that meet something near, [n, 1]."""
+    """How much of its surroundings a place sees, [n, 1]: 1 less the share of rays that meet something, the nearer the
+    more."""
     side = _unit(np.cross(normals, np.where(np.abs(normals[:, 2:]) < 0.9, (0, 0, 1), (1, 0, 0)).astype(np.float32)))
     other = np.cross(normals, side)
     starts = points + normals * _OFFSET
@@ -205,8 +211,8 @@ def _openness(tracer: Smooth, points: np.ndarray, normals: np.ndarray) -> np.nda
         across, along, up = (
             np.float32(v) for v in (radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2))
         )
-        met += tracer.between(starts, across * side + along * other + up * normals, most)
-    return (1 - np.float32(0.75) * met / _OPEN_RAYS)[:, None]
+        met += tracer.nearness(starts, across * side + along * other + up * normals, most)
+    return np.maximum(1 - np.float32(1.3) * met / _OPEN_RAYS, np.float32(0.2))[:, None]
 
 
 class Ground(NamedTuple):
@@ -215,6 +221,7 @@ class Ground(NamedTuple):
     tracer: Smooth
     lamp: Lamp
     camera: Camera
+    rays_per_edge: int
     seen: Seen  # at the pixels' middles
     shown: np.ndarray  # float32 [H * W, 3] of these alone
     open: np.ndarray  # float32 [H * W, 1]
@@ -289,7 +296,7 @@ def ground(model: Model, light: Lamp, camera: Camera, rays_per_edge: int) -> Gro
     fine = _all(tracer, light, origin, _within(camera, edges, side))
     fine_shown = _colours(fine, np.repeat(opened[edges], side * side, axis=0), fine.direct)
     mean_shown = fine_shown.reshape(len(edges), side * side, 3).mean(1)
-    return Ground(tracer, light, camera, seen, shown, opened, edge, fine, fine_shown, mean_shown)
+    return Ground(tracer, light, camera, side * side, seen, shown, opened, edge, fine, fine_shown, mean_shown)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -395,10 +402,15 @@ def draw(arrangement: Arrangement, size: int = SIDE, rays_per_edge: int = 4) -> 
     Raises KeyError for a room that does not exist and ImportError, naming the extra, without trimesh and embreex.
     """
     camera = replace(arrangement.camera, height=size, width=size)
-    scene = _background(arrangement.room, camera, rays_per_edge)
+    return draw_on(_background(arrangement.room, camera, rays_per_edge), arrangement)
+
+
+def draw_on(scene: Ground, arrangement: Arrangement) -> Picture:
+    """The picture of an arrangement's objects in a room that its camera has seen without them."""
+    camera = scene.camera
     moving, ball = Smooth(objects_model(arrangement)), balls(arrangement)
     colours, instances, far, _ = _added(scene, moving, ball, scene.seen, scene.open, scene.shown)
-    many = round(rays_per_edge**0.5) ** 2
+    many = scene.rays_per_edge
     if many > 1:
         edges = _edges(colours, camera)
         known = edges[scene.edge[edges] >= 0]
@@ -415,9 +427,9 @@ def draw(arrangement: Arrangement, size: int = SIDE, rays_per_edge: int = 4) -> 
         fine, *_ = _added(scene, moving, ball, seen, opened, _colours(seen, opened, seen.direct))
         colours[new] = fine.reshape(-1, many, 3).mean(1)
     return Picture(
-        (colours * 255 + np.float32(0.5)).astype(np.uint8).reshape(size, size, 3),
-        instances.reshape(size, size),
-        far.reshape(size, size),
+        (colours * 255 + np.float32(0.5)).astype(np.uint8).reshape(camera.height, camera.width, 3),
+        instances.reshape(camera.height, camera.width),
+        far.reshape(camera.height, camera.width),
     )
 
 

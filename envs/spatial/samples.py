@@ -21,7 +21,7 @@ from mentorgym.mentors.cache import cache_folder, read_picture, write_picture
 SIZES = {"train": 4000, "val": 500, "test": 1000}
 """Samples of each split by default; the fixed sets that models are validated and tested on have seed 0 and these."""
 
-ROWS = 32
+ROWS = 128
 """Rooms in which objects are moved side by side; samples are taken from them as they come."""
 
 APART = 4

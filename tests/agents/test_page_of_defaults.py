@@ -6,10 +6,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mentorgym.agents import a2c_caption, action_sft, best_of_k, rloo
+from mentorgym.agents import a2c_caption, action_sft, best_of_k, rloo, rls3
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTIONS = "## The agents of the caption bandit"
+ROOMS = "## The agent that moves objects"
 
 
 def shown(value: Any) -> str:
@@ -46,6 +47,8 @@ def check(page: str, agents: Sequence[ModuleType], preset: str) -> None:
 
 
 def test_the_page_says_what_the_agents_do(all_agents: list[ModuleType]):
-    driving, captions = (ROOT / "docs" / "agents.md").read_text("utf-8").split(CAPTIONS)
+    driving, rest = (ROOT / "docs" / "agents.md").read_text("utf-8").split(CAPTIONS)
+    captions, rooms = rest.split(ROOMS)
     check(driving, all_agents, "found-rl")
     check(captions, [rloo, best_of_k, a2c_caption, action_sft], "paper")
+    check(rooms, [rls3], "paper")

@@ -100,6 +100,7 @@ def flags(students, tmp_path):
         own: dict[str, Any] = {
             "runs": str(tmp_path / "runs"),
             "num_envs": 3,
+            "pretrain_envs": 3,
             "budget": 90,
             "valid_samples": 6,
             "episodes": 2,

@@ -38,7 +38,8 @@ FILES = sorted(
     for path in Path(agents.__file__).parent.glob("*.py")
     if "class Networks(" in path.read_text() and path.stem != "rls3"
 )
-"""Those that learn to drive; RLS3's sampler, of which test_rls3.py asks the same, trainers, and drivers that do not learn, have blocks of their own."""
+"""Those that learn to drive; trainers, and drivers that do not learn, have blocks of their own, and test_rls3.py asks
+the same of RLS3's sampler."""
 
 PAIRS = list(itertools.combinations(FILES, 2))
 

@@ -1,18 +1,22 @@
 """What the start models of RLS3 are taught, and that the command makes models that load."""
 
+import contextlib
 import dataclasses
 import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mentorgym.benchmarks import spatial_start
 from mentorgym.envs.rendering.render import Camera
 from mentorgym.envs.spatial import language, relations, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
-from mentorgym.envs.spatial.objects import NAMES
+from mentorgym.envs.spatial.objects import NAMES, OBJECTS
 from mentorgym.envs.spatial.samples import arrangements
+from mentorgym.mentors.checkpoints import save_pretrained
+from mentorgym.mentors.tiny import build_vlm
 from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
 
 
@@ -49,15 +53,32 @@ def test_words_hold_as_seen_and_in_the_mirror(rooms):
 
 def test_places_are_where_the_object_is_in_the_picture():
     camera = Camera((0.0, 0.0, 1.0), 0.0, 0.0, np.pi / 2, 224, 224)
-    # A bowl 2 m ahead, its middle 1 m to the right and at the camera's height: three quarters across.
-    positions = np.array([[2.0, -1.0, 1.0 - 0.0375], [2.0, 0.5, 1.4625], [-2.0, 0.0, 1.0]])
+    # Bowls 2 m ahead, where the picture is 4 m wide: 1.1 m to the right and 0.1 m down, 0.6 m to the left and up.
+    middle = np.array([0.0, 0.0, OBJECTS[2].height / 2])
+    positions = np.array([[2.0, -1.1, 0.9], [2.0, 0.6, 1.6], [-2.0, 0.0, 1.0]]) - middle
     room = Arrangement("bedroom", camera, (2, 3, 4), positions, np.zeros(3))
     assert list(spatial_start.places_of(room)) == [
         (False, "Where is the purple bowl?", "Row 4, column 6."),
-        (True, "Where is the purple bowl?", "Row 4, column 2."),
-        (False, "Where is the yellow bowl?", "Row 2, column 3."),
+        (True, "Where is the purple bowl?", "Row 4, column 1."),
+        (False, "Where is the yellow bowl?", "Row 2, column 2."),
         (True, "Where is the yellow bowl?", "Row 2, column 5."),
     ]
+
+
+def test_lessons_about_one_picture_are_those_of_one_question_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    sizes = {"image_size": 24, "patch_size": 6, "width": 32, "vision_layers": 1, "text_layers": 2}
+    model, processor = build_vlm(spatial_start.corpus(), **sizes, phrases=spatial_start.PHRASES)
+    save_pretrained(model, processor, torch.float32, tmp_path / "model")
+    vlm = TrainableVlm(str(tmp_path / "model"), batch_size=6, learning_rate=0.0)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), dtype=np.uint8))
+    questions, captions = language.all_questions(), language.all_captions()
+    told = [[(questions[k], captions[300 * k + 7]) for k in range(2)], [(questions[k], captions[k]) for k in range(4)]]
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **keywords: contextlib.nullcontext())
+    found = spatial_start.Lessons(vlm).loss(pictures, told)
+    shown = [pictures[0]] * 2 + [pictures[1]] * 4
+    alone = vlm.fine_tune(shown, *([each[k] for row in told for each in row] for k in range(2)), steps=1, seed=0)
+    assert found.item() == pytest.approx(alone[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["clip", "vlm"])

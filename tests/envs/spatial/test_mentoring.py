@@ -12,6 +12,7 @@ from mentorgym.envs.spatial import language
 from mentorgym.envs.spatial.env import SpatialEnv
 from mentorgym.envs.spatial.mentoring import FIELDS, SpatialAdapter
 from mentorgym.envs.spatial.relations import relation_of
+from mentorgym.envs.spatial.unity.link import UnityWorld
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT
@@ -37,8 +38,8 @@ def scorer(requests):
 
 
 def truth(envs: SpatialVectorEnv, row: int) -> str:
-    """The caption of the object to be moved and the next."""
-    seen, subject = envs.observed(row), int(envs.turn[row])
+    """The caption of the object to be moved, whose turn the world knows, and the next."""
+    seen, subject = envs.observed(row), int(envs._world.turn[row])
     other = (subject + 1) % 3
     return language.caption(seen.names[subject], seen.names[other], relation_of(seen, subject, other).terms)
 
@@ -51,7 +52,7 @@ def test_requests_show_the_room_and_ask_about_the_object_to_be_moved():
         for row, request in zip((0, 2), asked, strict=True):
             seen = envs.observed(row)
             name, other, question, *_ = request.prompt.split("|")
-            assert name == language.NAMES[int(observation[row, 0])] == seen.names[envs.turn[row]]
+            assert name == language.NAMES[int(observation[row, 0])] == seen.names[envs._world.turn[row]]
             assert question == language.question(name, other)
             assert SpatialAdapter.anchors[request.context][0] == truth(envs, row)
             assert request.picture.shape == envs.adapter.picture_shape and request.picture.dtype == np.uint8
@@ -59,6 +60,35 @@ def test_requests_show_the_room_and_ask_about_the_object_to_be_moved():
             assert request.action.shape == (envs.adapter.action_size,) and np.isnan(request.action).all()
         observation, *_, infos = envs.step(np.full((3, 3), 0.2, np.float32))
         assert not envs.adapter.urgent(infos).any()
+
+
+class Linked(UnityWorld):
+    """Our rooms with pictures that come from elsewhere."""
+
+    def __init__(self, world, picture: np.ndarray):
+        self.inner, self.sent = world, picture
+
+    def observe(self):
+        return self.inner.observe()
+
+    def arrangement(self, row, held=None):
+        return self.inner.arrangement(row)
+
+    def picture(self, row, held=None):
+        return self.sent
+
+
+def test_pictures_of_unity_are_shown_as_they_come_or_what_is_missing_is_said():
+    envs = SpatialVectorEnv(1, render_mode="rgb_array")
+    envs.reset(seed=0)
+    envs._world = Linked(envs._world, np.full((224, 224, 3), 7, np.uint8))
+    assert (envs.adapter.requests([0], "")[0].picture == 7).all()
+    envs._world.sent = np.zeros((84, 84, 3), np.uint8)
+    with pytest.raises(ValueError, match="camera sensor"):
+        envs.adapter.requests([0], "")
+    envs.render_mode = None
+    with pytest.raises(ValueError, match="render_mode='rgb_array'"):
+        envs.adapter.requests([0], "")
 
 
 def test_the_prompt_has_one_picture_and_says_where_the_axes_point(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """Samples of a random policy: what they depend on, and that pictures are kept."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -79,6 +80,14 @@ def test_files_that_are_not_whole_are_drawn_again(sketched: list):
         np.testing.assert_array_equal(kept.pictures()[0], picture)
         assert path.read_bytes() == whole
     assert len(sketched) == 4 and not list(path.parent.glob("*.part"))
+
+
+def test_any_number_may_ask_for_the_same_picture_at_once(sketched: list):
+    kept = Samples("val", 2, seed=17)
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(lambda turn: kept.pictures(), range(16)))
+    assert all((each == pictures[0]).all() for each in pictures)
+    assert not list(samples.picture_path(kept.arrangements[0]).parent.glob("*.part"))
 
 
 def test_a_cache_that_cannot_be_written_to_is_no_error(sketched: list, tmp_path, monkeypatch: pytest.MonkeyPatch):
