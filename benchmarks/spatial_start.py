@@ -5,8 +5,8 @@
 
 They show `samples.arrangements("train", ...)` with a seed of their own, small, as seen and mirrored, with left and
 right changed in the words. Several ordered pairs of objects of a picture are asked about at once, or make captions with
-two altered ones each. A VLM is first also asked where objects are, and answers with the row and the column of the
-picture, cut into 8 by 8: it takes far longer to connect names with what it sees by relations alone. Training is short
+two altered ones each. At first there are also questions, or captions, that tell where in the picture objects are, by
+row and column of 8 by 8: it takes far longer to connect names with what is seen by relations alone. Training is short
 on purpose; the rest is for loops to add.
 """
 
@@ -63,6 +63,9 @@ WARM_UP, FALLING = 50, 0.3
 
 WEIGHT_DECAY = 0.05
 
+SCALE = 30.0
+"""First scale of a CLIP's cosines: from a lower one it takes longer."""
+
 SIZES = ("image_size", "patch_size", "width", "vision_layers", "text_layers")
 
 PHRASES = tuple(f"{article} {name}" for name in NAMES for article in ("The", " the"))
@@ -82,7 +85,7 @@ class Args:
     updates: int = 2_000
     """gradient updates"""
     places: float = 0.5
-    """vlm: share of the updates in which places are asked for, too"""
+    """share of the updates in which places are learned, too"""
     batch_size: int = 16
     """pictures in a batch"""
     learning_rate: float = 1e-3
@@ -140,10 +143,29 @@ def places_of(arrangement: Arrangement) -> Iterator[tuple[bool, str, str]]:
                 yield flip, f"Where is the {name}?", told
 
 
+def located(told: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Captions that tell objects' places, from questions for them and answers, each with two that are false.
+
+    Those give it the next object's place, or that one its own, where the two differ.
+    """
+    names = [question.removeprefix("Where is ").removesuffix("?") for question, _ in told]
+    cells = [f"is in {answer[0].lower()}{answer[1:]}" for _, answer in told]
+    found = []
+    for k in range(len(told)):
+        other = (k + 1) % len(told)
+        if cells[k] != cells[other]:
+            pairs = ((k, k), (k, other), (other, k))
+            caption, *altered = (f"T{names[name][1:]} {cells[cell]}" for name, cell in pairs)
+            found.append((caption, altered))
+    return found
+
+
 def corpus() -> list[str]:
     """All that the models are to read and write."""
     places = [f"Row {row}, column {column}." for row in range(GRID) for column in range(GRID)]
-    return [*language.all_captions(), *language.all_questions(), *(f"Where is the {name}?" for name in NAMES), *places]
+    told = [f"The {name} is in row {row}, column {row}." for name in NAMES for row in range(GRID)]
+    asked = [f"Where is the {name}?" for name in NAMES]
+    return [*language.all_captions(), *language.all_questions(), *asked, *places, *told]
 
 
 def shown(rooms: Sequence[Arrangement]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -236,28 +258,32 @@ def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterato
 def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterator[float]:
     """Train the CLIP in `folder` and save it; the mean loss of every `UPDATES` updates.
 
-    A picture is read once for its `QUESTIONS` captions, none of which is false of it.
+    A picture is read once for all its captions, none of which is false of it.
     """
     generator = np.random.default_rng([args.seed, 1])
     clip = TrainableClip(str(folder))
     optimizer = make_optimizer(clip.model, WEIGHT_DECAY)
     pictures = shown(rooms)
     told = [list(words_of(room, generator)) for room in rooms]
+    places = [list(places_of(room)) for room in rooms]
     losses = []
     for step in range(args.updates):
-        seen, captions, altered = [], [], []
+        seen, captions, altered, owner = [], [], [], []
         for row in generator.integers(len(rooms), size=args.batch_size):
             flip = bool(generator.integers(2))
             some = [each for each in told[row] if each[0] == flip]
-            chosen = [some[k] for k in generator.permutation(len(some))[:QUESTIONS]]
+            chosen = [each[2:] for each in (some[k] for k in generator.permutation(len(some))[:QUESTIONS])]
+            if step < args.places * args.updates:
+                chosen += located([each[1:] for each in places[row] if each[0] == flip])[: QUESTIONS // 2]
+            owner += len(chosen) * [len(seen)]
             seen.append(pictures[row][int(flip)])
-            captions += [caption for _, _, caption, _ in chosen]
-            altered += [negatives for *_, negatives in chosen]
-        owner = np.repeat(np.arange(args.batch_size), QUESTIONS)
+            captions += [caption for caption, _ in chosen]
+            altered += [negatives for _, negatives in chosen]
+        belongs = np.array(owner)
         same = np.array(captions)[:, None] == np.array([*captions, *itertools.chain(*zip(*altered, strict=True))])
-        same[:, : len(captions)] |= owner[:, None] == owner
+        same[:, : len(captions)] |= belongs[:, None] == belongs
         with torch.autocast("cpu", torch.bfloat16):
-            images = clip.encode_pictures(seen)[owner]
+            images = clip.encode_pictures(seen)[belongs]
             texts = clip.encode_texts([*captions, *itertools.chain(*zip(*altered, strict=True))])
         loss = contrastive_losses(images, texts, torch.from_numpy(same), clip.model.logit_scale.exp()).mean()
         take_step(optimizer, loss, rate(args, step), MAX_NORM)
@@ -286,7 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start_torch(args.seed, args.torch_threads)
         build, train = (build_clip, train_clip) if args.kind == "clip" else (build_vlm, train_vlm)
         sizes = {name: getattr(args, name) for name in SIZES}
-        model, processor = build(corpus(), **sizes, phrases=PHRASES)
+        more = {"scale": SCALE} if args.kind == "clip" else {}
+        model, processor = build(corpus(), **sizes, **more, phrases=PHRASES)
         losses = []
         with tempfile.TemporaryDirectory() as folder:
             save_pretrained(model, processor, torch.float32, Path(folder))
