@@ -87,7 +87,7 @@ def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Count
             if min(thing["visible"] for thing in things) < 0.9:
                 continue
             size = min(thing["pixels"] for thing in things) ** 0.5
-            if size < 10:
+            if size < 8:
                 continue
             by_bases = all_relations(arrangement, "bases")
             for pair, relation in all_relations(arrangement).items():

@@ -15,7 +15,7 @@ from mentorgym.envs.spatial.rooms import SIDE
 
 def test_a_room_has_a_picture_of_each_kind_with_a_true_caption(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(spatial_sheet, "DRAWN", 60)
-    monkeypatch.setattr(spatial_sheet, "LOOKED_AT", 3)
+    monkeypatch.setattr(spatial_sheet, "LOOKED_AT", 8)
     drawn = {kind: spatial_sheet.candidates(kind, 0) for kind in ("paper", "close")}
     said: Counter = Counter()
     shots = spatial_sheet.shots("workshop", drawn, said)
