@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 from mentorgym.envs.driving import language
 from mentorgym.envs.driving.vector import DrivingVectorEnv
+from mentorgym.envs.spatial import language as rooms
 from mentorgym.mentors.load import WEIGHTS, load_mentor
 from mentorgym.mentors.mentor import Request
+from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def scenes() -> list[tuple[Request, np.ndarray]]:
     return scenes
 
 
-@pytest.mark.parametrize("name", ["clip", "vlm"])
+@pytest.mark.parametrize("name", ["clip", "vlm", "spatial_clip", "spatial_vlm"])
 def test_they_are_a_few_megabytes_of_half_precision(name):
     folder = WEIGHTS / name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 6e6
@@ -59,3 +61,19 @@ def test_the_clip_knows_the_experts_action_among_thirty(scenes):
     truth = np.array([language.labels(action) for _, action in scenes])
     ranks = [int((np.asarray(each) > each[label]).sum()) for each, label in zip(weighed, truth, strict=True)]
     assert np.median(ranks) < 3, "by chance it would be 14 or 15"
+
+
+def test_where_rls3_starts_is_said_in_the_words_of_rooms():
+    vlm = TrainableVlm(str(WEIGHTS / "spatial_vlm"))
+    questions, grey = rooms.all_questions()[::6], np.full((112, 112, 3), 128, np.uint8)
+    captions = set(rooms.all_captions())
+    for question, answer in zip(questions, vlm.answer([grey] * len(questions), questions), strict=True):
+        assert answer in captions
+        subject, referent = (
+            answer.removeprefix("The ").removesuffix(".").split(" is ")[0],
+            answer.split(" the ")[-1][:-1],
+        )
+        assert question == rooms.question(subject, referent)
+    clip = TrainableClip(str(WEIGHTS / "spatial_clip"))
+    weighed = clip.probabilities([grey], [rooms.all_captions()[::100]])
+    assert np.unique(weighed).size == weighed.size, "no two captions are the same to it"
