@@ -61,8 +61,8 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def decode(payload: bytes) -> dict[str, Any]:
-    """What a payload holds; ValueError unless that is a JSON object."""
-    message = json.loads(payload)
+    """What a payload holds; ValueError unless that is a JSON object of finite numbers."""
+    message = json.loads(payload, parse_constant=_refuse)
     if not isinstance(message, dict):
         raise ValueError(f"a JSON object was expected, not {type(message).__name__}")
     return message
@@ -126,6 +126,10 @@ def unpack(data: bytes) -> Iterator[bytes]:
         if data[start : start + 16] == CHANNEL.bytes_le:
             yield data[start + 20 : start + 20 + length]
         start += 20 + length
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
 
 
 def _three(numbers: Any) -> tuple[float, float, float]:

@@ -150,8 +150,8 @@ class Server:
     def _start(self, program: Path, arguments: tuple[str, ...]) -> None:
         handle, name = tempfile.mkstemp(prefix="mentorgym-unity-", suffix=".log")
         self._log = Path(name)
-        # A proxy would not find its way back to 127.0.0.1.
-        environment = os.environ | {name: "localhost,127.0.0.1" for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY")}
+        # A proxy would not find its way back to this machine.
+        environment = os.environ | {"no_grpc_proxy": "localhost,127.0.0.1"}
         command = [str(program), "--mlagents-port", str(self.port), "-logFile", "-", *arguments]
         with os.fdopen(handle, "wb") as log:
             self._process = subprocess.Popen(
@@ -219,9 +219,10 @@ class Server:
             try:
                 message = self._received.get(timeout=_POLL)
             except queue.Empty:
-                if (code := self._exit_code()) is not None:
+                gone = self._gone.is_set()
+                if (code := self._exit_code(SECONDS_TO_END if gone else 0.0)) is not None:
                     raise UnityError(f"the Unity player ended with exit code {code}{self.log()}") from None
-                if self._gone.is_set() and (self._process is None or time.monotonic() > deadline):
+                if gone:
                     raise UnityError(f"the connection to the Unity player was lost{self.log()}") from None
                 if time.monotonic() > deadline:
                     what = f"{self._program} did not" if self._program else "no player connected, or it did not"
@@ -231,10 +232,13 @@ class Server:
                 raise UnityError(f"the Unity player was stopped{self.log()}")
             return message.unity_output
 
-    def _exit_code(self) -> str | None:
-        """The player's exit code in words; None while it runs, or where somebody else started it."""
-        code = None if self._process is None else self._process.poll()
-        if code is None:
+    def _exit_code(self, seconds: float) -> str | None:
+        """The player's exit code in words; None while it runs on for `seconds`, or where somebody else started it."""
+        if self._process is None:
+            return None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
             return None
         with contextlib.suppress(ValueError):
             return f"{code} ({signal.Signals(-code).name})"
@@ -334,7 +338,7 @@ class UnityWorld:
         self._ending: set[int] = set()
         self._anew: dict[int, View] = {}
 
-        class Environment(mlagents.UnityEnvironment):  # type: ignore[misc]
+        class Environment(mlagents.UnityEnvironment):
             @staticmethod
             def _get_communicator(worker_id: int, base_port: int, timeout_wait: float) -> Server:
                 return server
@@ -394,16 +398,6 @@ class UnityWorld:
                     )
         why = [REASONS.index(view.record.reason) for view in self._views]
         return np.array(why), np.array([view.record.moved for view in self._views])
-
-    @property
-    def turn(self) -> np.ndarray:
-        """Which of the three is moved next, int [N]: the first number of the observation says which object that is."""
-        things = [view.record.arrangement.objects for view in self._views]
-        nexts = [int(view.observation[0]) for view in self._views]
-        for row, (among, thing) in enumerate(zip(things, nexts, strict=True)):
-            if thing not in among:
-                raise UnityError(f"row {row}: the object {thing}, to be moved next, is none of the objects {among}")
-        return np.array([among.index(thing) for among, thing in zip(things, nexts, strict=True)])
 
     def observe(self) -> np.ndarray:
         """float32 [N, 32], see `vector.SpatialVectorEnv`."""
