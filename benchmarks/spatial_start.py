@@ -4,10 +4,10 @@
     python -m mentorgym.benchmarks.spatial_start vlm --output start/vlm
 
 They show `samples.arrangements("train", ...)` with a seed of their own, small, as seen and mirrored, with left and
-right changed in the words. Several ordered pairs of objects of a picture are asked about at once, or make captions with
-two altered ones each. At first there are also questions, or captions, that tell where in the picture objects are, by
-row and column of 8 by 8: it takes far longer to connect names with what is seen by relations alone. Training is short
-on purpose; the rest is for loops to add.
+right changed in the words. First the vision tower learns to find the objects: it takes far longer to connect names with
+what is seen by relations alone. Then several ordered pairs of objects of a picture are asked about at once, or make
+captions with two altered ones each; at first there are also questions, or captions, that tell where in the picture
+objects are, by row and column of 8 by 8. Training is short on purpose; the rest is for loops to add.
 """
 
 import itertools
@@ -52,7 +52,7 @@ SIDE = 112
 GRID = 8
 """Rows, and columns, that a picture is cut into to tell places."""
 
-UPDATES = 100
+UPDATES = 50
 """Updates between two lines of losses, after which the model is saved."""
 
 QUESTIONS = 4
@@ -62,6 +62,9 @@ WARM_UP, FALLING = 50, 0.3
 """Updates over which the learning rate rises, and the share of the last ones over which it falls to 0."""
 
 WEIGHT_DECAY = 0.05
+
+SIGHTS = 48
+"""Pictures in a batch of the vision tower alone."""
 
 SCALE = 30.0
 """First scale of a CLIP's cosines: from a lower one it takes longer."""
@@ -82,8 +85,10 @@ class Args:
     """folder for it"""
     samples: int = 3_000
     """pictures"""
-    updates: int = 2_000
-    """gradient updates"""
+    sight: int = 300
+    """gradient updates of the vision tower alone, which finds objects"""
+    updates: int = 1_000
+    """gradient updates of the whole model"""
     places: float = 0.5
     """share of the updates in which places are learned, too"""
     batch_size: int = 16
@@ -128,19 +133,24 @@ def words_of(arrangement: Arrangement, generator: np.random.Generator) -> Iterat
             yield flip, language.question(*names), language.caption(*names, held), altered
 
 
-def places_of(arrangement: Arrangement) -> Iterator[tuple[bool, str, str]]:
-    """For each object in view, as seen and mirrored: whether it is mirrored, a question for its place, the answer."""
+def seen_at(arrangement: Arrangement) -> Iterator[tuple[int, float, float]]:
+    """Of each object in view its index, and the shares of the picture that lie above and to the left of its middle."""
     camera = arrangement.camera
     offsets = (arrangement.centres - np.array(camera.position)) @ camera.axes().T
     focal = camera.width / 2 / np.tan(camera.field / 2)
-    for name, (ahead, right, down) in zip(arrangement.names, offsets, strict=True):
+    for index, (ahead, right, down) in zip(arrangement.objects, offsets, strict=True):
         column = 0.5 + right / ahead * focal / camera.width
         row = 0.5 + down / ahead * focal / camera.height
         if ahead > 0 and 0 <= column < 1 and 0 <= row < 1:
-            for flip in (False, True):
-                across = 1 - column if flip else column
-                told = f"Row {int(row * GRID)}, column {min(int(across * GRID), GRID - 1)}."
-                yield flip, f"Where is the {name}?", told
+            yield index, float(row), float(column)
+
+
+def places_of(arrangement: Arrangement) -> Iterator[tuple[bool, str, str]]:
+    """For each object in view, as seen and mirrored: whether it is mirrored, a question for its place, the answer."""
+    for index, row, column in seen_at(arrangement):
+        for flip in (False, True):
+            across = min(int((1 - column if flip else column) * GRID), GRID - 1)
+            yield flip, f"Where is the {NAMES[index]}?", f"Row {int(row * GRID)}, column {across}."
 
 
 def located(told: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
@@ -172,6 +182,46 @@ def shown(rooms: Sequence[Arrangement]) -> list[tuple[np.ndarray, np.ndarray]]:
     """The picture of each arrangement and its mirror image."""
     drawn = (draw(each, SIDE).colours for each in track(rooms, "drawing", console=progress_console, transient=True))
     return [(picture, np.ascontiguousarray(picture[:, ::-1])) for picture in drawn]
+
+
+def learn_to_see(
+    args: Args,
+    tower: Any,
+    prepare: Any,
+    pictures: Sequence[tuple[np.ndarray, np.ndarray]],
+    rooms: Sequence[Arrangement],
+) -> Iterator[float]:
+    """Train a vision tower to tell which of its patches has the middle of each object, and where in it the middle is.
+
+    Yields the mean loss of every `UPDATES` updates; `prepare` is the image processor. What reads the tower's
+    features for that is not kept.
+    """
+    generator = np.random.default_rng([args.seed, 2])
+    grid = args.image_size // args.patch_size
+    head = torch.nn.Linear(args.width, 3 * len(NAMES))
+    optimizer = make_optimizer(torch.nn.ModuleList([tower, head]), WEIGHT_DECAY)
+    places = [list(seen_at(room)) for room in rooms]
+    losses = []
+    for step in range(args.sight):
+        shown, targets = [], []
+        for place, row in enumerate(generator.integers(len(rooms), size=SIGHTS)):
+            flip = int(generator.integers(2))
+            shown.append([Image.fromarray(pictures[row][flip])])
+            targets += [(place, index, up, 1 - across if flip else across) for index, up, across in places[row]]
+        pixels = prepare(shown, return_tensors="pt")["pixel_values"].view(SIGHTS, 3, args.image_size, args.image_size)
+        with torch.autocast("cpu", torch.bfloat16):
+            # Of a CLIP the first feature is no patch's.
+            features = tower(pixel_values=pixels).last_hidden_state[:, -grid * grid :]
+        told = head(features.float()).unflatten(-1, (len(NAMES), 3))
+        which, index, *shares = (torch.tensor(column) for column in zip(*targets, strict=True))
+        spots = (torch.stack(shares, 1) * grid).clamp(0, grid - 1e-3).float()
+        cells = spots.long()[:, 0] * grid + spots.long()[:, 1]
+        found = F.cross_entropy(told[which, :, index, 0], cells)
+        loss = found + (told[which, cells, index, 1:] - spots.frac()).abs().mean()
+        take_step(optimizer, loss, args.learning_rate * min(1.0, (step + 1) / WARM_UP), MAX_NORM)
+        losses.append(loss.item())
+        if (step + 1) % UPDATES == 0:
+            yield float(np.mean(losses[-UPDATES:]))
 
 
 class Lessons:
@@ -233,6 +283,7 @@ def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterato
     vlm = TrainableVlm(str(folder))
     lessons, optimizer = Lessons(vlm), make_optimizer(vlm.model, WEIGHT_DECAY)
     pictures = shown(rooms)
+    yield from learn_to_see(args, vlm.model.model.vision_model, lessons.processor.image_processor, pictures, rooms)
     told = [list(words_of(room, generator)) for room in rooms]
     places = [list(places_of(room)) for room in rooms]
     losses = []
@@ -264,6 +315,7 @@ def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterat
     clip = TrainableClip(str(folder))
     optimizer = make_optimizer(clip.model, WEIGHT_DECAY)
     pictures = shown(rooms)
+    yield from learn_to_see(args, clip.model.vision_model, clip.scorer.image_processor, pictures, rooms)
     told = [list(words_of(room, generator)) for room in rooms]
     places = [list(places_of(room)) for room in rooms]
     losses = []
@@ -320,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rooms = list(itertools.islice(arrangements("train", args.sample_seed), args.samples))
             for loss in train(args, Path(folder), rooms):
                 losses.append(loss)
-                show(f"{len(losses) * UPDATES:>6,}/{args.updates:,} updates  loss {loss:.4f}")
+                show(f"{len(losses) * UPDATES:>6,}/{args.sight + args.updates:,} updates  loss {loss:.4f}")
         return {"output": str(args.output), "losses": losses}
 
     run_command("spatial_start", job, args.as_json)

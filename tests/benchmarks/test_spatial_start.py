@@ -16,7 +16,7 @@ from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import NAMES, OBJECTS
 from mentorgym.envs.spatial.samples import arrangements
 from mentorgym.mentors.checkpoints import save_pretrained
-from mentorgym.mentors.tiny import build_vlm
+from mentorgym.mentors.tiny import build_clip, build_vlm
 from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
 
 
@@ -81,14 +81,51 @@ def test_lessons_about_one_picture_are_those_of_one_question_each(tmp_path: Path
     assert found.item() == pytest.approx(alone[0], rel=1e-5)
 
 
+def test_captions_of_places_have_false_ones_beside_them():
+    told = [("Where is the vase?", "Row 1, column 2."), ("Where is the plate?", "Row 1, column 2.")]
+    assert spatial_start.located(told) == [], "one cell holds both"
+    assert spatial_start.located([told[0], ("Where is the bird sculpture?", "Row 0, column 7.")]) == [
+        (
+            "The vase is in row 1, column 2.",
+            ["The vase is in row 0, column 7.", "The bird sculpture is in row 1, column 2."],
+        ),
+        (
+            "The bird sculpture is in row 0, column 7.",
+            ["The bird sculpture is in row 1, column 2.", "The vase is in row 0, column 7."],
+        ),
+    ]
+
+
+def test_a_vision_tower_learns_to_find_what_it_is_shown(monkeypatch: pytest.MonkeyPatch):
+    """Squares on grey, one colour for each object: the picture's only content."""
+    torch.manual_seed(0)
+    sizes = {"image_size": 24, "patch_size": 6, "width": 32, "vision_layers": 1, "text_layers": 1}
+    model, processor = build_clip(spatial_start.corpus(), **sizes)
+    camera = Camera((0.0, 0.0, 1.0), 0.0, 0.0, np.pi / 2, 224, 224)
+    generator = np.random.default_rng(0)
+    rooms, pictures = [], []
+    for _ in range(60):
+        positions = np.column_stack([np.full(2, 2.0), generator.uniform(-1.9, 1.9, 2), generator.uniform(-0.8, 2.8, 2)])
+        rooms.append(Arrangement("bedroom", camera, (3, 5), positions, np.zeros(2)))
+        picture = np.full((24, 24, 3), 128, np.uint8)
+        for index, row, column in spatial_start.seen_at(rooms[-1]):
+            top, left = (max(int(each * 24) - 2, 0) for each in (row, column))
+            picture[top : top + 5, left : left + 5] = (255, 255, 0) if index == 3 else (0, 0, 255)
+        pictures.append((picture, np.ascontiguousarray(picture[:, ::-1])))
+    monkeypatch.setattr(spatial_start, "UPDATES", 10)
+    args = spatial_start.Args("clip", Path("unused"), sight=60, image_size=24, patch_size=6, width=32)
+    told = list(spatial_start.learn_to_see(args, model.vision_model, processor.image_processor, pictures, rooms))
+    assert len(told) == 6 and told[-1] < 0.6 * told[0]
+
+
 @pytest.mark.parametrize("kind", ["clip", "vlm"])
 def test_the_command_makes_a_model_that_loads(kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(spatial_start, "UPDATES", 2)
     monkeypatch.setattr(spatial_start, "shown", lambda rooms: [(np.zeros((16, 16, 3), np.uint8),) * 2] * len(rooms))
     sizes = ["--image-size", "24", "--patch-size", "6", "--width", "32", "--vision-layers", "1", "--text-layers", "1"]
-    flags = ["--samples", "4", "--updates", "4", "--batch-size", "4", *sizes]
+    flags = ["--samples", "4", "--sight", "2", "--updates", "4", "--batch-size", "4", *sizes]
     spatial_start.main([kind, "--output", str(tmp_path / "model"), *flags])
-    assert "4/4 updates" in capsys.readouterr().out
+    assert "6/6 updates" in capsys.readouterr().out
     picture = np.zeros((20, 20, 3), np.uint8)
     if kind == "clip":
         clip = TrainableClip(str(tmp_path / "model"))
