@@ -399,16 +399,6 @@ class UnityWorld:
         why = [REASONS.index(view.record.reason) for view in self._views]
         return np.array(why), np.array([view.record.moved for view in self._views])
 
-    @property
-    def turn(self) -> np.ndarray:
-        """Which of the three is moved next, int [N]: the first number of the observation says which object that is."""
-        things = [view.record.arrangement.objects for view in self._views]
-        nexts = [int(view.observation[0]) for view in self._views]
-        for row, (among, thing) in enumerate(zip(things, nexts, strict=True)):
-            if thing not in among:
-                raise UnityError(f"row {row}: the object {thing}, to be moved next, is none of the objects {among}")
-        return np.array([among.index(thing) for among, thing in zip(things, nexts, strict=True)])
-
     def observe(self) -> np.ndarray:
         """float32 [N, 32], see `vector.SpatialVectorEnv`."""
         return np.stack([view.observation for view in self._views])
