@@ -378,9 +378,11 @@ def _added(
     starts = seen.points[asked] + seen.normals[asked] * _OFFSET
     dark = asked[moving.between(starts, -seen.from_lamp[asked], np.sqrt(_dot(away, away)))]
     changed[dark] = True
-    for x, y, z, radius in ball.weights:
-        away = seen.points - np.array([x, y, z], np.float32)
-        changed |= room & (_dot(away, away) < np.float32(9.1) * radius * radius)
+    for *centre, radius in ball.weights:
+        middle = np.array(centre, np.float32)
+        asked = np.flatnonzero(_meets((middle - origin)[None], np.array([3 * radius], np.float32), seen.rays))
+        away = seen.points[asked] - middle
+        changed[asked[room[asked] & (_dot(away, away) < np.float32(9.1) * radius * radius)]] = True
     changed[covered] = False
     mended = np.flatnonzero(changed)
     direct = seen.direct.copy()
