@@ -92,7 +92,7 @@ class Args:
     """vlm, clip or negclip (a CLIP with NegCLIP's loss): our own; or vlm:<folder or hub name>, and so on"""
     model_args: tuple[str, ...] = ()
     """keyword arguments of its fine-tuning, as in: learning_rate=1e-5 train=attention"""
-    budget: int = 8_000
+    budget: int = 6_000
     """samples to generate, invalid ones included; 0 for as many as early stopping lets"""
     iterations: int = 0
     """iterations at most; 0 for as many as the budget has"""
@@ -112,7 +112,7 @@ class Args:
     """fixed samples of the training rooms to validate on"""
     test_samples: int = 1_000
     """fixed samples of the test rooms"""
-    test_every: int = 2
+    test_every: int = 3
     """iterations between two tests; the first is before all learning, the last after it"""
     patience: int = 0
     """iterations without a better validation after which the loop ends; 0 for never"""
