@@ -180,8 +180,10 @@ class Server:
         while not (self._closed.is_set() or self._gone.is_set()):
             with contextlib.suppress(queue.Empty):
                 reply = self._replies.get(timeout=_POLL)
-                answered.set()
-                return reply
+                if context.is_active():
+                    answered.set()
+                    return reply
+                self._gone.set()
         answered.set()
         return self._stop()
 

@@ -247,6 +247,8 @@ def test_a_running_player_that_goes_away_is_noticed(waiting: Callable[..., int])
 
     made = started(waiting(Watched))
     players[0]._line.close()
+    # What is said to a player in the moment in which it goes is noticed by the time-out alone.
+    assert made._server._gone.wait(5)
     before = time.monotonic()
     with pytest.raises(UnityError, match="connection to the Unity player was lost"):
         moved(made)
