@@ -8,7 +8,9 @@ loss that could be differentiated, and so by RLOO on k sampled answers.
     python agents/action_sft.py --model runs/BddOia-Caption-v0/rloo__seed0__0123abcd/model
     python agents/action_sft.py --model ... --data captions/train_5
 
-The policy says both: the action answered, and of the description what is not about the action.
+The policy says both: the action answered, and of the description what is not about the action. Descriptions are those
+of the start, whose weights stay, stage 1's as in the paper's figure 3; where the model that learns to answer describes
+as well, as in Algorithm 3, a small one forgets how.
 """
 
 import dataclasses
@@ -131,20 +133,21 @@ def both(description: str, answer: str) -> str:
 
 
 class TwoStage:
-    """The policy: it describes, is asked for the action, and says both."""
+    """The policy: one model describes, the other is asked for the action; it says both."""
 
-    def __init__(self, captioner: Captioner):
-        self.captioner = captioner
+    def __init__(self, describer: Captioner, captioner: Captioner):
+        self.describer, self.captioner = describer, captioner
 
     def __call__(self, observations: dict[str, Any]) -> list[str]:
         """A text for each row of `frames` uint8 [N, M, H, W, 3] and `instruction` [N], the likeliest tokens."""
-        descriptions = self.captioner(observations)
+        descriptions = self.describer(observations)
         asked = {"frames": observations["frames"], "instruction": questions(self.captioner, descriptions)}
         return [both(*each) for each in zip(descriptions, self.captioner(asked), strict=True)]
 
 
 def update(
     captioner: Captioner,
+    describer: Captioner,
     optimizer: torch.optim.Optimizer,
     envs: Any,
     generator: torch.Generator,
@@ -156,8 +159,8 @@ def update(
     observations, infos = envs.reset(seed=seed)
     frames, truths = observations["frames"], true_answers(infos["actions"])
     with torch.no_grad():
-        before = captioner.read(captioner.prepare(frames, observations["instruction"]))
-        described = captioner.write(before, 1, generator)
+        before = describer.read(describer.prepare(frames, observations["instruction"]))
+        described = describer.write(before, 1, generator)
     asked = questions(captioner, described.texts)
     prefix = captioner.read(captioner.prepare(frames, asked))
     told = {"text/length": float(described.mask.float().sum(1).mean()), **describe_texts(described.texts)}
@@ -192,7 +195,9 @@ def train(args: Args) -> Path:
     if run.finished:
         print(f"{run.folder} is done; --no-resume trains it anew")
         return run.folder
-    captioner = load_captioner(args.model or str(WEIGHTS / "caption_vlm"), args.device, args.dtype, sampling, args.lora)
+    start = args.model or str(WEIGHTS / "caption_vlm")
+    captioner = load_captioner(start, args.device, args.dtype, sampling, args.lora)
+    describer = load_captioner(start, args.device, args.dtype, sampling)
     own: dict[str, Any] = {"data": ShardScenes(args.data)} if args.data else {}
     # With shards the environment's own data are those of the held-out scenes alone.
     env_args = tuple(each for each in args.env_args if not (own and each.startswith("data=")))
@@ -202,7 +207,7 @@ def train(args: Args) -> Path:
     scenes = len(envs.scenes.labels.names)
     an_epoch = max(1, scenes // args.batch_size)
     total_steps = args.total_steps or math.ceil(args.epochs * scenes / args.batch_size)
-    policy = TwoStage(captioner)
+    policy = TwoStage(describer, captioner)
     optimizer = make_optimizer(captioner.model, args.weight_decay)
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
@@ -213,7 +218,7 @@ def train(args: Args) -> Path:
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
-        lines.add(update(captioner, optimizer, envs, generator, rate, args, seed), args.batch_size)
+        lines.add(update(captioner, describer, optimizer, envs, generator, rate, args, seed), args.batch_size)
         step += 1
         if step % args.log_every == 0 or step == total_steps:
             lines.log(step)
@@ -222,6 +227,7 @@ def train(args: Args) -> Path:
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)
+    describer.save(run.folder / "describer", save_dtype)
     run.finish(step)
     return run.folder
 
@@ -229,9 +235,11 @@ def train(args: Args) -> Path:
 def load_policy(folder: Path | str, device: str = "cpu") -> TwoStage:
     """The policy of a run's folder: observations in, descriptions with their actions out."""
     args = json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]
-    return TwoStage(
-        load_captioner(str(Path(folder) / "model"), device, "float32", Sampling(max_new_tokens=args["max_new_tokens"]))
+    sampling = Sampling(max_new_tokens=args["max_new_tokens"])
+    describer, captioner = (
+        load_captioner(str(Path(folder) / name), device, "float32", sampling) for name in ("describer", "model")
     )
+    return TwoStage(describer, captioner)
 
 
 if __name__ == "__main__":

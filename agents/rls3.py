@@ -42,6 +42,7 @@ from mentorgym.agents.toolbox.spatial import (
     Policy,
     Progress,
     Sample,
+    Shot,
     StateEncoder,
     StateReplay,
     Student,
@@ -51,9 +52,9 @@ from mentorgym.agents.toolbox.spatial import (
     make_spatial_envs,
     say,
     seeds,
+    take,
 )
 from mentorgym.envs.spatial import language
-from mentorgym.envs.spatial.arrangement import Arrangement
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 STATE_SIZE, FEATURES, ACTION_SIZE = 32, 65, 3
@@ -91,7 +92,7 @@ class Args:
     """vlm, clip or negclip (a CLIP with NegCLIP's loss): our own; or vlm:<folder or hub name>, and so on"""
     model_args: tuple[str, ...] = ()
     """keyword arguments of its fine-tuning, as in: learning_rate=1e-5 train=attention"""
-    budget: int = 8_000
+    budget: int = 6_000
     """samples to generate, invalid ones included; 0 for as many as early stopping lets"""
     iterations: int = 0
     """iterations at most; 0 for as many as the budget has"""
@@ -111,7 +112,7 @@ class Args:
     """fixed samples of the training rooms to validate on"""
     test_samples: int = 1_000
     """fixed samples of the test rooms"""
-    test_every: int = 2
+    test_every: int = 3
     """iterations between two tests; the first is before all learning, the last after it"""
     patience: int = 0
     """iterations without a better validation after which the loop ends; 0 for never"""
@@ -142,7 +143,7 @@ class Args:
     """share of the critics that moves into the target critics at each update"""
     initial_temperature: float = 0.2
     """weight of the entropy at the start"""
-    target_entropy: float = 0.5
+    target_entropy: float = 0.2
     """entropy of the policy, in nats, that the temperature steers to"""
 
 
@@ -345,13 +346,12 @@ def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, prog
     generator = np.random.default_rng([args.seed, 1, progress.episode])
     observations, _ = envs.reset(seed=seeds(args.num_envs, args.seed, 1, progress.episode))
     left = args.budget - progress.generated if args.budget else math.inf
-    found: list[Arrangement] = []
-    generated = 0
+    found, generated = list[Shot](), 0
     while True:
         actions = sampler.act(observations, generator)
         following, rewards, *_, infos = envs.step(actions)
         generated += args.num_envs
-        found += [envs.unwrapped.arrangement(row) for row in np.flatnonzero(infos["valid"])]
+        found += take(envs, infos["valid"])
         if len(found) >= args.valid_samples or generated >= left:
             break
         sampler.learn(observations, actions, rewards, following, False, gamma=args.gamma)
@@ -360,7 +360,7 @@ def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, prog
         return Episode(generated, len(found), [], math.nan)
 
     # The last step waits for the model.
-    told = [(each, language.example(each, generator)) for each in found[: args.valid_samples]]
+    told = [(each, language.example(each.arrangement, generator)) for each in found[: args.valid_samples]]
     chosen = generator.choice(len(told), round(args.share * len(told)), replace=False)
     if args.sampler == "random":
         return Episode(generated, len(found), draw([told[place] for place in chosen]), math.nan)

@@ -35,6 +35,7 @@ from mentorgym.benchmarks.drivers import Training, agent_of, load_agent, read_tr
 from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
+from mentorgym.envs.caption.mentoring import CaptionAdapter
 from mentorgym.envs.caption.metrics import class_scores, measure, most_frequent, understand
 from mentorgym.envs.caption.scenes import Labels, Scenes
 from mentorgym.mentors.load import SPECS, load_mentor
@@ -181,9 +182,11 @@ def say_replies(mentor: Mentor, name: str) -> Say:
 
 
 def mentor_spec(model: str) -> str:
-    """`model` as `load_mentor` takes it: what is neither a mentor nor an address is a model's folder or hub name."""
-    named = model in SPECS or ":" in model
-    return model if named and not Path(model).expanduser().is_dir() else f"vlm:{model}"
+    """`model` as `load_mentor` takes it: a folder or hub name, a mentor, an address, or "vlm" for our own captioner."""
+    if Path(model).expanduser().is_dir():
+        return f"vlm:{model}"
+    model = CaptionAdapter.own_models.get(model, model)
+    return model if model in SPECS or ":" in model else f"vlm:{model}"
 
 
 def load_speaker(model: str, options: dict[str, Any], device: str) -> Speaker:

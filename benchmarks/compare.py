@@ -56,7 +56,8 @@ def read_driver(paths: Sequence[Path], name: str, flag: str) -> tuple[str, dict[
     rows = merge(row for path in paths for row in read_rows(path))
     if any(has_captions(row) or has_rooms(row) for row in rows):
         raise UsageError(
-            f"{flag}: rows of captions or of rooms have no episodes to compare; the leaderboard shows their intervals"
+            f"{flag}: rows of captions have no episodes to compare, nor have those of rooms; the leaderboard has their "
+            "intervals"
         )
     drivers = sorted({row["driver"] for row in rows})
     if name:

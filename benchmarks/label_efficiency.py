@@ -15,7 +15,9 @@ For each share of the labelled training scenes (stratified by reason, smaller sh
 RLOO's default reward weighs a text against the captions that occur in the data, which nobody has to label scenes for.
 
 The reward models are trained as the package's own is, from nothing, by contrast and then on pairs; their best weights
-are chosen by a tenth of their share. Everybody is measured on the test split.
+are chosen by a tenth of their share. Everybody is measured on the test split. Shares below a twentieth get fewer
+updates of supervised and of contrastive training, so that none of their scenes is shown more often than one of a
+twentieth's.
 
 Each training is a process of its own, by the agents' own commands. The same command goes on where it was stopped. Rows
 go to `<output>.jsonl` as they come, and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and
@@ -23,6 +25,7 @@ reasons against the share.
 """
 
 import functools
+import math
 import re
 import shlex
 import sys
@@ -53,6 +56,9 @@ AGENTS = {
 }
 """Whose commands train each part."""
 
+FULLY_TRAINED = 0.05
+"""Share of the labelled scenes from which on training takes all its updates."""
+
 ALL_LABELS = "; reward of all labels"
 
 CURVES = {
@@ -76,15 +82,17 @@ class Args:
     data: str = "staged"
     """staged, staged:paper, or a folder with BDD-OIA's files"""
     sft_steps: int = 1_500
-    """updates of supervised fine-tuning"""
+    """updates of supervised fine-tuning, for a twentieth of the labels or more"""
     contrast_steps: int = 1_500
-    """updates of the reward model's contrastive training, from nothing"""
+    """updates of the reward model's contrastive training, from nothing, for a twentieth of the labels or more"""
     pairs_epochs: int = 10
     """passes of its training on pairs that match or do not, at most"""
     rloo_epochs: float = 5.0
     """how often RLOO sees each scene"""
     action_steps: int = 300
     """updates of stage 2"""
+    all_labels_reward: str = ""
+    """folder or hub name of a reward model that is tuned on all labels; by default one is trained with each seed"""
     sft_flags: str = "--tokens words --augment --balance 0"
     """more flags of supervised fine-tuning"""
     contrast_flags: str = "--tokens words --augment --scale 100 --balance 0 --weight-decay 0.1"
@@ -140,25 +148,32 @@ class Does(Protocol):
         """The row of a run."""
 
 
+def updates(steps: int, share: float) -> int:
+    """Of `steps` updates those that a share of the labelled scenes gets."""
+    return math.ceil(steps * min(1.0, share / FULLY_TRAINED))
+
+
 def carry_out(plan: Does, args: Args, share: float, seed: int) -> None:
     """Everything at one share with one seed."""
 
-    def reward_of(labelled: Path) -> Path:
-        flags = {"data": labelled, "seed": seed, "total_steps": args.contrast_steps}
+    def reward_of(labelled: Path, share: float) -> str | Path:
+        if share == 1.0 and args.all_labels_reward:
+            return args.all_labels_reward
+        flags = {"data": labelled, "seed": seed, "total_steps": updates(args.contrast_steps, share)}
         start = plan.train("contrast", flags, args.contrast_flags)
         flags = {"loss": "pairs", "data": labelled, "model": start / "model", "seed": seed, "epochs": args.pairs_epochs}
-        return plan.train("pairs", flags, args.pairs_flags)
+        return plan.train("pairs", flags, args.pairs_flags) / "model"
 
     labelled = plan.data(share, seed)
-    flags: dict[str, Any] = {"data": labelled, "seed": seed, "total_steps": args.sft_steps}
+    flags: dict[str, Any] = {"data": labelled, "seed": seed, "total_steps": updates(args.sft_steps, share)}
     start = plan.train("sft", flags, args.sft_flags)
     plan.measure(start, "sft", share)
-    rewards = {"": reward_of(labelled)}
+    rewards = {"": reward_of(labelled, share)}
     if share < 1.0:
-        rewards[ALL_LABELS] = reward_of(plan.data(1.0, seed))
+        rewards[ALL_LABELS] = reward_of(plan.data(1.0, seed), 1.0)
     for kind, reward in rewards.items():
         flags = {
-            "env_args": [f"data={args.data}", f"model={reward / 'model'}"],
+            "env_args": [f"data={args.data}", f"model={reward}"],
             "model": start / "model",
             "seed": seed,
             "epochs": args.rloo_epochs,

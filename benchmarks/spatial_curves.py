@@ -14,6 +14,7 @@ with each run's best iteration marked. Thin lines are runs; thick ones the mean 
 import csv
 import io
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,9 +158,9 @@ def draw(agents: Mapping[str, Sequence[History]], title: str, path: Path) -> Non
             after = np.array([last_test(history, SPATIAL_TERMS) for history in histories])
             draw_bars(grid[3], SPATIAL_TERMS, number, count, after, colour)
             for style, name in zip(("-", "--", ":"), COMPLEXITY, strict=True):
-                x, values = by_iteration(histories, "test", name)
-                if len(x):
-                    grid[4].plot(x, values.mean(0), style, color=colour, label=name.replace("_", " "))
+                iterations, values = by_iteration(histories, "test", name)
+                if len(iterations):
+                    grid[4].plot(iterations, values.mean(0), style, color=colour, label=name.replace("_", " "))
             learned = np.array([counts(history, SPATIAL_TERMS) for history in histories])
             draw_bars(grid[5], SPATIAL_TERMS, number, count, learned, colour)
         before = np.array([last_test(each, SPATIAL_TERMS, first=True) for own in agents.values() for each in own])
@@ -176,8 +177,8 @@ def draw(agents: Mapping[str, Sequence[History]], title: str, path: Path) -> Non
             ("valid moves of an episode", "samples generated", "share"),
             ("fine-tuning, one behind the other", "updates", "loss"),
         )
-        for axes, (name, x, y) in zip(grid, titles, strict=False):
-            axes.set(title=name, xlabel=x, ylabel=y)
+        for axes, (heading, across, up) in zip(grid, titles, strict=False):
+            axes.set(title=heading, xlabel=across, ylabel=up)
         grid[8].set_axis_off()
         handles, labels = grid[0].get_legend_handles_labels()
         grid[8].legend(handles, labels, frameon=False, loc="center")
@@ -256,6 +257,7 @@ def read_agents(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, lis
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     args = tyro.cli(Args, args=arguments, prog="spatial_curves", description=__doc__)
 
     def job() -> dict[str, Any]:
@@ -265,9 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         paths = {kind: args.output / f"{args.name}.{kind}" for kind in ("png", "csv", "md")}
         draw(agents, f"{args.name}: {headline}", paths["png"])
         write_atomically(paths["csv"], csv_of(agents))
-        runs = [str(folder) for folder in args.run]
-        start = describe_start()
-        command = command_line("spatial_curves", ["--name", args.name, "--run", *runs])
+        start, command = describe_start(), command_line("spatial_curves", arguments)
         summary, *rest = tables(agents)
         notes = (
             f"Scores are the test's {headline}; brackets: 95 % bootstrap interval of the seeds' mean. In the tables "

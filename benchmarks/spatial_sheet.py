@@ -58,6 +58,9 @@ class Shot:
     colours: np.ndarray
     """uint8 [SIDE, SIDE, 3]"""
     words: str
+    arrangement: Arrangement
+    pair: tuple[int, int]
+    """places of the caption's subject and referent"""
 
 
 def candidates(kind: str, seed: int) -> dict[str, list[Arrangement]]:
@@ -84,6 +87,8 @@ def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Count
             if min(thing["visible"] for thing in things) < 0.9:
                 continue
             size = min(thing["pixels"] for thing in things) ** 0.5
+            if size < 8:
+                continue
             by_bases = all_relations(arrangement, "bases")
             for pair, relation in all_relations(arrangement).items():
                 # Both ways of measuring agree, so that nobody wonders whether a tall thing is above its neighbour.
@@ -98,7 +103,7 @@ def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Count
         _, arrangement, (subject, referent) = best
         terms = relation_of(arrangement, subject, referent).terms
         words = language.caption(arrangement.names[subject], arrangement.names[referent], terms)
-        taken.append(Shot(picture.draw(arrangement).colours, words))
+        taken.append(Shot(picture.draw(arrangement).colours, words, arrangement, (subject, referent)))
         cameras.append(arrangement.camera)
         said.update((terms, arrangement.names[subject], arrangement.names[referent]))
     return taken

@@ -204,7 +204,10 @@ class ClipMentor:
         ):
             raise ValueError("anchors are texts, a list for each context, and none of these lists may be empty")
         self.scorer = scorer
-        features = text_features(scorer, [text for texts in anchors for text in texts])
+        # Contexts may share texts; each is encoded once.
+        said = [text for texts in anchors for text in texts]
+        places = {text: place for place, text in enumerate(dict.fromkeys(said))}
+        features = text_features(scorer, list(places))[[places[text] for text in said]]
         self.features = np.split(features, np.cumsum([len(texts) for texts in anchors])[:-1])
 
     def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:

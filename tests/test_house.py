@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("mentors", "envs", "wrappers", "agents", "benchmarks")
 """From the bottom up."""
 AGENTS = {path.stem for path in (ROOT / "agents").iterdir() if not path.name.startswith("__")}
-FOR_TESTS = ("datasets", "sklearn", "trl")
+FOR_TESTS = ("datasets", "pycocotools", "skimage", "sklearn", "trl")
 SOURCES = sorted(path for folder in (*FLOORS, "src", "tests") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -128,9 +128,9 @@ def test_every_module_is_imported_without_the_extras():
         for floor in FLOORS
         for path in (ROOT / floor).rglob("*.py")
     }
-    extras = ("carla", "embreex", "highway_env", "httpx", "hypothesis", "imageio", "imageio_ffmpeg", "matplotlib")
-    extras += ("open_clip", "peft", "pettingzoo", "pygame", "sacrebleu", "scipy", "torchvision", "transformers")
-    extras += ("trimesh", *FOR_TESTS)
+    extras = ("carla", "embreex", "grpc", "highway_env", "httpx", "hypothesis", "imageio", "imageio_ffmpeg")
+    extras += ("matplotlib", "mlagents_envs", "open_clip", "peft", "pettingzoo", "pyarrow", "pybullet", "pygame")
+    extras += ("sacrebleu", "scipy", "torchvision", "transformers", "trimesh", *FOR_TESTS)
     code = (
         f"import importlib, sys\nsys.modules.update(dict.fromkeys({extras}))\n"
         f"for name in {sorted(names - subjects)}: importlib.import_module(name)"

@@ -43,6 +43,13 @@ class Sample(NamedTuple):
     example: Example
 
 
+class Shot(NamedTuple):
+    """What a valid move has left, and the picture, uint8 [H, W, 3], where the environment takes pictures by itself."""
+
+    arrangement: Arrangement
+    picture: np.ndarray | None
+
+
 class StateEncoder(nn.Module):
     """`state` float32 [B, 32] of UnitySpatial-v0 to features [B, 65]: what it says, and what follows from it.
 
@@ -332,9 +339,18 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def draw(told: Sequence[tuple[Arrangement, Example]]) -> list[Sample]:
-    """Pictures of arrangements beside what is said of them."""
-    return [Sample(picture.draw(arrangement).colours, example) for arrangement, example in told]
+def take(envs: Any, valid: np.ndarray) -> list[Shot]:
+    """What the last step has left in the `valid` rows, bool [N], of environments."""
+    pictures = envs.render() if envs.unwrapped.render_mode else [None] * len(valid)
+    return [Shot(envs.unwrapped.arrangement(row), pictures[row]) for row in np.flatnonzero(valid).tolist()]
+
+
+def draw(told: Sequence[tuple[Shot, Example]]) -> list[Sample]:
+    """Samples of what was taken and is said of it; pictures that there are none of yet are drawn."""
+    return [
+        Sample(picture.draw(shot.arrangement).colours if shot.picture is None else shot.picture, example)
+        for shot, example in told
+    ]
 
 
 def fixed_samples(split: str, count: int, camera: str) -> list[Sample]:

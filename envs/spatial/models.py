@@ -245,7 +245,7 @@ def room_model(room: Room, eye: Sequence[float]) -> Model:
     Raises ImportError, naming the extra, without trimesh.
     """
     x, y, z = room.size[0] / 2, room.size[1] / 2, room.size[2]
-    sides = [
+    sides: list[tuple[bool, list[tuple[float, float, float]], Colour]] = [
         (True, [(-x, -y, 0), (x, -y, 0), (x, y, 0), (-x, y, 0)], room.floor),
         (eye[2] < z, [(-x, y, z), (x, y, z), (x, -y, z), (-x, -y, z)], (0.8, 0.8, 0.78)),
         (eye[1] > -y, [(x, -y, 0), (-x, -y, 0), (-x, -y, z), (x, -y, z)], room.wall),

@@ -127,8 +127,8 @@ def _noise(*cells: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         mixed = np.zeros(len(cells[0]), np.uint32)
         for cell, prime in zip(cells, (73856093, 19349663, 83492791), strict=False):
-            mixed ^= np.floor(cell).astype(np.int64).astype(np.uint32) * np.uint32(prime)
-        mixed = (mixed ^ (mixed >> 13)) * np.uint32(1274126177)
+            np.bitwise_xor(mixed, np.floor(cell).astype(np.int64).astype(np.uint32) * np.uint32(prime), out=mixed)
+        mixed = np.bitwise_xor(mixed, mixed >> np.uint32(13), dtype=np.uint32) * np.uint32(1274126177)
     return ((mixed >> 8) & 0xFFFF).astype(np.float32) / 65536
 
 
@@ -369,11 +369,8 @@ def _added(
     asked = np.flatnonzero(_meets(ball.centres - origin, ball.radii, seen.rays))
     hit, new = _look(moving, (scene.tracer, moving), scene.lamp, origin, seen.rays[asked], seen.far[asked])
     covered = asked[hit]
-    colours[covered], instances[covered], far[covered] = (
-        _colours(new, np.float32(1), new.direct),
-        new.instances,
-        new.far,
-    )
+    colours[covered] = _colours(new, np.ones((1, 1), np.float32), new.direct)
+    instances[covered], far[covered] = new.instances, new.far
     changed[covered] = True
     room = ~changed & (seen.instances == -1)
     asked = np.flatnonzero(room & seen.direct & _meets(ball.centres - light, ball.radii, seen.from_lamp))
@@ -381,9 +378,11 @@ def _added(
     starts = seen.points[asked] + seen.normals[asked] * _OFFSET
     dark = asked[moving.between(starts, -seen.from_lamp[asked], np.sqrt(_dot(away, away)))]
     changed[dark] = True
-    for x, y, z, radius in ball.weights:
-        away = seen.points - np.array([x, y, z], np.float32)
-        changed |= room & (_dot(away, away) < np.float32(9.1) * radius * radius)
+    for *centre, radius in ball.weights:
+        middle = np.array(centre, np.float32)
+        asked = np.flatnonzero(_meets((middle - origin)[None], np.array([3 * radius], np.float32), seen.rays))
+        away = seen.points[asked] - middle
+        changed[asked[room[asked] & (_dot(away, away) < np.float32(9.1) * radius * radius)]] = True
     changed[covered] = False
     mended = np.flatnonzero(changed)
     direct = seen.direct.copy()
@@ -418,7 +417,7 @@ def draw_on(scene: Ground, arrangement: Arrangement) -> Picture:
             scene, moving, ball, scene.fine, np.repeat(scene.open[scene.edge >= 0], many, axis=0), scene.fine_shown
         )
         colours[known] = scene.mean_shown[scene.edge[known]]
-        touched = known[changed.reshape(-1, many).any(1)[scene.edge[known]]]
+        touched = known[changed.reshape(-1, many).max(1)[scene.edge[known]]]
         colours[touched] = fine.reshape(-1, many, 3)[scene.edge[touched]].mean(1)
         new = edges[scene.edge[edges] < 0]
         origin = np.asarray(camera.position, np.float32)

@@ -36,7 +36,7 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
     Euler rotation (3: roll, pitch, yaw); of the camera position (3) and rotation (3).
 
     Actions, float [N, 3] in [-1, 1], clipped to that: where the object goes from where it is, times `move_scale` m. It
-    then settles on the highest surface under its whole base that is at most `world.REACH` above or below. Reward 1;
+    then settles on the nearest surface that is above or below its whole base, at most `world.REACH` away. Reward 1;
     -1, and the object stays where it was, for each of `world.REASONS`.
 
     After `block` steps room, camera, objects, yaws and places are drawn anew, all objects in view.

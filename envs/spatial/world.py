@@ -281,9 +281,9 @@ class World:
         start = self.positions[every, moved]
         target = start + self.move_scale * actions
         tops = layout.tops[self.room][:, :, 2]
-        able = self._on(every, moved, target) & (np.abs(target[:, 2:] - tops) <= REACH)
-        surface = np.argmax(np.where(able, tops, -1.0), 1)
-        stands = able[every, surface]
+        gaps = np.where(self._on(every, moved, target), np.abs(target[:, 2:] - tops), np.inf)
+        surface = np.argmin(gaps, 1)
+        stands = gaps[every, surface] <= REACH
         target[stands, 2] = tops[every, surface][stands]
         why = np.where(stands, 0, _NO_SURFACE)
         why[np.linalg.norm(target - start, axis=1) < LEAST_MOVE] = _STILL

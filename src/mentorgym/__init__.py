@@ -27,18 +27,13 @@ def register_envs() -> None:
                 entry_point=f"mentorgym.envs.driving.env:{prefix}Env",
                 vector_entry_point=f"mentorgym.envs.driving.vector:{prefix}VectorEnv",
             )
-    if "BddOia-Caption-v0" not in gymnasium.registry:
-        gymnasium.register(
-            id="BddOia-Caption-v0",
-            entry_point="mentorgym.envs.caption.env:CaptionEnv",
-            vector_entry_point="mentorgym.envs.caption.vector:CaptionVectorEnv",
-        )
-    if "UnitySpatial-v0" not in gymnasium.registry:
-        gymnasium.register(
-            id="UnitySpatial-v0",
-            entry_point="mentorgym.envs.spatial.env:SpatialEnv",
-            vector_entry_point="mentorgym.envs.spatial.vector:SpatialVectorEnv",
-        )
+    for name, family in {"BddOia-Caption-v0": "Caption", "UnitySpatial-v0": "Spatial"}.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                id=name,
+                entry_point=f"mentorgym.envs.{family.lower()}.env:{family}Env",
+                vector_entry_point=f"mentorgym.envs.{family.lower()}.vector:{family}VectorEnv",
+            )
 
 
 register_envs()

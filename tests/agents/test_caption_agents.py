@@ -135,8 +135,13 @@ def test_action_sft_learns_what_to_answer(flags, vlm_folder):
     losses = [row["loss/answer"] for row in metrics(run) if "loss/answer" in row]
     assert losses[-1] < 0.4 * losses[0]
     frames = np.concatenate([make_caption_envs("BddOia-Caption-v0", (), 1, 1, reward="none").scenes.frames(1, 1)])
-    (text,) = action_sft.load_policy(run)({"frames": frames[None], "instruction": (language.PROMPT,)})
+    shown = {"frames": frames[None], "instruction": (language.PROMPT,)}
+    policy = action_sft.load_policy(run)
+    (text,) = policy(shown)
     assert language.read(text).actions.sum() == 1
+    start = load_captioner(str(vlm_folder), sampling=Sampling(max_new_tokens=8))
+    assert policy.describer(shown) == start(shown), "it describes as it did before it learned to answer"
+    assert policy.captioner(shown) != start(shown)
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,15 @@ def test_a_random_sampler_has_no_policy(flags, students):
         rls3.load_policy(folder)
 
 
+def test_pictures_of_the_environments_own_are_taken_as_they_are():
+    shown = SimpleNamespace(render_mode="rgb_array", arrangement=lambda row: f"arrangement {row}")
+    shown.unwrapped, shown.render = shown, lambda: (np.full((2, 2, 3), 7), np.full((2, 2, 3), 8))
+    (shot,) = spatial.take(shown, np.array([False, True]))
+    assert shot.arrangement == "arrangement 1"
+    (found,) = spatial.draw([(shot, sample(("left",)).example)])
+    assert found.picture is shot.picture and (found.picture == 8).all()
+
+
 def test_pretraining_is_shared(flags, students):
     first = rls3.train(flags())
     second = rls3.train(flags(pretrained=str(first), seed=5))

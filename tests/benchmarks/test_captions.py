@@ -10,6 +10,7 @@ import pytest
 from mentorgym.benchmarks import caption_pictures, caption_tables, captions, compare, evaluate, leaderboard, run
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.rows import add_rows, fault, read_rows
+from mentorgym.mentors.load import WEIGHTS
 
 AGENT = Path(__file__).parent / "drawn_scenes.py"
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / caption_tables.PUBLISHED
@@ -204,3 +205,10 @@ def test_a_fault_in_the_papers_figures_is_named_by_file_and_line(tmp_path: Path)
         (tmp_path / "x.csv").write_text(broken)
         with pytest.raises(UsageError, match=reason):
             caption_tables.read_figures(tmp_path / "x.csv")
+
+
+def test_a_model_is_a_folder_a_hub_name_a_mentor_or_our_own_captioner(tmp_path):
+    assert captions.mentor_spec("vlm") == f"vlm:{WEIGHTS / 'caption_vlm'}"
+    assert captions.mentor_spec(str(tmp_path)) == f"vlm:{tmp_path}"
+    assert captions.mentor_spec("HuggingFaceTB/SmolVLM-Instruct") == "vlm:HuggingFaceTB/SmolVLM-Instruct"
+    assert captions.mentor_spec("http://localhost:8000/v1") == "http://localhost:8000/v1"

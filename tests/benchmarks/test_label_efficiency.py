@@ -96,6 +96,13 @@ def test_rewards_learn_from_the_share_alone_but_in_the_marked_curve(commands):
     ]
 
 
+def test_a_reward_model_of_all_labels_can_be_brought_along(commands):
+    label_efficiency.main([*FLAGS.split(), "--seeds", "1", "--all-labels-reward", "tuned"])
+    rewards = [command.split("model=")[1].split()[0] for command in commands if "model=" in command]
+    assert sorted(reward == "tuned" for reward in rewards) == [False, True, True], "5 % twice, and all labels"
+    assert sum("--loss pairs" in command for command in commands) == 1
+
+
 def test_flags_that_an_agent_lacks_are_told_before_anything_is_run(commands):
     with pytest.raises(SystemExit, match="(?s)rloo: .*nonsense"):
         label_efficiency.main([*FLAGS.split(), "--rloo-flags=--nonsense 1"])

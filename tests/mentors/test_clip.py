@@ -86,6 +86,13 @@ def test_texts_are_encoded_once_for_each_content(cache: Path):
         assert scorer.encoded == len(asked)
 
 
+def test_texts_that_contexts_share_are_encoded_once(cache: Path):
+    scorer = Counting("shared")
+    mentor = ClipMentor(scorer, [["a", "bb"], ["bb", "ccc", "a"]])
+    assert scorer.encoded == 3
+    assert [features[:, 0].tolist() for features in mentor.features] == [[1, 2], [2, 3, 1]]
+
+
 def test_a_damaged_cache_is_written_anew(cache: Path):
     text_features(Counting(), ["a"])
     (path,) = (cache / "text_features").iterdir()

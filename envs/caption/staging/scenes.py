@@ -43,10 +43,11 @@ def code_version() -> str:
 class StagedScenes:
     """Scenes staged in our towns (`scenes.Scenes`).
 
-    `split` is "train", "val" or "test"; tested is in towns where nothing is trained. With `labels="one"` one action and
-    one reason are true of a scene, with "all" as many as `rules.labels_of` finds. `prior` is "uniform" over the
-    reasons, or "paper": drawn in the proportions of the RLOO paper's data. Scene i depends on these, the seed and i
-    alone, so a set of more scenes begins with those of a smaller one. Raises ValueError for an unknown argument.
+    `split` is "train", "val" or "test"; tested is in towns where nothing is trained. With `labels="one"` a scene is
+    labelled with the action and the reason that it was staged for, with "all" with all that `rules.labels_of` finds.
+    `prior` is "uniform" over the reasons, or "paper": drawn in the proportions of the RLOO paper's data. Scene i
+    depends on these, the seed and i alone, so a set of more scenes begins with those of a smaller one. Raises
+    ValueError for an unknown argument.
     """
 
     picture_shape = (108, 192, 3)

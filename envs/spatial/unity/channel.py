@@ -1,7 +1,7 @@
 """What travels beside the 32 numbers and the picture: JSON on a side channel of ML-Agents.
 
-The channel's identity is `CHANNEL`; its payloads are one JSON object each, UTF-8. In our frame: metres, radians, x and y
-level, z up, see `Arrangement`; a player turns its own frame into it.
+The channel's identity is `CHANNEL`; its payloads are one JSON object each, UTF-8. In our frame: metres, radians, x and
+y level, z up, see `Arrangement`; a player turns its own frame into it.
 
 To the player, with each reset:
 
@@ -21,9 +21,9 @@ From the player, one object for each agent and each observation, in the order in
 
 - `row`: which of the agents, from 0; it stays when episodes end;
 - `done`: whether this observation is an episode's last;
-- `room`; `camera`: `position` [3], `yaw`, `pitch`, `field`, `height` and `width`, as `rendering.render.Camera` has them;
-- `objects`: their names, from `objects.NAMES`; `positions` [K, 3], or the same numbers in one
-  list; `yaws` [K];
+- `room`; `camera`: `position` [3], `yaw`, `pitch`, `field`, `height` and `width`, as `rendering.render.Camera` has
+  them;
+- `objects`: their names, from `objects.NAMES`; `positions` [K, 3], or the same numbers in one list; `yaws` [K];
 - `moved`: which of the objects the last action moved, -1 before the first; `valid`: whether it could; `reason`: why
   not, one of `world.REASONS`, "" where it could.
 """
@@ -61,8 +61,8 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def decode(payload: bytes) -> dict[str, Any]:
-    """What a payload holds; ValueError unless that is a JSON object."""
-    message = json.loads(payload)
+    """What a payload holds; ValueError unless that is a JSON object of finite numbers."""
+    message = json.loads(payload, parse_constant=_refuse)
     if not isinstance(message, dict):
         raise ValueError(f"a JSON object was expected, not {type(message).__name__}")
     return message
@@ -126,6 +126,10 @@ def unpack(data: bytes) -> Iterator[bytes]:
         if data[start : start + 16] == CHANNEL.bytes_le:
             yield data[start + 20 : start + 20 + length]
         start += 20 + length
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
 
 
 def _three(numbers: Any) -> tuple[float, float, float]:

@@ -1,8 +1,8 @@
 """A Unity player as the world of `SpatialVectorEnv`, through ML-Agents' own `UnityEnvironment`.
 
-That client is left as it is, but for its socket: it would listen on all interfaces, without authentication and on a port
-shared with whoever else asks for it. Here `Server` takes that part, on 127.0.0.1 alone and on a port of its own; it starts
-the player too, watches it while it waits, and leaves none behind.
+That client is left as it is, but for its socket: it would listen on all interfaces, without authentication and on a
+port shared with whoever else asks for it. Here `Server` takes that part, on 127.0.0.1 alone and on a port of its own;
+it starts the player too, watches it while it waits, and leaves none behind.
 """
 
 import atexit
@@ -150,8 +150,8 @@ class Server:
     def _start(self, program: Path, arguments: tuple[str, ...]) -> None:
         handle, name = tempfile.mkstemp(prefix="mentorgym-unity-", suffix=".log")
         self._log = Path(name)
-        # A proxy would not find its way back to 127.0.0.1.
-        environment = os.environ | {name: "localhost,127.0.0.1" for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY")}
+        # A proxy would not find its way back to this machine.
+        environment = os.environ | {"no_grpc_proxy": "localhost,127.0.0.1"}
         command = [str(program), "--mlagents-port", str(self.port), "-logFile", "-", *arguments]
         with os.fdopen(handle, "wb") as log:
             self._process = subprocess.Popen(
@@ -170,13 +170,20 @@ class Server:
             self._received.put(message)
             return self._stop()
         answered = threading.Event()
-        context.add_callback(lambda: answered.is_set() or self._gone.set())
+
+        def ended() -> None:
+            if not answered.is_set():
+                self._gone.set()
+
+        context.add_callback(ended)
         self._received.put(message)
         while not (self._closed.is_set() or self._gone.is_set()):
             with contextlib.suppress(queue.Empty):
                 reply = self._replies.get(timeout=_POLL)
-                answered.set()
-                return reply
+                if context.is_active():
+                    answered.set()
+                    return reply
+                self._gone.set()
         answered.set()
         return self._stop()
 
@@ -214,9 +221,10 @@ class Server:
             try:
                 message = self._received.get(timeout=_POLL)
             except queue.Empty:
-                if (code := self._exit_code()) is not None:
+                gone = self._gone.is_set()
+                if (code := self._exit_code(SECONDS_TO_END if gone else 0.0)) is not None:
                     raise UnityError(f"the Unity player ended with exit code {code}{self.log()}") from None
-                if self._gone.is_set() and (self._process is None or time.monotonic() > deadline):
+                if gone:
                     raise UnityError(f"the connection to the Unity player was lost{self.log()}") from None
                 if time.monotonic() > deadline:
                     what = f"{self._program} did not" if self._program else "no player connected, or it did not"
@@ -226,10 +234,13 @@ class Server:
                 raise UnityError(f"the Unity player was stopped{self.log()}")
             return message.unity_output
 
-    def _exit_code(self) -> str | None:
-        """The player's exit code in words; None while it runs, or where somebody else started it."""
-        code = None if self._process is None else self._process.poll()
-        if code is None:
+    def _exit_code(self, seconds: float) -> str | None:
+        """The player's exit code in words; None while it runs on for `seconds`, or where somebody else started it."""
+        if self._process is None:
+            return None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
             return None
         with contextlib.suppress(ValueError):
             return f"{code} ({signal.Signals(-code).name})"
@@ -308,7 +319,7 @@ class UnityWorld:
         self, unity: str | Path | int, num: int, options: dict[str, Any], pictures: bool, timeout: float = TIMEOUT
     ):
         self.num, self._options, self._pictures = num, options | {"pictures": pictures}, pictures
-        mlagents = import_mlagents("mlagents_envs.environment")
+        mlagents: Any = import_mlagents("mlagents_envs.environment")
         self._errors: Any = import_mlagents("mlagents_envs.exception").UnityException
         self._actions: Any = import_mlagents("mlagents_envs.base_env").ActionTuple
         self._channel: Any = import_mlagents("mlagents_envs.side_channel.raw_bytes_channel").RawBytesChannel(
@@ -316,11 +327,12 @@ class UnityWorld:
         )
         if unity == "editor":
             unity = EDITOR_PORT
-        waiting = isinstance(unity, int | np.integer)
         arguments = ("-batchmode",) if pictures else ("-batchmode", "-nographics")
-        self._server = server = Server(
-            None if waiting else executable(str(unity)), int(unity) if waiting else 0, arguments, timeout
-        )
+        if isinstance(unity, str | Path):
+            server = Server(executable(unity), 0, arguments, timeout)
+        else:
+            server = Server(None, int(unity), (), timeout)
+        self._server = server
         self.close = weakref.finalize(self, server.close)
         self._name: str | None = None
         self._seeds: dict[int, int] = {}

@@ -1,7 +1,7 @@
 """A player in Python: the scenes of `UnitySpatial-v0` served as a Unity build would serve them.
 
-It shows the link at work where there is no Unity, and it is what the link is tested against. Either it takes the place of
-an Editor in which Play is pressed, next to `unity="editor"`:
+It shows the link at work where there is no Unity, and it is what the link is tested against. Either it takes the place
+of an Editor in which Play is pressed, next to `unity="editor"`:
 
     python -m mentorgym.envs.spatial.unity.player --mlagents-port 5004
 
@@ -10,9 +10,9 @@ or that of a build, `unity="./player"`, as an executable file of two lines (a Py
     #!/usr/bin/env python3
     from mentorgym.envs.spatial.unity.player import main; raise SystemExit(main())
 
-Of ML-Agents it speaks communicator API 1.5.0: one method, called by the player with what it has to tell, and answered with
-what it is to do. First come both sides' versions, then an empty message, whose answer is the first command; after that
-each message holds the agents' observations and rewards.
+Of ML-Agents it speaks communicator API 1.5.0: one method, called by the player with what it has to tell, and answered
+with what it is to do. First come both sides' versions, then an empty message, whose answer is the first command; after
+that each message holds the agents' observations and rewards.
 """
 
 import argparse
@@ -182,8 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-logFile", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    import grpc
-
+    grpc = import_extra("grpc", "unity", "the link to Unity")
     try:
         Player(given.mlagents_port, given.layout).run()
     except grpc.RpcError as error:

@@ -92,15 +92,14 @@ class _Loader(importlib.abc.Loader):
         return None
 
     def exec_module(self, module: types.ModuleType) -> None:
-        from google.protobuf import descriptor_pool
-        from google.protobuf.internal import builder
-
+        pool = importlib.import_module("google.protobuf.descriptor_pool").Default()
+        builder = importlib.import_module("google.protobuf.internal.builder")
         for node in self.tree.body:
             # The pool takes a file only after those that it imports.
             if isinstance(node, ast.ImportFrom) and node.module == MESSAGES:
                 for alias in node.names:
                     importlib.import_module(f"{MESSAGES}.{alias.name}")
-        descriptor = descriptor_pool.Default().AddSerializedFile(self.serialized)
+        descriptor = pool.AddSerializedFile(self.serialized)
         vars(module)["DESCRIPTOR"] = descriptor
         builder.BuildMessageAndEnumDescriptors(descriptor, vars(module))
         builder.BuildTopDescriptorsAndMessages(descriptor, module.__name__, vars(module))

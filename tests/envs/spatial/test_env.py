@@ -263,7 +263,7 @@ def test_each_reason_has_its_move(action, reason: str):
     assert np.array_equal(made.positions, before) == bool(reason)
 
 
-def test_an_object_settles_on_the_highest_surface_within_reach():
+def test_an_object_settles_on_the_nearest_surface_within_reach():
     made = placed((5, 4, 6), BED)
     made.move(np.array([(0.0, -0.75, 0.0)]))
     np.testing.assert_allclose(made.positions[0, 0], (0.0, -0.15, 0.42), atol=1e-12)
@@ -272,6 +272,10 @@ def test_an_object_settles_on_the_highest_surface_within_reach():
     made.turn[:] = 0
     made.move(np.array([(0.0, -0.8, -0.05)]))
     np.testing.assert_allclose(made.positions[0, 0], (0.0, -0.95, 0.012), atol=1e-12)
+    for rise, height in ((0.18, 0.91), (0.21, 1.3)):
+        made = placed((5, 4, 6), ((0.9, 1.9, 0.91), (0.2, 0.3, 0.75), (-0.3, 0.3, 0.75)), room="green kitchen")
+        made.move(np.array([(0.2, 0.0, rise)]))
+        np.testing.assert_allclose(made.positions[0, 0], (1.1, 1.9, height), atol=1e-12)
 
 
 def test_a_handle_runs_into_a_table_leg():

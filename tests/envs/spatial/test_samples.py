@@ -1,7 +1,9 @@
 """Samples of a random policy: what they depend on, and that pictures are kept."""
 
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +124,16 @@ def test_a_picture_is_that_of_the_renderer():
 
     kept = Samples("val", 1)
     np.testing.assert_array_equal(kept[0][0], draw(kept.arrangements[0]).colours)
+
+
+def test_a_picture_is_drawn_anew_when_what_draws_it_changes():
+    folder = Path(samples.__file__).parent
+    found, left = set(), {"picture"}
+    while left:
+        found.add(name := left.pop())
+        source = (folder / f"{name}.py").read_text("utf-8")
+        named = re.findall(
+            r"from mentorgym\.envs\.spatial\.(\w+) import|from mentorgym\.envs\.spatial import (\w+)", source
+        )
+        left |= {one or other for one, other in named} - found
+    assert {f"{name}.py" for name in found} == set(samples._DRAWN_BY)

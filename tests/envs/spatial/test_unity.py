@@ -148,7 +148,8 @@ def test_a_thousand_pictures_over_the_link_are_those_in_process(tmp_path: Path, 
         f"""\
         #!{sys.executable}
         import sys
-        from mentorgym.envs.spatial.unity.player import main; raise SystemExit(main([*sys.argv[1:], "--layout={layout}"]))
+        from mentorgym.envs.spatial.unity.player import main
+        raise SystemExit(main([*sys.argv[1:], "--layout={layout}"]))
         """,
     )
     linked = SpatialVectorEnv(unity=program, steps=33, render_mode="rgb_array")
@@ -246,6 +247,8 @@ def test_a_running_player_that_goes_away_is_noticed(waiting: Callable[..., int])
 
     made = started(waiting(Watched))
     players[0]._line.close()
+    # What is said to a player in the moment in which it goes is noticed by the time-out alone.
+    assert made._server._gone.wait(5)
     before = time.monotonic()
     with pytest.raises(UnityError, match="connection to the Unity player was lost"):
         moved(made)
@@ -276,11 +279,13 @@ if sys.argv[2] == "killed":
 
 
 @pytest.mark.parametrize(("end", "code"), [("finished", 0), ("killed", -9)])
-def test_the_player_does_not_outlive_us(program: Path, end: str, code: int):
+def test_the_player_does_not_outlive_us(program: Path, tmp_path: Path, end: str, code: int):
     command = [sys.executable, "-W", "error", "-c", USER, str(program), end]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert (ended.returncode, ended.stderr) == (code, "")
     assert_ends(int(ended.stdout))
+    assert bool(list(tmp_path.glob("*.log"))) == (end == "killed")
 
 
 def test_a_program_that_never_answers_is_killed_with_all_that_it_started(tmp_path: Path):
@@ -529,7 +534,7 @@ def test_records_arrive_as_they_were_sent_beside_other_channels(sent: list[chann
     assert received == [channel.describe(each) for each in sent]
 
 
-@pytest.mark.parametrize("payload", [b"[]", b"{", b"\xff", b"3"])
+@pytest.mark.parametrize("payload", [b"[]", b"{", b"\xff", b"3", b'{"row": NaN}', b'{"row": -Infinity}'])
 def test_payloads_that_are_no_objects_are_errors(payload: bytes):
     with pytest.raises(ValueError):
         channel.decode(payload)
@@ -553,8 +558,8 @@ def test_the_client_is_imported_without_a_trace_and_sends_what_it_is_given():
     """
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
     sent = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    # By hand: field 2, rl_output 1, agentInfos 2, its entry "a" (1) with a list (2) of one (1): reward 7, id 10; field 3,
-    # rl_input 1, command 4.
+    # By hand: field 2, rl_output 1, agentInfos 2, its entry "a" (1) with a list (2) of one (1): reward 7, id 10; then
+    # field 3, rl_input 1, command 4.
     info = bytes.fromhex("3d 0000c03f 50 03")
     listed = b"\x0a" + bytes([len(info)]) + info
     entry = b"\x0a\x01a\x12" + bytes([len(listed)]) + listed
