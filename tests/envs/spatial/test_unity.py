@@ -279,11 +279,13 @@ if sys.argv[2] == "killed":
 
 
 @pytest.mark.parametrize(("end", "code"), [("finished", 0), ("killed", -9)])
-def test_the_player_does_not_outlive_us(program: Path, end: str, code: int):
+def test_the_player_does_not_outlive_us(program: Path, tmp_path: Path, end: str, code: int):
     command = [sys.executable, "-W", "error", "-c", USER, str(program), end]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert (ended.returncode, ended.stderr) == (code, "")
     assert_ends(int(ended.stdout))
+    assert bool(list(tmp_path.glob("*.log"))) == (end == "killed")
 
 
 def test_a_program_that_never_answers_is_killed_with_all_that_it_started(tmp_path: Path):
