@@ -51,7 +51,7 @@ AT_ONCE = 64
 CHOICES = ("term", "order", "other")
 """What is false of the second, third and fourth of `Example.choices`."""
 
-Show = Callable[[Sequence[int]], Sequence[np.ndarray]]
+Show = Callable[[Sequence[int]], Any]
 """From indices of samples to their pictures."""
 
 

@@ -124,13 +124,13 @@ def words_of(arrangement: Arrangement, generator: np.random.Generator) -> Iterat
     """For all ordered pairs, as seen and mirrored: whether it is mirrored, question, caption and two altered ones."""
     for pair in itertools.permutations(range(len(arrangement.objects)), 2):
         terms = relations.relation_of(arrangement, *pair).terms
-        names = [arrangement.names[place] for place in pair]
+        subject, referent = (arrangement.names[place] for place in pair)
         for flip in (False, True):
             held = mirrored(terms) if flip else terms
             swaps = language.term_swaps(held)
             swapped = swaps[generator.integers(len(swaps))]
-            altered = [language.caption(*names, swapped), language.caption(*names[::-1], held)]
-            yield flip, language.question(*names), language.caption(*names, held), altered
+            altered = [language.caption(subject, referent, swapped), language.caption(referent, subject, held)]
+            yield flip, language.question(subject, referent), language.caption(subject, referent, held), altered
 
 
 def seen_at(arrangement: Arrangement) -> Iterator[tuple[int, float, float]]:
@@ -320,7 +320,10 @@ def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterat
     places = [list(places_of(room)) for room in rooms]
     losses = []
     for step in range(args.updates):
-        seen, captions, altered, owner = [], [], [], []
+        seen: list[np.ndarray] = []
+        captions: list[str] = []
+        altered: list[list[str]] = []
+        owner: list[int] = []
         for row in generator.integers(len(rooms), size=args.batch_size):
             flip = bool(generator.integers(2))
             some = [each for each in told[row] if each[0] == flip]
@@ -362,10 +365,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.sample_seed == 0:
             raise UsageError("--sample-seed 0 is that of the fixed sets")
         start_torch(args.seed, args.torch_threads)
-        build, train = (build_clip, train_clip) if args.kind == "clip" else (build_vlm, train_vlm)
         sizes = {name: getattr(args, name) for name in SIZES}
-        more = {"scale": SCALE} if args.kind == "clip" else {}
-        model, processor = build(corpus(), **sizes, **more, phrases=PHRASES)
+        if args.kind == "clip":
+            model, processor = build_clip(corpus(), **sizes, scale=SCALE, phrases=PHRASES)
+        else:
+            model, processor = build_vlm(corpus(), **sizes, phrases=PHRASES)
+        train = train_clip if args.kind == "clip" else train_vlm
         losses = []
         with tempfile.TemporaryDirectory() as folder:
             save_pretrained(model, processor, torch.float32, Path(folder))

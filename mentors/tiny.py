@@ -172,7 +172,8 @@ def build_clip(
 
     processing = _pil_variant(transformers, "CLIPImageProcessor")
     start, end, padding = "<|startoftext|>", "<|endoftext|>", "<|padding|>"
-    trained = _train_tokenizer(texts, [padding, start, end], words, phrases)
+    # For an end with the id 2 transformers reads the features of the highest id instead, as OpenAI's first files need.
+    trained = _train_tokenizer(texts, [start, end, padding], words, phrases)
     trained.post_processor = TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(each, trained.token_to_id(each)) for each in (start, end)]
     )

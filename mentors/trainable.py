@@ -204,7 +204,7 @@ class TrainableClip:
         if self.contrast == "clip":
             return []
         if self.contrast == "negclip":
-            return [each[generator.integers(len(each))] for each in negatives]
+            return [each[int(generator.integers(len(each)))] for each in negatives]
         return _columns(negatives)
 
     def _hard(self, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
@@ -307,7 +307,8 @@ class TrainableVlm:
         told = []
         for step in range(steps):
             rows = [next(order) for _ in range(min(self.batch_size, len(pictures)))]
-            loss = self._loss(*([each[row] for row in rows] for each in (pictures, questions, answers)))
+            chosen = [pictures[row] for row in rows], [questions[row] for row in rows], [answers[row] for row in rows]
+            loss = self._loss(*chosen)
             take_step(optimizer, loss, _rate(self.learning_rate, step, steps), MAX_NORM)
             told.append(loss.item())
         return np.array(told, np.float32)

@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentorgym.mentors.checkpoints import save_pretrained
+from mentorgym.mentors.tiny import build_clip
 from mentorgym.mentors.trainable import TrainableClip, TrainableVlm, contrastive_losses, nearest
 from mentorgym.mentors.vlm import VlmMentor, render_prompt, render_reply
 
@@ -149,6 +151,20 @@ def test_the_scale_of_cosines_stays_below_a_hundred(clip_folder: Path):
         clip.model.logit_scale.fill_(np.log(99.9))
     clip.fine_tune(noise(5), CAPTIONS, NEGATIVES, epochs=2, seed=0)
     assert clip.model.logit_scale.exp() <= 100.001
+
+
+def test_a_clip_from_nothing_tells_texts_apart_wherever_they_differ(tmp_path: Path):
+    torch.manual_seed(0)
+    texts = [
+        "the cup is left of the pot",
+        "the cup is right of the pot",
+        "the pot is left of the cup",
+        "a pot is a cup",
+    ]
+    model, processor = build_clip(texts, image_size=24, patch_size=6, width=32, vision_layers=1, words=True)
+    save_pretrained(model, processor, torch.float32, tmp_path)
+    features = TrainableClip(str(tmp_path)).encode_texts([*texts, texts[0][:-3], texts[0] + " of the cup"])
+    assert torch.cdist(features, features)[~torch.eye(6, dtype=torch.bool)].min() > 1e-4
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
