@@ -28,6 +28,7 @@ APART = 4
 """Valid moves of a room between two samples."""
 
 PICTURE_SHAPE = (224, 224, 3)
+"""Of colours, uint8."""
 
 _DRAWN_BY = ("arrangement.py", "models.py", "objects.py", "picture.py", "rooms.py")
 

@@ -324,7 +324,7 @@ class World:
 
     def arrangement(self, row: int, held: dict[str, np.ndarray] | None = None) -> Arrangement:
         """What a row holds now, or held when `copied` gave `held`."""
-        held = self.copied() if held is None else held
+        held = {name: getattr(self, name) for name in _HELD} if held is None else held
         name = list(ROOMS)[held["room"][row]]
         camera: Camera = ROOMS[name].cameras[self.kind][held["camera"][row]]
         objects = tuple(held["objects"][row].tolist())

@@ -285,6 +285,8 @@ def test_a_vlm_goes_on_from_what_it_saved(vlm_folder: Path, tmp_path: Path):
         (lambda clip: clip.fine_tune(noise(1), ["a"], [["b", "c"]], epochs=0, seed=0), "epochs"),
         (lambda clip: clip.losses([np.zeros((4, 4), np.uint8)], ["a"], [["b", "c"]]), "uint8"),
         (lambda clip: clip.losses([np.zeros((4, 4, 3))], ["a"], [["b", "c"]]), "uint8"),
+        (lambda clip: clip.losses([[1, 2]], ["a"], [["b", "c"]]), "uint8"),
+        (lambda clip: clip.losses(["picture.png"], ["a"], [["b", "c"]]), "uint8"),
     ],
 )
 def test_what_a_clip_cannot_take_is_refused(clip_folder: Path, call, told):

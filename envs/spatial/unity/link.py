@@ -40,6 +40,7 @@ SECONDS_TO_END = 2.0
 """How long a player may take to end after it is asked to, before it is killed."""
 
 SERVICE, METHOD = "communicator_objects.UnityToExternalProto", "Exchange"
+"""What a player calls with each message."""
 
 GO_ON, STOP = 200, 400
 """Status of a message."""

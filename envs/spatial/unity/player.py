@@ -33,6 +33,7 @@ from mentorgym.envs.spatial.world import REASONS, World
 from mentorgym.mentors.extras import import_extra
 
 BEHAVIOUR = "Spatial?team=0"
+"""What the agents are to ML-Agents; the number of a team belongs to such a name."""
 
 _ARGUMENTS = inspect.signature(SpatialVectorEnv).parameters
 OPTIONS: dict[str, Any] = {
