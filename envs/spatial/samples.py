@@ -44,6 +44,8 @@ class Sample(NamedTuple):
 def arrangements(split: str, seed: int = 0, camera: str = "close") -> Iterator[Arrangement]:
     """Arrangements after valid moves of a random policy, without end; `APART` moves lie between two of one room.
 
+    Seeds less than `ROWS` apart draw many of the same rooms, cameras, objects and yaws, and then move them otherwise.
+
     Raises ValueError, as `SpatialVectorEnv` does, for a split or a camera that there is not.
     """
     from mentorgym.envs.spatial.vector import SpatialVectorEnv

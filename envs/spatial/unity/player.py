@@ -187,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-logFile", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if not 0 < given.mlagents_port < 1 << 16:
+        parser.error(f"--mlagents-port {given.mlagents_port}: a port is a number from 1 to 65535")
     grpc = import_extra("grpc", "unity", "the link to Unity")
     try:
         Player(given.mlagents_port, given.layout).run()

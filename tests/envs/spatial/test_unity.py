@@ -623,6 +623,9 @@ def test_the_player_says_that_nobody_listens(capsys: pytest.CaptureFixture, monk
     port = free_port()
     assert player.main(["--mlagents-port", str(port)]) == 1
     assert capsys.readouterr().err.startswith(f"port {port} of this machine: ")
+    with pytest.raises(SystemExit):
+        player.main(["--mlagents-port", "70000"])
+    assert "a port is a number from 1 to 65535" in capsys.readouterr().err
 
 
 def test_the_csharp_side_speaks_of_the_same_channel_and_entries():
