@@ -210,6 +210,12 @@ def test_seeds_splits_and_episodes_differ():
     assert len({row.tobytes() for row in SpatialVectorEnv(500).reset(seed=0)[0]}) == 500
 
 
+def test_draws_are_those_of_splitmix64():
+    # The first three numbers of its C version (Vigna) with the seed 1234567.
+    told = world._mixed(np.full(3, 1234567, np.uint64), np.arange(1, 4, dtype=np.uint64))
+    assert told.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
 def test_blocks_and_episodes_end_when_they_should():
     envs = SpatialVectorEnv(6, steps=10, block=4)
     envs.reset(seed=2)
