@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mentorgym.mentors.checkpoints import save_pretrained
 from mentorgym.mentors.tiny import build_clip
-from mentorgym.mentors.trainable import TrainableClip, TrainableVlm, contrastive_losses, nearest
+from mentorgym.mentors.trainable import TrainableClip, TrainableVlm, _attends, contrastive_losses, nearest
 from mentorgym.mentors.vlm import VlmMentor, render_prompt, render_reply
 
 CAPTIONS = ["cup left", "cup right", "pot left", "cup left", "pot behind"]
@@ -229,6 +229,21 @@ def test_fine_tuning_changes_what_it_is_to_and_learns(vlm_folder: Path, train):
         assert changed > attention and any("vision" in name for name in changed)
     again = TrainableVlm(str(vlm_folder), train=train, batch_size=2, learning_rate=5e-3)
     np.testing.assert_array_equal(told, again.fine_tune(noise(3), QUESTIONS, ANSWERS, steps=12, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "attends"),
+    [
+        ("model.language_model.layers.0.self_attn.q_proj.weight", True),  # PaliGemma
+        ("model.text_model.layers.0.self_attn.o_proj.weight", True),  # Idefics3
+        ("model.text_model.layers.0.mlp.up_proj.weight", False),
+        ("model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight", False),
+        ("model.visual.blocks.0.self_attn.q_proj.weight", False),
+        ("model.connector.perceiver_resampler.layers.0.self_attn.q_proj.weight", False),  # Idefics2
+    ],
+)
+def test_attention_is_the_language_models_by_its_names_in_transformers(name: str, attends: bool):
+    assert _attends(name) == attends
 
 
 def test_batches_go_through_all_samples_before_one_comes_again(vlm_folder: Path, monkeypatch):
