@@ -59,7 +59,7 @@ class Args(Tasks):
     driver: str = ""
     """agent that trained the run, or its file, for the name on the table; by default what the run says"""
     name: str = ""
-    """name on the table; by default the agent's, its sampler's and the model's, or the model's alone"""
+    """name on the table; by default the agent's, its sampler's and the model's; of our own models start and the kind"""
     device: str = "cpu"
     """torch device of the models"""
     output: Path | None = None
@@ -100,7 +100,7 @@ def make_row(args: Args, spec: str, training: Training | None, command: str) -> 
         figures = describe(student, fixed_samples(args.split, count, camera), "of")
     except (ValueError, ImportError) as error:
         raise UsageError(str(error)) from error
-    name = spec
+    name = spec if folder else f"start, {kind}"
     if training:
         agent = Path(args.driver).stem or agent_of(training.folder)
         name = f"{agent}, {training.args['sampler']}, {kind}"

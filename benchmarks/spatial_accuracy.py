@@ -213,6 +213,7 @@ def job(args: Args, command: str) -> dict[str, Any]:
         raise UsageError("--limit counts from 0")
     start_torch(seed=0, threads=args.torch_threads)
     try:
+        args.output.mkdir(parents=True, exist_ok=True)
         samples = Samples(args.split, args.limit or None, camera=args.camera)
         within = groups(samples.examples)
         models: dict[str, Any] = {
@@ -234,7 +235,6 @@ def job(args: Args, command: str) -> dict[str, Any]:
         "models": models,
     }
     page = markdown(told, command)
-    args.output.mkdir(parents=True, exist_ok=True)
     text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".md", ".json"))
     write_atomically(text, page)
     write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")

@@ -326,7 +326,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def job() -> dict[str, Any]:
         agents = read_agents(args.run)
         headline = HEADLINES[next(iter(agents.values()))[0].headline]
-        args.output.mkdir(parents=True, exist_ok=True)
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--output {args.output}: {error}") from error
         paths = {kind: args.output / f"{args.name}.{kind}" for kind in ("png", "csv", "md")}
         draw(agents, f"RLS3, {args.name}: {headline}", paths["png"])
         write_atomically(paths["csv"], csv_of(agents))

@@ -162,9 +162,9 @@ class StateReplay:
 def clip_figures(likelihoods: np.ndarray) -> dict[str, np.ndarray]:
     """Of each sample, from what a CLIP thinks of its four choices, [N, 4], the true one first; a tie counts half.
 
-    `two_way`: whether the true caption is likelier than an altered one, the mean of `term`, where a term is swapped, and
-    `order`, where subject and referent are; `four_way`: whether it is the likeliest of all, shared with those that are
-    as likely. Each float64 [N].
+    `two_way`: whether the true caption is likelier than an altered one, the mean of `term`, where a term is swapped,
+    and `order`, where subject and referent are; `four_way`: whether it is the likeliest of all, shared with those that
+    are as likely. Each float64 [N].
     """
     wins = (np.sign(likelihoods[:, :1] - likelihoods[:, 1:]) + 1.0) / 2
     best = likelihoods == likelihoods.max(1, keepdims=True)

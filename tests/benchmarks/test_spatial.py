@@ -88,18 +88,45 @@ def test_runs_and_models_have_rows_and_a_place_on_the_leaderboard(workplace: Pat
     leaderboard.main([])
     page = Path("results/leaderboard.md").read_text("utf-8")
     answers = page.split("## UnitySpatial-v0: answers")[1]
-    assert answers.index("rls3_random") < answers.index("rls3_sac") < answers.index("| vlm |")
+    assert answers.index("rls3_random") < answers.index("rls3_sac") < answers.index("| start, vlm |")
     assert "UnitySpatial-v0: choices" in page and "60.0%" in page
     with Path("results/leaderboard_spatial.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert {line["driver"]: line["training_seeds"] for line in lines} == {
         "rls3_sac": "3",
         "rls3_random": "3",
-        "vlm": "0",
-        "clip": "0",
+        "start, vlm": "0",
+        "start, clip": "0",
     }
     with pytest.raises(SystemExit, match="nor have those of rooms"):
         compare.main(["--rows", f"results/rows/sac__{ENV}.jsonl", "--against", f"results/rows/random__{ENV}.jsonl"])
+
+
+FINDER = """
+import dataclasses
+from pathlib import Path
+
+@dataclasses.dataclass
+class Args:
+    seed: int = 0
+
+def train(args):
+    return Path(f"runs/UnitySpatial-v0/rls3__seed{args.seed}__sac")
+
+def load_policy(folder, device):
+    raise AssertionError("models are asked, not policies")
+"""
+
+
+def test_an_agent_that_is_added_has_a_line_of_its_own(workplace: Path, capsys: pytest.CaptureFixture):
+    for seed in (1, 2):
+        write_run(workplace / "runs", "sac", seed, (2.0, 2.5))
+    Path("finder.py").write_text(FINDER)
+    leaderboard.main(["--add", "finder.py", "--training-seeds", "1", "2", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    ((driver, seeds),) = {(entry["driver"], entry["training_seeds"]) for entry in told["rooms"]}
+    assert (driver, seeds) == ("finder, sac, vlm", 2) and not told["entries"]
+    assert [row["training_seed"] for row in read_rows(Path(f"results/rows/finder__{ENV}.jsonl"))] == [1, 2]
 
 
 def test_rows_that_lack_something_are_refused(workplace: Path):
