@@ -4,10 +4,10 @@
     python -m mentorgym.benchmarks.spatial_start vlm --output start/vlm
 
 They show `samples.arrangements("train", ...)` with a seed of their own, small, as seen and mirrored, with left and
-right changed in the words. First the vision tower learns to find the objects: it takes far longer to connect names with
-what is seen by relations alone. Then several ordered pairs of objects of a picture are asked about at once, or make
-captions with two altered ones each; at first there are also questions, or captions, that tell where in the picture
-objects are, by row and column of 8 by 8. Training is short on purpose; the rest is for loops to add.
+right changed in the words. It takes far longer to learn from relations alone what names and places are. So the vision
+tower first learns to find the objects; then questions, or captions, tell where in the picture objects are, by row and
+column of 8 by 8; and then several ordered pairs of a picture's objects are asked about at once, or make captions with
+two altered ones each, beside the places. Training is short on purpose; the rest is for loops to add.
 """
 
 import itertools
@@ -56,7 +56,7 @@ UPDATES = 50
 """Updates between two lines of losses, after which the model is saved."""
 
 QUESTIONS = 4
-"""Relations of a picture that are learned at once, and twice as many as places."""
+"""Relations of a picture that are learned at once, beside half as many places."""
 
 WARM_UP, FALLING = 50, 0.3
 """Updates over which the learning rate rises, and the share of the last ones over which it falls to 0."""
@@ -90,7 +90,7 @@ class Args:
     updates: int = 1_000
     """gradient updates of the whole model"""
     places: float = 0.5
-    """share of the updates in which places are learned, too"""
+    """share of the updates in which places alone are learned, before relations join them"""
     batch_size: int = 16
     """pictures in a batch"""
     learning_rate: float = 1e-3
@@ -191,9 +191,10 @@ def learn_to_see(
     pictures: Sequence[tuple[np.ndarray, np.ndarray]],
     rooms: Sequence[Arrangement],
 ) -> Iterator[float]:
-    """Train a vision tower to tell which of its patches has the middle of each object, and where in it the middle is.
+    """Train a vision tower to tell which of its patches has the middle of each object, and where in the picture it is.
 
-    Yields the mean loss of every `UPDATES` updates; `prepare` is the image processor. What reads the tower's
+    A feature that says where it is lets a language model compare places, which itself counts tokens from one another
+    alone. Yields the mean loss of every `UPDATES` updates; `prepare` is the image processor. What reads the tower's
     features for that is not kept.
     """
     generator = np.random.default_rng([args.seed, 2])
@@ -217,7 +218,7 @@ def learn_to_see(
         spots = (torch.stack(shares, 1) * grid).clamp(0, grid - 1e-3).float()
         cells = spots.long()[:, 0] * grid + spots.long()[:, 1]
         found = F.cross_entropy(told[which, :, index, 0], cells)
-        loss = found + (told[which, cells, index, 1:] - spots.frac()).abs().mean()
+        loss = found + (told[which, cells, index, 1:] - spots).abs().mean()
         take_step(optimizer, loss, args.learning_rate * min(1.0, (step + 1) / WARM_UP), MAX_NORM)
         losses.append(loss.item())
         if (step + 1) % UPDATES == 0:
@@ -278,12 +279,17 @@ class Lessons:
 
 
 def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterator[float]:
-    """Train the VLM in `folder` and save it; the mean loss of every `UPDATES` updates."""
+    """Train the VLM in `folder` and save it; the mean loss of every `UPDATES` updates.
+
+    Once it sees, its vision tower stays: what comes back from words that are still guessed would undo it.
+    """
     generator = np.random.default_rng([args.seed, 1])
     vlm = TrainableVlm(str(folder))
-    lessons, optimizer = Lessons(vlm), make_optimizer(vlm.model, WEIGHT_DECAY)
+    lessons, tower = Lessons(vlm), vlm.model.model.vision_model
     pictures = shown(rooms)
-    yield from learn_to_see(args, vlm.model.model.vision_model, lessons.processor.image_processor, pictures, rooms)
+    yield from learn_to_see(args, tower, lessons.processor.image_processor, pictures, rooms)
+    tower.requires_grad_(False)
+    optimizer = make_optimizer(vlm.model, WEIGHT_DECAY)
     told = [list(words_of(room, generator)) for room in rooms]
     places = [list(places_of(room)) for room in rooms]
     losses = []
@@ -291,13 +297,13 @@ def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterato
         seen, asked = [], []
         for row in generator.integers(len(rooms), size=args.batch_size):
             flip = bool(generator.integers(2))
-            some = [(question, caption) for mirror, question, caption, _ in told[row] if mirror == flip]
-            chosen = [some[k] for k in generator.permutation(len(some))[:QUESTIONS]]
-            if step < args.places * args.updates:
-                some = [(question, answer) for mirror, question, answer in places[row] if mirror == flip]
-                chosen += [some[k] for k in generator.permutation(len(some))[: QUESTIONS // 2]]
+            some = [(question, answer) for mirror, question, answer in places[row] if mirror == flip]
+            if step >= args.places * args.updates:
+                some = [some[k] for k in generator.permutation(len(some))[: QUESTIONS // 2]]
+                pairs = [(question, caption) for mirror, question, caption, _ in told[row] if mirror == flip]
+                some += [pairs[k] for k in generator.permutation(len(pairs))[:QUESTIONS]]
             seen.append(pictures[row][int(flip)])
-            asked.append(chosen)
+            asked.append(some)
         loss = lessons.loss(seen, asked)
         take_step(optimizer, loss, rate(args, step), MAX_NORM)
         losses.append(loss.item())
@@ -326,10 +332,11 @@ def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterat
         owner: list[int] = []
         for row in generator.integers(len(rooms), size=args.batch_size):
             flip = bool(generator.integers(2))
-            some = [each for each in told[row] if each[0] == flip]
-            chosen = [each[2:] for each in (some[k] for k in generator.permutation(len(some))[:QUESTIONS])]
-            if step < args.places * args.updates:
-                chosen += located([each[1:] for each in places[row] if each[0] == flip])[: QUESTIONS // 2]
+            chosen = located([each[1:] for each in places[row] if each[0] == flip])
+            if step >= args.places * args.updates:
+                some = [each for each in told[row] if each[0] == flip]
+                chosen = chosen[: QUESTIONS // 2]
+                chosen += [each[2:] for each in (some[k] for k in generator.permutation(len(some))[:QUESTIONS])]
             owner += len(chosen) * [len(seen)]
             seen.append(pictures[row][int(flip)])
             captions += [caption for caption, _ in chosen]
