@@ -40,7 +40,8 @@ COMPLEXITY = ("terms_1", "terms_2", "terms_3")
 
 NOTES = """\
 Scores are {headline}: means over captions, then over seeds. Samples are all that were generated in the loop, invalid
-ones included; the steps of SAC's pre-training, of which nothing is drawn, are not among them. Brackets: 95 % bootstrap
+ones included; the steps of SAC's pre-training, of which nothing is drawn, are not among them. The runs were tested last
+after {fewest:,.0f} to {most:,.0f} samples, which is where their ends are compared. Brackets: 95 % bootstrap
 interval of the seeds' mean, or of a difference of means; with three seeds it is rather too narrow. In the tables by
 term: before all learning, at the end, and in parentheses how many captions with it a run has learned from, the mean.
 """
@@ -294,7 +295,12 @@ def _lengths(history: History) -> np.ndarray:
 
 
 def names_of(variants: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Variants by the flags in which each differs from more than half of them; `default` for one that does in none."""
+    """Variants by the flags in which each differs from more than half of them; `default` for one that does in none.
+
+    One alone is `rls3`.
+    """
+    if len(variants) == 1:
+        return ["rls3"]
 
     def usual(name: str) -> Any:
         values = [json.dumps(flags.get(name)) for flags in variants]
@@ -335,7 +341,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_atomically(paths["csv"], csv_of(agents))
         summary, *rest = tables(agents)
         made = made_by(command_line("spatial_curves", arguments))
-        page = [f"# RLS3: {args.name}", "", made, "", NOTES.format(headline=headline), summary, *rest]
+        last = [each.scores("test")[-1][1] for own in agents.values() for each in own]
+        notes = NOTES.format(headline=headline, fewest=min(last), most=max(last))
+        page = [f"# RLS3: {args.name}", "", made, "", notes, summary, *rest]
         write_atomically(paths["md"], "\n".join([*page, f"![curves]({paths['png'].name})", ""]))
         if not args.as_json:
             show(summary, f"written: {', '.join(map(str, paths.values()))}")

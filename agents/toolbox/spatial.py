@@ -189,7 +189,7 @@ class Student(Protocol):
         """How hard the samples are for it: what RLS3's reward squares (equation 3); NaN for unknown."""
 
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
-        """Learn from the samples; returns the loss of each update, float32."""
+        """Learn from the samples; returns the loss of each update, float32, or raises FloatingPointError, see `finite`."""
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """Its scores on each of N samples, each float [N]."""
@@ -197,6 +197,16 @@ class Student(Protocol):
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...
+
+
+def finite(losses: np.ndarray) -> np.ndarray:
+    """The losses of a fine-tuning; FloatingPointError where one is no number, for the model is then of no use."""
+    if not np.isfinite(losses).all():
+        update = int(np.argmin(np.isfinite(losses)))
+        raise FloatingPointError(
+            f"the loss of update {update} of the model is {losses[update]}: lower its learning_rate"
+        )
+    return losses
 
 
 class ClipStudent:
@@ -213,7 +223,7 @@ class ClipStudent:
         return float(self.model.losses(*self._told(samples)).mean())
 
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
-        return self.model.fine_tune(*self._told(samples), epochs=amount, seed=seed)
+        return finite(self.model.fine_tune(*self._told(samples), epochs=amount, seed=seed))
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """Those of `clip_figures`."""
@@ -243,7 +253,8 @@ class VlmStudent:
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
         examples = [each.example for each in samples]
         questions, captions = [each.question for each in examples], [each.caption for each in examples]
-        return self.model.fine_tune([each.picture for each in samples], questions, captions, steps=amount, seed=seed)
+        pictures = [each.picture for each in samples]
+        return finite(self.model.fine_tune(pictures, questions, captions, steps=amount, seed=seed))
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """Those of `vlm_figures`."""

@@ -344,6 +344,9 @@ class Scripted:
     def probabilities(self, pictures, choices):
         return np.array(self.said)
 
+    def fine_tune(self, *told, seed, epochs=0, steps=0):
+        return np.array(self.said, np.float32)
+
     def losses(self, pictures, captions, negatives):
         assert negatives == [("one", "two")] * len(pictures)
         return np.array(self.said)
@@ -364,6 +367,13 @@ def test_a_vlm_is_as_hard_up_as_its_score_is_low():
     assert told["test/left"] == 4.0 and told["test/terms_2"] == 3.0 and "test/right" not in told
     assert student.feedback(samples) == 6 - told["test/score"]
     assert VlmStudent(Scripted(["", "?", "42", "\n"])).feedback(samples) == 5.0
+
+
+@pytest.mark.parametrize("kind", [ClipStudent, VlmStudent])
+def test_a_loss_that_is_no_number_ends_the_run(kind):
+    assert kind(Scripted([1.0, 0.5])).fine_tune([sample(("left",))], 2, 0).tolist() == [1.0, 0.5]
+    with pytest.raises(FloatingPointError, match="update 1 of the model is nan: lower its learning_rate"):
+        kind(Scripted([1.0, math.nan, math.inf])).fine_tune([sample(("left",))], 3, 0)
 
 
 def test_a_clip_is_measured_by_two_and_by_four_choices():

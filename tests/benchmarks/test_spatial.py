@@ -170,7 +170,7 @@ def test_curves_are_those_of_the_logs(workplace: Path):
     assert sac[5].startswith("2.000") and sac[6].startswith("2.700 [2.6")
     low, high = map(float, sac[-1].removeprefix("+0.400 [").removesuffix("]").split(","))
     assert 0.2 <= low < 0.4 < high <= 0.6
-    assert "1.000 to 1.700 (2)" in page and "1 term" in page
+    assert "tested last\nafter 80 to 80 samples" in page and "1.000 to 1.700 (2)" in page and "1 term" in page
     assert Path("results/spatial/both.png").read_bytes().startswith(b"\x89PNG")
     with Path("results/spatial/both.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -185,7 +185,7 @@ def test_variants_are_named_after_what_they_change():
     usual = {"episodes": 5, "beta": 0.3, "model_args": []}
     changed = [usual, usual | {"episodes": 2}, usual | {"beta": 1.0, "model_args": ["train=all"]}, usual]
     assert spatial_curves.names_of(changed[:3]) == ["default", "episodes 2", "beta 1.0, model_args ['train=all']"]
-    assert spatial_curves.names_of([usual]) == ["default"]
+    assert spatial_curves.names_of([usual]) == ["rls3"]
 
 
 def test_a_mean_against_samples_lies_between_tests(workplace: Path):
