@@ -189,7 +189,7 @@ class Student(Protocol):
         """How hard the samples are for it: what RLS3's reward squares (equation 3); NaN for unknown."""
 
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
-        """Learn from the samples; returns the loss of each update, float32, or raises FloatingPointError, see `finite`."""
+        """Learn from the samples; returns the loss of each update, float32; FloatingPointError as from `finite`."""
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """Its scores on each of N samples, each float [N]."""
