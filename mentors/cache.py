@@ -10,7 +10,7 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """The folder of compiled kernels, read maps and features of texts.
+    """The folder of compiled kernels, read maps, pictures and features of texts.
 
     `MENTORGYM_CACHE` overrides the platform's usual place.
     """

@@ -346,7 +346,7 @@ def _check_pictures(pictures: Sequence[np.ndarray], **columns: Sequence[Any]) ->
     for name, column in columns.items():
         if len(column) != len(pictures):
             raise ValueError(f"{len(pictures)} pictures and {len(column)} {name}: give one for each")
-    for picture in pictures:
+    for picture in map(np.asarray, pictures):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
 
@@ -376,7 +376,8 @@ def _endless(count: int, generator: np.random.Generator) -> Iterator[int]:
 
 def _attends(name: str) -> bool:
     """Whether a parameter belongs to an attention layer of the language model, by its name in transformers."""
-    return ".self_attn." in name and "vision" not in name and "visual" not in name
+    # What sees, and what hands on what is seen, may attend too.
+    return ".self_attn." in name and not any(part in name for part in ("vision", "visual", "connector"))
 
 
 def _unit(features: Any) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 
 from mentorgym.agents.toolbox.replay import Batch
 from mentorgym.agents.toolbox.runs import SPATIAL_TERMS, Run, parse_keywords
-from mentorgym.envs.caption.data import nearest_name
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.spatial import picture, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example

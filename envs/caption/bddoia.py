@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mentorgym.envs.caption.data import nearest_name
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Labels, Scenes
 
 LAYOUTS = ("25k_images", "gt_4a_21r")

@@ -1,22 +1,14 @@
 """Scenes by name: staged in our towns, or BDD-OIA's own files."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
 
 LABELS = ("one", "all")
 SPLITS = ("train", "val", "test", "toy")
 PRIORS = {"staged": "uniform", "staged:paper": "paper"}
 """How often each reason occurs among staged scenes, by the name of the data."""
-
-
-def nearest_name(name: object, valid: Iterable[str]) -> str:
-    """A hint for an error message: the nearest valid name, and all of them."""
-    valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
 def load_scenes(

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.caption.data import nearest_name
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
 from mentorgym.envs.caption.vector import CaptionVectorEnv
 

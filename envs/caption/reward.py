@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption import language
-from mentorgym.envs.caption.data import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
 from mentorgym.mentors.extras import import_extra
 from mentorgym.mentors.load import WEIGHTS, load_mentor

@@ -1,7 +1,6 @@
 """`BddOia-Caption-v0` as a vector environment: a list of texts is scored in one batch."""
 
 import functools
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from mentorgym.envs.arguments import check_names, nearest_name
 from mentorgym.envs.caption import language
-from mentorgym.envs.caption.data import load_scenes, nearest_name
+from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.picture import draw
 from mentorgym.envs.caption.reward import CaptionReward, clean
 from mentorgym.envs.caption.scenes import Scenes
@@ -313,10 +313,3 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
             if not isinstance(text, str):
                 raise ValueError(f"the action of row {row} is a {type(text).__name__}, not a text")
         return [str(text) for text in actions]
-
-
-def check_names(unknown: Mapping[str, Any], kind: type) -> None:
-    """Raise TypeError for an unknown argument of `kind`, naming the nearest valid one."""
-    valid = [name for name in inspect.signature(kind).parameters if name != "unknown"]
-    for name in unknown:
-        raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mentorgym.envs.spatial.mentoring import SpatialAdapter
 
 OF_A_BATCH = ("num_envs", "autoreset_mode")
+"""Arguments of `SpatialVectorEnv` that a single environment lacks."""
 
 
 class SpatialEnv(gym.Env):

@@ -99,7 +99,8 @@ def measure_offsets(offsets: np.ndarray, yaws: np.ndarray | float) -> Measured:
     right = x * np.sin(yaws) - y * np.cos(yaws)
     level = np.hypot(behind, right)
     elevations = np.arctan2(z, level)
-    azimuths = np.where(level < EDGE, 0.0, np.arctan2(right, behind))
+    # -0.0 would make -pi of pi.
+    azimuths = np.where(level < EDGE, 0.0, np.arctan2(right + 0.0, behind))
     steep = np.abs(elevations)
     # The angles to the line through the referent along which one looks, and to that across it.
     from_depth = np.arctan2(np.abs(right), np.abs(behind))

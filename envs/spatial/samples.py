@@ -28,6 +28,7 @@ APART = 4
 """Valid moves of a room between two samples."""
 
 PICTURE_SHAPE = (224, 224, 3)
+"""Of colours, uint8."""
 
 _DRAWN_BY = ("arrangement.py", "models.py", "objects.py", "picture.py", "rooms.py")
 
@@ -42,6 +43,8 @@ class Sample(NamedTuple):
 
 def arrangements(split: str, seed: int = 0, camera: str = "close") -> Iterator[Arrangement]:
     """Arrangements after valid moves of a random policy, without end; `APART` moves lie between two of one room.
+
+    Seeds less than `ROWS` apart draw many of the same rooms, cameras, objects and yaws, and then move them otherwise.
 
     Raises ValueError, as `SpatialVectorEnv` does, for a split or a camera that there is not.
     """

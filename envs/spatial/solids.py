@@ -28,6 +28,7 @@ for _index, _object in enumerate(OBJECTS):
         LUGS[_index, _piece] = *_ends.mean(1), *(_ends[:, 1] - _ends[:, 0]) / 2
 
 HEIGHTS = np.array([each.height for each in OBJECTS])
+"""From base to top."""
 BASES = np.array([each.profile[0][1] for each in OBJECTS])
 """Radii of the footprints."""
 REACHES = np.maximum(

@@ -1,7 +1,6 @@
 """`UnitySpatial-v0` as a vector environment: many rooms, rearranged at once."""
 
 import functools
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from mentorgym.envs.caption.data import nearest_name
+from mentorgym.envs.arguments import check_names, nearest_name
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import KINDS, ROOMS, TESTING, TRAINING
@@ -284,10 +283,3 @@ def _observation_space() -> gym.spaces.Box:
     for start in (11, 17, 23, 29):
         low[start : start + 3], high[start : start + 3] = -turn, turn
     return gym.spaces.Box(low, high, dtype=np.float32)
-
-
-def check_names(unknown: Mapping[str, Any], kind: type) -> None:
-    """Raise TypeError for an unknown argument of `kind`, naming the nearest valid one."""
-    valid = [name for name in inspect.signature(kind).parameters if name != "unknown"]
-    for name in unknown:
-        raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")

@@ -150,7 +150,7 @@ def _visible(layout: _Layout, room: np.ndarray | int, camera: np.ndarray | int, 
 
 
 def _mixed(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """Numbers uint64 that depend on key and counter (uint64) alone: SplitMix64 (Steele et al. 2014, figure 17)."""
+    """Numbers uint64 that depend on key and counter (uint64) alone: SplitMix64 (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         mixed = keys + counters * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -324,7 +324,7 @@ class World:
 
     def arrangement(self, row: int, held: dict[str, np.ndarray] | None = None) -> Arrangement:
         """What a row holds now, or held when `copied` gave `held`."""
-        held = self.copied() if held is None else held
+        held = {name: getattr(self, name) for name in _HELD} if held is None else held
         name = list(ROOMS)[held["room"][row]]
         camera: Camera = ROOMS[name].cameras[self.kind][held["camera"][row]]
         objects = tuple(held["objects"][row].tolist())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mentorgym.mentors.checkpoints import save_pretrained
 from mentorgym.mentors.tiny import build_clip
-from mentorgym.mentors.trainable import TrainableClip, TrainableVlm, contrastive_losses, nearest
+from mentorgym.mentors.trainable import TrainableClip, TrainableVlm, _attends, contrastive_losses, nearest
 from mentorgym.mentors.vlm import VlmMentor, render_prompt, render_reply
 
 CAPTIONS = ["cup left", "cup right", "pot left", "cup left", "pot behind"]
@@ -231,6 +231,21 @@ def test_fine_tuning_changes_what_it_is_to_and_learns(vlm_folder: Path, train):
     np.testing.assert_array_equal(told, again.fine_tune(noise(3), QUESTIONS, ANSWERS, steps=12, seed=0))
 
 
+@pytest.mark.parametrize(
+    ("name", "attends"),
+    [
+        ("model.language_model.layers.0.self_attn.q_proj.weight", True),  # PaliGemma
+        ("model.text_model.layers.0.self_attn.o_proj.weight", True),  # Idefics3
+        ("model.text_model.layers.0.mlp.up_proj.weight", False),
+        ("model.vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight", False),
+        ("model.visual.blocks.0.self_attn.q_proj.weight", False),
+        ("model.connector.perceiver_resampler.layers.0.self_attn.q_proj.weight", False),  # Idefics2
+    ],
+)
+def test_attention_is_the_language_models_by_its_names_in_transformers(name: str, attends: bool):
+    assert _attends(name) == attends
+
+
 def test_batches_go_through_all_samples_before_one_comes_again(vlm_folder: Path, monkeypatch):
     vlm = TrainableVlm(str(vlm_folder), batch_size=2)
     seen: list[str] = []
@@ -285,6 +300,8 @@ def test_a_vlm_goes_on_from_what_it_saved(vlm_folder: Path, tmp_path: Path):
         (lambda clip: clip.fine_tune(noise(1), ["a"], [["b", "c"]], epochs=0, seed=0), "epochs"),
         (lambda clip: clip.losses([np.zeros((4, 4), np.uint8)], ["a"], [["b", "c"]]), "uint8"),
         (lambda clip: clip.losses([np.zeros((4, 4, 3))], ["a"], [["b", "c"]]), "uint8"),
+        (lambda clip: clip.losses([[1, 2]], ["a"], [["b", "c"]]), "uint8"),
+        (lambda clip: clip.losses(["picture.png"], ["a"], [["b", "c"]]), "uint8"),
     ],
 )
 def test_what_a_clip_cannot_take_is_refused(clip_folder: Path, call, told):

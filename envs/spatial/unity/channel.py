@@ -23,12 +23,14 @@ From the player, one object for each agent and each observation, in the order in
 - `done`: whether this observation is an episode's last;
 - `room`; `camera`: `position` [3], `yaw`, `pitch`, `field`, `height` and `width`, as `rendering.render.Camera` has
   them;
-- `objects`: their names, from `objects.NAMES`; `positions` [K, 3], or the same numbers in one list; `yaws` [K];
+- `objects`: the names of the three, different ones of `objects.NAMES`; `positions` [3, 3], or the same numbers in one
+  list; `yaws` [3];
 - `moved`: which of the objects the last action moved, -1 before the first; `valid`: whether it could; `reason`: why
   not, one of `world.REASONS`, "" where it could.
 """
 
 import json
+import math
 import struct
 import uuid
 from collections.abc import Iterator
@@ -62,7 +64,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def decode(payload: bytes) -> dict[str, Any]:
     """What a payload holds; ValueError unless that is a JSON object of finite numbers."""
-    message = json.loads(payload, parse_constant=_refuse)
+    message = json.loads(payload, parse_constant=_finite, parse_float=_finite)
     if not isinstance(message, dict):
         raise ValueError(f"a JSON object was expected, not {type(message).__name__}")
     return message
@@ -92,6 +94,8 @@ def understand(message: dict[str, Any]) -> Record:
         unknown = [name for name in names if name not in NAMES]
         if unknown:
             raise ValueError(f"objects: {unknown[0]!r} is none of {', '.join(NAMES)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"objects: {names} are not different ones")
         camera = dict(message["camera"])
         arrangement = Arrangement(
             room=str(message["room"]),
@@ -128,8 +132,11 @@ def unpack(data: bytes) -> Iterator[bytes]:
         start += 20 + length
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _three(numbers: Any) -> tuple[float, float, float]:

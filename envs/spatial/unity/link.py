@@ -27,7 +27,7 @@ from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.unity import channel
 from mentorgym.envs.spatial.unity.channel import Record
 from mentorgym.envs.spatial.unity.shim import import_mlagents
-from mentorgym.envs.spatial.world import OBSERVED, REASONS
+from mentorgym.envs.spatial.world import ACTIVE, OBSERVED, REASONS
 from mentorgym.mentors.extras import import_extra
 
 EDITOR_PORT = 5004
@@ -40,6 +40,7 @@ SECONDS_TO_END = 2.0
 """How long a player may take to end after it is asked to, before it is killed."""
 
 SERVICE, METHOD = "communicator_objects.UnityToExternalProto", "Exchange"
+"""What a player calls with each message."""
 
 GO_ON, STOP = 200, 400
 """Status of a message."""
@@ -311,6 +312,7 @@ class UnityWorld:
         timeout: seconds that the player may take to connect, and then to answer.
 
     Raises:
+        ValueError: `unity` is none of these.
         UnityError: no player can be reached, or it does not do what is expected; no process is left behind.
         ImportError: a package is missing; the message says what to install.
     """
@@ -318,15 +320,17 @@ class UnityWorld:
     def __init__(
         self, unity: str | Path | int, num: int, options: dict[str, Any], pictures: bool, timeout: float = TIMEOUT
     ):
-        self.num, self._options, self._pictures = num, options | {"pictures": pictures}, pictures
+        self.num, self._options = num, options | {"pictures": pictures}
+        if unity == "editor":
+            unity = EDITOR_PORT
+        is_port = isinstance(unity, int | np.integer) and not isinstance(unity, bool) and 0 < unity < 1 << 16
+        if not (is_port or isinstance(unity, str | Path)):
+            raise ValueError(f"unity={unity!r}: give the path of a build, 'editor', or a port from 1 to 65535")
         mlagents: Any = import_mlagents("mlagents_envs.environment")
-        self._errors: Any = import_mlagents("mlagents_envs.exception").UnityException
         self._actions: Any = import_mlagents("mlagents_envs.base_env").ActionTuple
         self._channel: Any = import_mlagents("mlagents_envs.side_channel.raw_bytes_channel").RawBytesChannel(
             channel.CHANNEL
         )
-        if unity == "editor":
-            unity = EDITOR_PORT
         arguments = ("-batchmode",) if pictures else ("-batchmode", "-nographics")
         if isinstance(unity, str | Path):
             server = Server(executable(unity), 0, arguments, timeout)
@@ -394,6 +398,8 @@ class UnityWorld:
                 record = view.record
                 if record.reason not in REASONS or record.valid != (record.reason == ""):
                     raise UnityError(f"row {record.row}: valid={record.valid}, reason={record.reason!r}; see {REASONS}")
+                if not 0 <= record.moved < ACTIVE:
+                    raise UnityError(f"row {record.row}: moved={record.moved}, which is none of the {ACTIVE} objects")
                 if view.reward != (1 if record.valid else -1):
                     raise UnityError(
                         f"row {record.row}: a reward of {view.reward} for valid={record.valid}, not 1 or -1"
@@ -425,7 +431,10 @@ class UnityWorld:
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
-        """End the player on any error, which becomes a UnityError where it is about what the player did."""
+        """End the player on any error, and make a UnityError of it.
+
+        In a message that makes no sense the client and Pillow meet all kinds: KeyError, SyntaxError, zlib.error.
+        """
         if not self.close.alive:
             raise UnityError("the link to the Unity player is closed: make the environment anew")
         try:
@@ -433,7 +442,7 @@ class UnityWorld:
         except UnityError:
             self.close()
             raise
-        except (self._errors, ValueError, RuntimeError, OSError) as error:
+        except Exception as error:
             where = self._server.log()
             self.close()
             raise UnityError(f"the Unity player's messages make no sense: {error}{where}") from error
@@ -495,6 +504,9 @@ class UnityWorld:
     def _views_of(self, steps: Any, records: list[Record]) -> list[View]:
         if len(records) != len(steps):
             raise UnityError(f"{len(records)} records on the channel {channel.CHANNEL} for {len(steps)} observations")
+        for record in records:
+            if len(record.arrangement.objects) != ACTIVE:
+                raise UnityError(f"row {record.row}: objects are {record.arrangement.names}, not {ACTIVE}")
         pictures = [None] * len(steps) if self._camera is None else np.rint(steps.obs[self._camera] * 255)
         return [
             View(record, state, None if picture is None else picture.astype(np.uint8), float(reward))

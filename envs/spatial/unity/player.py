@@ -16,6 +16,7 @@ that each message holds the agents' observations and rewards.
 """
 
 import argparse
+import inspect
 import io
 import sys
 from collections.abc import Sequence
@@ -27,13 +28,18 @@ from mentorgym.envs.spatial.unity import channel
 from mentorgym.envs.spatial.unity.channel import Record
 from mentorgym.envs.spatial.unity.link import EDITOR_PORT, GO_ON, METHOD, SERVICE, STOP, TIMEOUT
 from mentorgym.envs.spatial.unity.shim import import_mlagents
-from mentorgym.envs.spatial.vector import SPLITS
+from mentorgym.envs.spatial.vector import SPLITS, SpatialVectorEnv
 from mentorgym.envs.spatial.world import REASONS, World
 from mentorgym.mentors.extras import import_extra
 
 BEHAVIOUR = "Spatial?team=0"
+"""What the agents are to ML-Agents; the number of a team belongs to such a name."""
 
-OPTIONS: dict[str, Any] = {"split": "train", "camera": "close", "move_scale": 0.4, "in_view": False, "pictures": True}
+_ARGUMENTS = inspect.signature(SpatialVectorEnv).parameters
+OPTIONS: dict[str, Any] = {
+    **{name: _ARGUMENTS[name].default for name in ("split", "camera", "move_scale", "in_view")},
+    "pictures": True,
+}
 """What is served to whoever asks for nothing else."""
 
 STEP, RESET, QUIT = 0, 1, 2
@@ -51,7 +57,8 @@ class Player:
     version = "1.5.0"
 
     def __init__(self, port: int, layout: str = "hwc"):
-        self.layout, self.options, self.world = layout, dict(OPTIONS), World(1, SPLITS["train"], "close", 0.4, False)
+        self.layout = layout
+        self.options: dict[str, Any] = {}
         grpc = import_extra("grpc", "unity", "the link to Unity")
         self._message = import_mlagents("mlagents_envs.communicator_objects.unity_message_pb2").UnityMessageProto
         self._output = import_mlagents("mlagents_envs.communicator_objects.unity_rl_output_pb2").UnityRLOutputProto
@@ -62,8 +69,6 @@ class Player:
             request_serializer=self._message.SerializeToString,
             response_deserializer=self._message.FromString,
         )
-        self._anew: list[int] = []
-        self._moved, self._why = np.full(1, -1), np.zeros(1, int)
 
     def run(self) -> None:
         """Serve until the other side says that it is enough; grpc.RpcError where it is not there, or no longer."""
@@ -119,10 +124,10 @@ class Player:
 
     def _prepare(self, options: dict[str, Any]) -> None:
         """A world with these options, unless there is one."""
-        if options != self.options or self.world.num != self.num:
-            names, split = ("camera", "move_scale", "in_view"), options["split"]
+        if options != self.options:
             self.options = options
-            self.world = World(self.num, SPLITS[split], *(options[name] for name in names))
+            names = SPLITS[options["split"]]
+            self.world = World(self.num, names, options["camera"], options["move_scale"], options["in_view"])
         self._moved, self._why = np.full(self.num, -1), np.zeros(self.num, int)
 
     def _draw(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
@@ -182,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(flag, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-logFile", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if not 0 < given.mlagents_port < 1 << 16:
+        parser.error(f"--mlagents-port {given.mlagents_port}: a port is a number from 1 to 65535")
     grpc = import_extra("grpc", "unity", "the link to Unity")
     try:
         Player(given.mlagents_port, given.layout).run()

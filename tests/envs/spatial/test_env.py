@@ -1,5 +1,8 @@
 """`UnitySpatial-v0`, single and vector: what a move does, what is drawn, and what is refused."""
 
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -70,9 +73,34 @@ def _things(arrangement: Arrangement) -> tuple:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_single_environment_passes_gymnasiums_check(split: str):
-    # Pictures have a test of their own; Gymnasium asks for them through an id alone.
-    check_env(SpatialEnv(split=split), skip_render_check=True)
+def test_the_single_environment_passes_gymnasiums_check_by_its_id(split: str, sketched: list):
+    env = gym.make("UnitySpatial-v0", split=split)
+    check_env(env.unwrapped)
+    assert isinstance(env.unwrapped, SpatialEnv) and sketched, "pictures are part of the check"
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_id_makes_native_batches():
+    envs = gym.make_vec("UnitySpatial-v0", num_envs=3, split="test", steps=2)
+    assert isinstance(envs.unwrapped, SpatialVectorEnv)
+    observation, _ = envs.reset(seed=4)
+    np.testing.assert_array_equal(observation[2], SpatialEnv(split="test").reset(seed=6)[0])
+    for actions in actions_of(3, 3):
+        observation, *_ = envs.step(actions.astype(np.float32))
+        assert observation in envs.observation_space
+    envs.close()
+
+
+def test_states_alone_load_none_of_what_pictures_models_and_unity_need():
+    heavy = "{'PIL', 'embreex', 'grpc', 'mlagents_envs', 'numba', 'torch', 'transformers', 'trimesh'}"
+    code = f"""
+import sys
+from mentorgym.envs.spatial import SpatialVectorEnv
+envs = SpatialVectorEnv(2)
+envs.reset(seed=0)
+envs.step(envs.action_space.sample())
+print(*sorted({heavy} & sys.modules.keys()))"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_spaces_hold_what_comes():
@@ -180,6 +208,12 @@ def test_seeds_splits_and_episodes_differ():
     np.testing.assert_array_equal(envs.reset(seed=0)[0], one)
     np.testing.assert_array_equal(envs.reset(seed=[5, None, 3, 7])[0][0], envs.reset(seed=[5, 0, 0, 0])[0][0])
     assert len({row.tobytes() for row in SpatialVectorEnv(500).reset(seed=0)[0]}) == 500
+
+
+def test_draws_are_those_of_splitmix64():
+    # The first three numbers of its C version (Vigna) with the seed 1234567.
+    told = world._mixed(np.full(3, 1234567, np.uint64), np.arange(1, 4, dtype=np.uint64))
+    assert told.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_blocks_and_episodes_end_when_they_should():

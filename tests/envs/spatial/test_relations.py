@@ -143,6 +143,11 @@ def test_straight_above_is_above_and_one_place_has_no_relation():
             relations.relation(wrong, (1, 2, 2)[: len(wrong)], camera(0.4))
 
 
+def test_straight_in_front_is_half_a_turn_on_whichever_side_rounding_leaves_it():
+    for side in (0.0, -0.0):
+        assert relations.relation((-1.0, side, 0.0), (0, 0, 0), camera(0.0)).azimuth == np.pi
+
+
 def test_all_pairs_at_once_are_each_alone_and_bases_can_be_measured():
     bottle, plate, bird = (NAMES.index(name) for name in ("bottle", "plate", "bird sculpture"))
     positions = np.array([[1.0, 0, 0.7], [1.2, 0, 0.7], [0.4, 0.9, 0.0]])

@@ -1,5 +1,6 @@
 """The link to Unity: ML-Agents' own client, with our player in Unity's place."""
 
+import json
 import os
 import re
 import signal
@@ -26,8 +27,10 @@ from mentorgym.envs.spatial.objects import NAMES
 from mentorgym.envs.spatial.unity import channel
 from mentorgym.envs.spatial.unity.link import Server, UnityError, UnityWorld, channels_last, executable
 from mentorgym.envs.spatial.unity.player import BEHAVIOUR, Player
+from mentorgym.envs.spatial.unity.player import OPTIONS as PLAYED
 from mentorgym.envs.spatial.unity.shim import StrictVersion, import_mlagents, serialized_descriptor
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
+from mentorgym.envs.spatial.world import LEAST_MOVE, REACH
 
 OPTIONS = {"split": "train", "camera": "close", "move_scale": 0.4, "in_view": False}
 
@@ -342,6 +345,12 @@ def test_a_port_in_use_and_an_editor_that_does_not_come_are_errors():
         world(free_port(), timeout=0.3)
 
 
+@pytest.mark.parametrize("unity", [0, -1, 70000, True, 1.5])
+def test_what_is_neither_a_build_nor_a_port_is_refused(unity):
+    with pytest.raises(ValueError, match="give the path of a build, 'editor', or a port from 1 to 65535"):
+        SpatialVectorEnv(unity=unity)
+
+
 def test_only_this_machine_can_connect():
     server = Server(None, 0, (), 1.0)
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
@@ -417,6 +426,8 @@ def record(**entries) -> Callable:
         (record(row=1), r"rows \[1, 1\] act: 0 to 1, together"),
         (record(room=None), "the entry 'room' is missing"),
         (record(objects=["teapot"]), "'teapot' is none of green cup"),
+        (record(objects=["vase"] * 3), "are not different ones"),
+        (record(objects=["vase"], positions=[0, 0, 0], yaws=[0]), r"row 0: objects are \('vase',\), not 3"),
         (record(positions=[1, 2]), "make no sense"),
         (record(camera=3), "make no sense"),
     ],
@@ -432,6 +443,7 @@ def test_a_player_of_something_else_is_refused_on_reset(waiting: Callable[..., i
         (lambda output: setattr(first(output), "reward", 0.5), "a reward of 0.5 for valid="),
         (record(valid=True, reason="object"), "valid=True, reason='object'"),
         (record(reason="no mood"), "reason='no mood'; see"),
+        (record(moved=3), "moved=3, which is none of the 3 objects"),
         (lambda output: setattr(first(output), "done", True), "1 records on the channel|0 records on the channel"),
         (lambda output: output.agentInfos[BEHAVIOUR].value.pop(), "records on the channel"),
     ],
@@ -439,6 +451,18 @@ def test_a_player_of_something_else_is_refused_on_reset(waiting: Callable[..., i
 def test_a_player_that_breaks_the_rules_is_refused_on_a_step(waiting: Callable[..., int], change: Callable, said: str):
     with pytest.raises(UnityError, match=said):
         moved(started(waiting(changed(change, on=0)), num=2))
+
+
+def garble(output) -> None:
+    """Leaves of a picture its beginning, and makes nonsense of the rest."""
+    whole = first(output).observations[1].compressed_data
+    first(output).observations[1].compressed_data = whole[:60] + bytes(len(whole) - 60)
+
+
+@pytest.mark.parametrize("change", [garble, lambda output: first(output).observations[1].ClearField("compressed_data")])
+def test_pictures_that_are_none_are_refused(waiting: Callable[..., int], sketched: list, change: Callable):
+    with pytest.raises(UnityError, match="messages make no sense"):
+        started(waiting(changed(change)), pictures=True)
 
 
 def test_rows_that_end_unasked_or_not_when_asked_are_errors(waiting: Callable[..., int]):
@@ -534,7 +558,9 @@ def test_records_arrive_as_they_were_sent_beside_other_channels(sent: list[chann
     assert received == [channel.describe(each) for each in sent]
 
 
-@pytest.mark.parametrize("payload", [b"[]", b"{", b"\xff", b"3", b'{"row": NaN}', b'{"row": -Infinity}'])
+@pytest.mark.parametrize(
+    "payload", [b"[]", b"{", b"\xff", b"3", b'{"row": NaN}', b'{"row": -Infinity}', b'{"row": 1e999}']
+)
 def test_payloads_that_are_no_objects_are_errors(payload: bytes):
     with pytest.raises(ValueError):
         channel.decode(payload)
@@ -597,6 +623,9 @@ def test_the_player_says_that_nobody_listens(capsys: pytest.CaptureFixture, monk
     port = free_port()
     assert player.main(["--mlagents-port", str(port)]) == 1
     assert capsys.readouterr().err.startswith(f"port {port} of this machine: ")
+    with pytest.raises(SystemExit):
+        player.main(["--mlagents-port", "70000"])
+    assert "a port is a number from 1 to 65535" in capsys.readouterr().err
 
 
 def test_the_csharp_side_speaks_of_the_same_channel_and_entries():
@@ -607,6 +636,10 @@ def test_the_csharp_side_speaks_of_the_same_channel_and_entries():
     told = channel.describe(channel.Record(0, True, arrangement, 0, True, ""))
     for name in (*told, *told["camera"], *OPTIONS, "rows", "seeds", "pictures"):
         assert re.search(rf"public [\w\[\]]+ {name}\b", source), name
+    # Without Python its rooms are as with an environment's defaults, by the same rules.
+    for name, value in PLAYED.items():
+        assert f"{name} = {json.dumps(value)}" in re.sub(r"(?<=\d)f\b", "", source), name
+    assert f"k_LeastMove = {LEAST_MOVE}f" in source and f"k_Reach = {REACH}f" in source
     # C# has no nested lists in its JSON.
     flat = channel.understand(told | {"positions": [0.0, 0.0, 0.0]})
     assert channel.describe(flat) == told

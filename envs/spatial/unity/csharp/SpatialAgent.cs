@@ -268,11 +268,13 @@ namespace MentorGym
         {
             var start = Place(which);
             var surface = -1;
+            var nearest = k_Reach;
             for (var index = 0; index < Room.surfaces.Length; index++)
             {
-                if (Fits(which, index, target) && Mathf.Abs(target.y - Top(index).y) <= k_Reach
-                    && (surface < 0 || Top(index).y > Top(surface).y))
+                var gap = Mathf.Abs(target.y - Top(index).y);
+                if (gap <= nearest && Fits(which, index, target))
                 {
+                    nearest = gap;
                     surface = index;
                 }
             }

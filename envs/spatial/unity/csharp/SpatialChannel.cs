@@ -13,7 +13,7 @@ namespace MentorGym
         public long[] seeds = Array.Empty<long>();
         public string split = "train";
         public string camera = "close";
-        public float move_scale = 0.4f;
+        public float move_scale = 0.28f;
         public bool in_view = true;
         public bool pictures = true;
     }
