@@ -14,8 +14,8 @@ What differs, or what the paper leaves open:
   reward on its last step, which is terminal; 1 is the paper. A room then has few of its 200 moves, and beta is smaller.
 - Observations are scaled, and distances that follow from them are added (`StateEncoder`).
 - Pre-training on validity alone is shorter and has a smaller discount factor than the paper's, as a move's validity
-  shows at once. `--pretrained` starts from another run's.
-- Feedback that is no number pays nothing; a reply that names no term scores 1. Early stopping is off by default.
+  shows at once. Nothing is drawn in it, and its steps are no part of the budget. `--pretrained` takes another run's.
+- Feedback that is no number pays nothing. Early stopping is off by default.
 
     python agents/rls3.py --model vlm --seed 1
     python agents/rls3.py --model vlm --seed 1 --sampler random
@@ -37,6 +37,7 @@ from torch import nn
 
 from mentorgym.agents.toolbox import Batch, Run, mlp, parse_flags, parse_keywords, start_torch, to_tensors
 from mentorgym.agents.toolbox.spatial import (
+    PRETRAINED,
     Episode,
     Exam,
     Policy,
@@ -58,9 +59,7 @@ from mentorgym.envs.spatial import language
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 STATE_SIZE, FEATURES, ACTION_SIZE = 32, 65, 3
-
 BLOCK = 5_000  # steps of pre-training after which there is a checkpoint and the rooms are drawn anew
-PRETRAINED = "pretrained.safetensors"  # in a run's folder, the networks after their pre-training
 
 
 @dataclasses.dataclass
@@ -427,10 +426,11 @@ def train(args: Args) -> Path:
             continue
         told = fine_tune(args, run, student, batch, progress, exam)
         progress.learned(batch, told[f"validation/{student.headline}"], args.min_delta)
-        exam.log(told | sampler.told(), tested=progress.iteration % args.test_every == 0)
+        exam.log(told | sampler.told(), progress.over(args) or progress.iteration % args.test_every == 0)
         save()
         batch = []
-    exam.log({}, tested=True)
+    if progress.tested < progress.generated:
+        exam.log({}, tested=True)
 
     student.save(run.folder / "model")
     run.finish(progress.step)

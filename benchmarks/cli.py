@@ -49,17 +49,25 @@ def import_matplotlib(purpose: str) -> ModuleType:
     return matplotlib
 
 
+def made_by(command: str) -> str:
+    """The sentence on a page that says which command has written it, from which commit, when, and on what processor."""
+    # It imports torch, which not every command needs.
+    from mentorgym.agents.toolbox.runs import describe_start
+
+    start = describe_start()
+    commit = f"{start['commit'] or 'unknown'}{' and changes' if start['dirty'] else ''}"
+    return f"Written by `{command}` at commit {commit} on {start['time'][:10]}, {start['hardware']['cpu']}."
+
+
 def report(name: str, lines: Sequence[str], path: Path | None) -> None:
     """Print a command's `lines` of Markdown, and write them to `path`, if one is given, with how they were made."""
-    # It imports torch, which not every command needs.
-    from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+    from mentorgym.agents.toolbox.runs import write_atomically
 
     show(*lines)
     if path:
-        start = describe_start()
-        made = f"Written by `{command_line(name, sys.argv[1:])}` at commit {start['commit'] or 'unknown'} on "
-        made += f"{start['time'][:10]}, {start['hardware']['cpu']}."
-        write_atomically(path, "\n".join([f"# {name.capitalize()}", "", made, "", *lines, ""]))
+        title = f"# {name.capitalize().replace('_', ' ')}"
+        made = made_by(command_line(name, sys.argv[1:]))
+        write_atomically(path, "\n".join([title, "", made, "", *lines, ""]))
 
 
 def run_command(name: str, job: Callable[[], dict[str, Any]], as_json: bool) -> None:

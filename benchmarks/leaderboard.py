@@ -317,7 +317,7 @@ def add_agent(args: Args, flags: Sequence[str], command: str) -> None:
             continue
         if spatial.is_spatial(environment_of(folder)):
             output = args.rows / f"{name}__{spatial.ENV}.jsonl"
-            spatial.evaluate(spatial.Args(run=(folder,), device=args.device, output=output), command)
+            spatial.evaluate(spatial.Args(run=(folder,), driver=name, device=args.device, output=output), command)
             continue
         driver = AgentDriver(name, module.load_policy(folder, args.device), read_training(folder))
         evaluate(driver, name, args, command, args.rows / f"{name}__{args.env.split(':')[-1]}.jsonl")

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start
-from mentorgym.agents.toolbox.spatial import KINDS, Student, describe, fixed_samples, load_student
+from mentorgym.agents.toolbox.spatial import KINDS, Student, describe, fixed_samples, in_words, load_student
 from mentorgym.benchmarks.cli import UsageError, command_line, run_command, show
-from mentorgym.benchmarks.drivers import Training, read_training
+from mentorgym.benchmarks.drivers import Training, agent_of, read_training
 from mentorgym.benchmarks.rows import ROWS, SCHEMA, Row, add_rows
 from mentorgym.envs.spatial.samples import SIZES
 from mentorgym.mentors.load import WEIGHTS
@@ -57,9 +57,9 @@ class Args(Tasks):
     model: tuple[str, ...] = ()
     """models that were not fine-tuned here: vlm, clip or negclip for our own, or vlm:<folder or hub name> and so on"""
     driver: str = ""
-    """the file of the agent that trained the run; read for its name alone"""
+    """agent that trained the run, or its file, for the name on the table; by default what the run says"""
     name: str = ""
-    """name on the table; by default the sampler's and the model's, or the model's"""
+    """name on the table; by default the agent's, its sampler's and the model's; of our own models start and the kind"""
     device: str = "cpu"
     """torch device of the models"""
     output: Path | None = None
@@ -96,7 +96,14 @@ def make_row(args: Args, spec: str, training: Training | None, command: str) -> 
     camera = args.camera or str(own.get("camera", "close"))
     count = args.samples or SIZES[args.split]
     student = load(spec, args.device)
-    name = f"rls3, {training.args['sampler']}, {kind}" if training else spec
+    try:
+        figures = describe(student, fixed_samples(args.split, count, camera), "of")
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from error
+    name = spec if folder else f"start, {kind}"
+    if training:
+        agent = Path(args.driver).stem or agent_of(training.folder)
+        name = f"{agent}, {training.args['sampler']}, {kind}"
     path = Path(folder) if folder else WEIGHTS / f"spatial_{kind.removeprefix('neg')}"
     return {
         "schema": SCHEMA,
@@ -112,10 +119,7 @@ def make_row(args: Args, spec: str, training: Training | None, command: str) -> 
         "split": args.split,
         "camera": camera,
         "samples": count,
-        "score": {
-            name.partition("/")[2]: value
-            for name, value in describe(student, fixed_samples(args.split, count, camera), "of").items()
-        },
+        "score": {name.partition("/")[2]: value for name, value in figures.items()},
         "command": command,
         **describe_start(),
     }
@@ -150,7 +154,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
     names = [name for name in rows[0]["score"] if all(name in row["score"] for row in rows)]
     table = Table("driver", "samples", box=SIMPLE_HEAD)
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(in_words(name), justify="right")
     for row in rows:
         seed = "" if row["training_seed"] is None else f", seed {row['training_seed']}"
         scores = (f"{row['score'][name]:.3f}" for name in names)

@@ -4,9 +4,9 @@
 
 `--clip` and `--vlm` are models, each `name=<folder or hub name>`; `name=` alone is the package's own. For a CLIP: how
 often the true caption is likelier than one with a term swapped, and than one with subject and referent exchanged, the
-mean of the two (two-way, chance 50 %, RLS3's likely measure), and how often it is the likeliest of four. For a VLM: the
-mean score of its answers on the rubric, 1 to 5, and how often all terms are right and no other is said. Scores are told
-for each term and for captions of one, two and three terms, too. Beside them stand, measured in the same way:
+mean of the two (two-way, chance 50 %, RLS3's likely measure), and how often it is the likeliest of four; equals share.
+For a VLM: the mean score of its answers on the rubric, 1 to 5, and how often all terms are right and no other is said.
+Scores are told for each term and for captions of one, two and three terms, too. Beside them stand, measured likewise:
 
 - `blind`, which sees no picture. Of each pair of objects it knows how often which relation held in the training rooms,
   and says what would have scored best there;
@@ -18,7 +18,7 @@ Intervals are bootstrap intervals of the mean over samples, 95 %. Written to `--
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,15 +29,13 @@ from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
-from mentorgym.benchmarks.cli import UsageError, command_line, progress_console, run_command, show
+from mentorgym.agents.toolbox.spatial import Sample, clip_figures, groups, in_words, load_student, vlm_figures
+from mentorgym.benchmarks.cli import UsageError, command_line, made_by, progress_console, run_command, show
 from mentorgym.benchmarks.statistics import mean_interval
 from mentorgym.envs.spatial import language, relations, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
-from mentorgym.envs.spatial.language import Example
 from mentorgym.envs.spatial.objects import NAMES
 from mentorgym.envs.spatial.samples import Samples, arrangements
-from mentorgym.mentors.load import WEIGHTS
-from mentorgym.mentors.trainable import TrainableClip, TrainableVlm
 
 PRIOR = 20_000
 """Arrangements that the blind baseline has counted."""
@@ -47,12 +45,6 @@ PRIOR_SEED = 1
 
 AT_ONCE = 64
 """Samples that are shown at once."""
-
-CHOICES = ("term", "order", "other")
-"""What is false of the second, third and fourth of `Example.choices`."""
-
-Show = Callable[[Sequence[int]], Any]
-"""From indices of samples to their pictures."""
 
 
 @dataclass
@@ -79,37 +71,6 @@ class Args:
     """threads of torch on the CPU"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """print one JSON object instead of text"""
-
-
-def clip_figures(likelihoods: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each sample, from what is thought of its four choices, [N, 4], the true one first; a tie counts half.
-
-    `term` and `order`: whether the true caption is likelier; `two_way`: the mean of both; `four_way`: whether it is the
-    likeliest of all, shared with those that are as likely. Each float64 [N].
-    """
-    wins = (np.sign(likelihoods[:, :1] - likelihoods[:, 1:]) + 1) / 2
-    best = likelihoods == likelihoods.max(1, keepdims=True)
-    return {
-        "term": wins[:, 0],
-        "order": wins[:, 1],
-        "two_way": wins[:, :2].mean(1),
-        "four_way": best[:, 0] / best.sum(1),
-    }
-
-
-def vlm_figures(answers: Sequence[str], examples: Sequence[Example]) -> dict[str, np.ndarray]:
-    """`score` of each answer, 1 to 5, and `exact`, whether it has all terms and no other; float64 [N]."""
-    told = zip(answers, examples, strict=True)
-    scores = np.array([rubric.score(text, each.relation.terms) for text, each in told], np.float64)
-    return {"score": scores, "exact": (scores == 5).astype(np.float64)}
-
-
-def groups(examples: Sequence[Example]) -> dict[str, np.ndarray]:
-    """Which samples have each term, and which have one, two or three terms; bool [N] by name."""
-    terms = [each.relation.terms for each in examples]
-    found = {term: np.array([term in each for each in terms]) for term in relations.TERMS}
-    names = {1: "1 term", 2: "2 terms", 3: "3 terms"}
-    return found | {name: np.array([len(each) == count for each in terms]) for count, name in names.items()}
 
 
 class Prior:
@@ -170,21 +131,13 @@ def baselines(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def measure(kind: str, folder: str, examples: Sequence[Example], show_pictures: Show, device: str) -> dict[str, Any]:
-    """The figures of a model, float64 [N] each, over the pictures that `show_pictures` gives."""
-    likely: list[np.ndarray] = []
-    answers: list[str] = []
-    clip = TrainableClip(folder, device=device) if kind == "clip" else None
-    vlm = TrainableVlm(folder, device=device) if kind == "vlm" else None
-    starts = range(0, len(examples), AT_ONCE)
-    for start in track(starts, folder, console=progress_console, transient=True):
-        rows = range(start, min(start + AT_ONCE, len(examples)))
-        pictures, told = show_pictures(rows), [examples[row] for row in rows]
-        if clip:
-            likely.append(clip.probabilities(pictures, [each.choices for each in told]))
-        if vlm:
-            answers += vlm.answer(pictures, [each.question for each in told])
-    return vlm_figures(answers, examples) if vlm else clip_figures(np.concatenate(likely))
+def measure(spec: str, samples: Samples, device: str) -> dict[str, np.ndarray]:
+    """The figures of the model that `spec` names, as `load_student` does, float64 [N] each."""
+    student = load_student(spec, device, {})
+    told: list[dict[str, np.ndarray]] = []
+    for start in track(range(0, len(samples), AT_ONCE), spec, console=progress_console, transient=True):
+        told.append(student.figures([Sample(*each) for each in samples[start : start + AT_ONCE]]))
+    return {name: np.concatenate([each[name] for each in told]) for name in told[0]}
 
 
 def summarise(figures: Mapping[str, np.ndarray], within: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -226,9 +179,9 @@ def markdown(told: Mapping[str, Any], command: str) -> str:
     models = told["models"]
     rows = dict(ROWS)
     parts = [part for part in told["groups"] if told["groups"][part]]
-    for name, heading in (("two_way", "two-way"), ("score", "score")):
-        rows |= {f"{heading}, {part}": (name, part) for part in parts}
-    counts = ", ".join(f"{part} {count}" for part, count in told["groups"].items())
+    for name in ("two_way", "score"):
+        rows |= {f"{in_words(name)}, {in_words(part)}": (name, part) for part in parts}
+    counts = ", ".join(f"{in_words(part)} {count}" for part, count in told["groups"].items())
     lines = [
         f"{told['samples']:,} samples of the {told['split']} set, {told['camera']} camera; with {counts}.",
         "",
@@ -242,7 +195,7 @@ def markdown(told: Mapping[str, Any], command: str) -> str:
             for heading, where in rows.items()
         ),
         "",
-        f"Made by `{command}`.",
+        made_by(command),
     ]
     return "\n".join(lines) + "\n"
 
@@ -260,19 +213,19 @@ def job(args: Args, command: str) -> dict[str, Any]:
         raise UsageError("--limit counts from 0")
     start_torch(seed=0, threads=args.torch_threads)
     try:
+        args.output.mkdir(parents=True, exist_ok=True)
         samples = Samples(args.split, args.limit or None, camera=args.camera)
         within = groups(samples.examples)
         models: dict[str, Any] = {
             name: {"model": name, "figures": summarise(figures, within)} for name, figures in baselines(samples).items()
         }
         for kind, name, folder in asked:
-            place = folder or str(WEIGHTS / f"spatial_{kind}")
-            figures = measure(kind, place, samples.examples, samples.pictures, args.device)
+            figures = measure(f"{kind}:{folder}", samples, args.device)
             models[f"{name} ({kind})"] = {
                 "model": folder or f"spatial_{kind}",
                 "figures": summarise(figures, within),
             }
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         raise UsageError(str(error)) from error
     told = {
         "split": args.split,
@@ -282,7 +235,6 @@ def job(args: Args, command: str) -> dict[str, Any]:
         "models": models,
     }
     page = markdown(told, command)
-    args.output.mkdir(parents=True, exist_ok=True)
     text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".md", ".json"))
     write_atomically(text, page)
     write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")

@@ -1,15 +1,14 @@
 """How often moves in `UnitySpatial-v0` are valid, and whether an agent's are so by skill or by hardly moving.
 
     python -m mentorgym.benchmarks.spatial_calibration
-    python -m mentorgym.benchmarks.spatial_calibration --runs runs/spatial/rls3_1 --table results/spatial_calibration.md
+    python -m mentorgym.benchmarks.spatial_calibration --run runs/UnitySpatial-v0/rls3__seed1__0123abcd
 
 The random policy comes first, then the policy of each run, with the same seeds. Of each the share of valid moves, in
 all and by room; and of the valid ones the median displacement in m, and two entropies in bits: of where on its surface
-the object then stands (`CELLS` x `CELLS` cells of the surface's length and width, all surfaces in one histogram; at
-most 6), and of which surface that is. Ratios are to the random policy's figures.
+the object then stands (8 x 8 cells of the surface's length and width, all surfaces in one histogram; at most 6), and of
+which surface that is. Ratios are to the random policy's figures.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 
 CELLS = 8
+"""Along either side of a surface."""
 
 FIGURES = ("valid", "displacement", "place_bits", "surface_bits")
 
@@ -32,14 +32,14 @@ FIGURES = ("valid", "displacement", "place_bits", "surface_bits")
 class Args:
     """How often moves are valid, and how far and where to they go."""
 
-    runs: tuple[Path, ...] = ()
-    """folders of agents' runs, each with a policy"""
+    run: tuple[Path, ...] = ()
+    """folders of finished runs of rls3 with SAC as sampler"""
     split: str = "train"
-    """train, val or test"""
+    """rooms: those of train and val are the same, those of test others"""
     camera: str = "close"
-    """close or paper"""
+    """cameras: close to a surface, or paper, at room scale"""
     anywhere: bool = False
-    """let objects leave the picture"""
+    """moves out of the picture are valid too"""
     num_envs: int = 256
     """rooms side by side"""
     steps: int = 200
@@ -113,13 +113,14 @@ def calibrate(args: Args) -> dict[str, Any]:
         raise UsageError(str(error)) from error
     if args.steps < 1 or args.seed < 0:
         raise UsageError(f"--steps {args.steps} --seed {args.seed}: give at least 1 step, and a seed from 0 on")
+    policies = [load(folder, args.device) for folder in args.run]
     generator = np.random.default_rng(args.seed)
     entries = [
         {"policy": "random"}
         | measure(envs, lambda seen: generator.uniform(-1, 1, (len(seen), 3)), args.steps, args.seed)
     ]
-    for folder in args.runs:
-        found = measure(envs, load(folder, args.device), args.steps, args.seed)
+    for folder, policy in zip(args.run, policies, strict=True):
+        found = measure(envs, policy, args.steps, args.seed)
         # Of what the random policy does not do at all, there is no ratio.
         ratios = {name: found[name] / entries[0][name] if entries[0][name] else None for name in FIGURES}
         entries.append({"policy": str(folder), **found, "ratios": ratios})
@@ -161,7 +162,7 @@ def table(figures: dict[str, Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=sys.argv[1:] if arguments is None else list(arguments), description=__doc__)
+    args = tyro.cli(Args, args=arguments, prog="spatial_calibration", description=__doc__)
 
     def job() -> dict[str, Any]:
         figures = calibrate(args)

@@ -2,40 +2,55 @@
 
     python -m mentorgym.benchmarks.spatial_curves --name spatial --run runs/UnitySpatial-v0/rls3__seed*
 
-Runs with the same flags but for the seed are one line, named after the flags that differ or by `--label`. Written are
-`<name>.png`, `<name>.csv` with a line for each iteration of each run, and `<name>.md`. The panels are those of RLS3's
-figures 5 to 9: the test's headline score (a VLM's mean on the rubric, a CLIP's two-way accuracy) against the samples
-generated, invalid ones included, and against iterations; the same by the terms of captions and by their number; how
-many captions had each term; the share of valid moves; the loss of all fine-tunings, one behind the other; validation,
-with each run's best iteration marked. Thin lines are runs; thick ones the mean over seeds, from three seeds on with its
-95 % bootstrap interval. Between two tests of a run a score against samples is taken to lie on a straight line.
+Runs with the same flags but for the seed are one variant, named after the flags in which it differs from most. Written
+are `<name>.png`, `<name>.csv` with a line for each iteration of each run, and `<name>.md`, where variants are compared
+with the first in the order of their names, `default` or `sampler random`. The panels are those of RLS3's figures 5 to
+9: the test's headline score (a VLM's mean on the rubric, a CLIP's two-way accuracy) against the samples generated,
+invalid ones included and those of the pre-training left out, and against iterations; the same by the terms of captions
+and by their number; how many captions had each term; the share of valid moves; the loss of all fine-tunings, one behind
+the other; validation, with each run's best iteration marked. Thin lines are runs; thick ones the mean over seeds, from
+three seeds on with its 95 % bootstrap interval. Between two tests a score is taken to lie on a straight line.
 """
 
 import csv
 import io
+import itertools
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
-from mentorgym.agents.toolbox.runs import SPATIAL_TERMS, describe_start, write_atomically
-from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, run_command, show
+from mentorgym.agents.toolbox.runs import NOT_HASHED, SPATIAL_TERMS, write_atomically
+from mentorgym.agents.toolbox.spatial import in_words
+from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, made_by, run_command, show
 from mentorgym.benchmarks.curves import group, read_run
 from mentorgym.benchmarks.leaderboard import markdown_table
-from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, difference, mean_interval
 
-HEADLINES = {"score": "score, 1 to 5", "two_way": "two-way accuracy"}
+HEADLINES = {"score": "score on the rubric, 1 to 5", "two_way": "two-way accuracy, chance 0.5"}
 """The scores that runs are told by, the first that they have."""
 
 COMPLEXITY = ("terms_1", "terms_2", "terms_3")
 
+NOTES = """\
+Scores are {headline}: means over captions, then over seeds. Samples are all that were generated in the loop, invalid
+ones included; the steps of SAC's pre-training, of which nothing is drawn, are not among them. The runs were tested last
+after {fewest:,.0f} to {most:,.0f} samples, which is where their ends are compared. Brackets: 95 % bootstrap
+interval of the seeds' mean, or of a difference of means; with three seeds it is rather too narrow. In the tables by
+term: before all learning, at the end, and in parentheses how many captions with it a run has learned from, the mean.
+"""
+
 GRID = 41
 """Points of a mean against samples."""
+
+WINDOW = 10
+"""Updates whose mean loss is a point."""
 
 
 @dataclass
@@ -46,11 +61,9 @@ class Args:
     """folders of RLS3's runs: the seeds of each variant, finished or not"""
     name: str = "spatial"
     """name of the files"""
-    label: tuple[str, ...] = ()
-    """names of the variants in the order in which their runs are given; by default told by their flags"""
     output: Path = Path("results/spatial")
     """folder for them"""
-    json: bool = False
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """print one JSON object instead of the table"""
 
 
@@ -87,11 +100,20 @@ def read_history(folder: Path) -> History:
     return History(config["seed"], headline, iterations, valid, losses)
 
 
-def against_samples(histories: Sequence[History]) -> tuple[np.ndarray, np.ndarray]:
-    """Samples float [GRID], as far as every run has come, and the headline in the test there, float [runs, GRID]."""
-    points = [history.scores("test") for history in histories]
-    grid = np.linspace(0, min(each[-1][1] for each in points), GRID)
-    return grid, np.array([np.interp(grid, [x for _, x, _ in each], [y for *_, y in each]) for each in points])
+def against_samples(own: Sequence[Sequence[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples float [GRID], as far as every run has come, and values there, float [runs, GRID].
+
+    `own` has for each run what was measured: samples generated and value.
+    """
+    grid = np.linspace(0, min(each[-1][0] for each in own), GRID)
+    return grid, np.array([np.interp(grid, [x for x, _ in each], [y for _, y in each]) for each in own])
+
+
+def loss_by_window(histories: Sequence[History]) -> tuple[np.ndarray, np.ndarray]:
+    """Updates float [U], as far as every run has come, and the mean loss of each WINDOW up to there, [runs, U]."""
+    count = min(len(history.losses) for history in histories) // WINDOW
+    losses = [np.reshape(history.losses[: count * WINDOW], (count, WINDOW)).mean(1) for history in histories]
+    return WINDOW * (np.arange(count) + 1.0), np.array(losses)
 
 
 def by_iteration(histories: Sequence[History], split: str, name: str = "") -> tuple[np.ndarray, np.ndarray]:
@@ -108,6 +130,8 @@ def bounds(values: np.ndarray) -> tuple[float, float]:
 
 def draw_lines(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
     """Each run of `values` [runs, X] thinly, their mean thickly, its interval as a band."""
+    if not len(x):
+        return
     for row in values:
         axes.plot(x, row, color=colour, alpha=0.35, linewidth=0.8)
     axes.plot(x, values.mean(0), color=colour, linewidth=1.8, label=label)
@@ -115,14 +139,17 @@ def draw_lines(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label:
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def draw_bars(axes: Any, names: Sequence[str], number: int, count: int, values: np.ndarray, colour: str) -> None:
-    """The means of `values` [runs, names] as the `number`-th of `count` bars of each name, with their intervals."""
-    width = 0.8 / count
-    places = np.arange(len(names)) + (number - (count - 1) / 2) * width
-    means = values.mean(0)
-    ends = np.array([bounds(column) for column in values.T]).T
-    axes.bar(places, means, width, color=colour, yerr=np.abs(ends - means), error_kw={"linewidth": 1})
-    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=30)
+def places_of(number: int, count: int) -> np.ndarray:
+    """Where the `number`-th of `count` variants has its marks, by term."""
+    return np.arange(len(SPATIAL_TERMS)) + 0.8 * ((number + 0.5) / count - 0.5)
+
+
+def draw_marks(axes: Any, places: np.ndarray, before: np.ndarray, after: np.ndarray, colour: str) -> None:
+    """Means of scores [runs, terms], hollow before all learning, full and with their intervals after it."""
+    means, ends = after.mean(0), np.array([bounds(column) for column in after.T]).T
+    axes.vlines(places, before.mean(0), means, color=colour, linewidth=0.8, alpha=0.6)
+    axes.plot(places, before.mean(0), "o", color=colour, markerfacecolor="white", markersize=4)
+    axes.errorbar(places, means, np.abs(ends - means), fmt="o", color=colour, markersize=4.5, linewidth=2)
 
 
 def last_test(history: History, names: Sequence[str], first: bool = False) -> list[float]:
@@ -141,49 +168,65 @@ def draw(agents: Mapping[str, Sequence[History]], title: str, path: Path) -> Non
     """Write the panels as a PNG."""
     matplotlib = import_matplotlib("a picture of curves")
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = matplotlib.figure.Figure(figsize=(13.6, 8.4), layout="constrained")
+        figure = matplotlib.figure.Figure(figsize=(13.6, 8.8), layout="constrained")
         grid = figure.subplots(3, 3).ravel()
-        headline = HEADLINES[next(iter(agents.values()))[0].headline]
+        headline, count = HEADLINES[next(iter(agents.values()))[0].headline], len(agents)
+        colours = matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors
         for number, (agent, histories) in enumerate(agents.items()):
-            colour, count = f"C{number}", len(agents)
-            draw_lines(grid[0], *against_samples(histories), colour, agent)
+            colour, places = colours[number % len(colours)], places_of(number, count)
+            tests = [[each[1:] for each in history.scores("test")] for history in histories]
+            draw_lines(grid[0], *against_samples(tests), colour, agent)
             draw_lines(grid[1], *by_iteration(histories, "test"), colour, agent)
             draw_lines(grid[2], *by_iteration(histories, "validation"), colour, agent)
             for history in histories:
                 best = max(history.scores("validation"), key=lambda each: each[2])
                 grid[2].plot(best[0], best[2], "o", color=colour, markersize=4)
-                x, y = zip(*history.valid, strict=True) if history.valid else ((), ())
-                grid[6].plot(x, y, color=colour, alpha=0.5, linewidth=0.8)
-                grid[7].plot(history.losses, color=colour, alpha=0.5, linewidth=0.5)
-            after = np.array([last_test(history, SPATIAL_TERMS) for history in histories])
-            draw_bars(grid[3], SPATIAL_TERMS, number, count, after, colour)
+            before, after = (
+                np.array([last_test(each, SPATIAL_TERMS, first) for each in histories]) for first in (True, False)
+            )
+            draw_marks(grid[3], places, before, after, colour)
             for style, name in zip(("-", "--", ":"), COMPLEXITY, strict=True):
-                iterations, values = by_iteration(histories, "test", name)
-                if len(iterations):
-                    grid[4].plot(iterations, values.mean(0), style, color=colour, label=name.replace("_", " "))
-            learned = np.array([counts(history, SPATIAL_TERMS) for history in histories])
-            draw_bars(grid[5], SPATIAL_TERMS, number, count, learned, colour)
-        before = np.array([last_test(each, SPATIAL_TERMS, first=True) for own in agents.values() for each in own])
-        grid[3].plot(range(len(SPATIAL_TERMS)), before.mean(0), "_", color="black", markersize=24, zorder=3)
-        lowest = np.nanmin(before) if headline == HEADLINES["score"] else 0.0
-        grid[3].set_ylim(max(0.0, lowest - 0.5), None)
+                grid[4].plot(*_mean(by_iteration(histories, "test", name)), style, color=colour)
+            learned = np.array([counts(history, SPATIAL_TERMS) for history in histories]).mean(0)
+            grid[5].bar(places, learned, 0.8 / count, color=colour)
+            if all(history.valid for history in histories):
+                draw_lines(grid[6], *against_samples([history.valid for history in histories]), colour, agent)
+            draw_lines(grid[7], *loss_by_window(histories), colour, agent)
         titles = (
-            ("test", "samples generated", headline),
-            ("test", "iterations", headline),
-            ("validation; dots: each run's best", "iterations", headline),
-            ("test at the end, by term; lines: at the start", "", headline),
-            ("test by the number of terms, 1 -, 2 --, 3 :", "iterations", headline),
-            ("captions learned from, by term", "", ""),
-            ("valid moves of an episode", "samples generated", "share"),
-            ("fine-tuning, one behind the other", "updates", "loss"),
+            ("test rooms, against samples", "samples generated, invalid ones included", headline),
+            ("test rooms, against iterations", "fine-tunings", headline),
+            ("training rooms (validation); dots: each run's best", "fine-tunings", headline),
+            ("test rooms, by term; hollow: before, full: at the end", "captions that have the term", headline),
+            ("test rooms, by the number of terms", "fine-tunings", headline),
+            ("captions learned from, by term", "captions that have the term", "captions, mean of a run"),
+            ("valid moves of an episode", "samples generated, invalid ones included", "share"),
+            ("fine-tuning, one after another", "updates of the model", f"loss, mean of {WINDOW} updates"),
         )
         for axes, (heading, across, up) in zip(grid, titles, strict=False):
             axes.set(title=heading, xlabel=across, ylabel=up)
+        for place in (1, 2, 4):
+            grid[place].xaxis.get_major_locator().set_params(integer=True)
+        for place in (3, 5):
+            grid[place].set_xticks(range(len(SPATIAL_TERMS)), [in_words(name) for name in SPATIAL_TERMS])
+        line = matplotlib.lines.Line2D
+        styles = [line([], [], color="black", linestyle=style) for style in ("-", "--", ":")]
+        grid[4].legend(styles, [in_words(name) for name in COMPLEXITY], frameon=False, ncols=3, fontsize=8)
         grid[8].set_axis_off()
         handles, labels = grid[0].get_legend_handles_labels()
-        grid[8].legend(handles, labels, frameon=False, loc="center")
+        told = [f"{label}, {_seeds(len(agents[label]))}" for label in labels]
+        meaning = "thick: mean over seeds; thin: one seed\nband, bar: 95 % bootstrap interval of the mean"
+        grid[8].legend(handles, told, frameon=False, loc="center", title=meaning)
         figure.suptitle(title)
         figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _mean(told: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Where something was measured, and its mean over runs."""
+    return told[0], told[1].mean(0)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def csv_of(agents: Mapping[str, Sequence[History]]) -> str:
@@ -205,25 +248,35 @@ def told(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
 
 
+def over(values: Sequence[float], others: Sequence[float]) -> str:
+    """By how much the mean over seeds is above that of others, with its interval where there are enough of both."""
+    found = difference(np.array(values)[:, None], np.array(others)[:, None], [0])
+    known = min(len(values), len(others)) >= SEEDS_FOR_INTERVAL
+    return f"{found.mean:+.3f}" + (f" [{found.low:+.3f}, {found.high:+.3f}]" if known else "")
+
+
 def tables(agents: Mapping[str, Sequence[History]]) -> list[str]:
     """The tables of the page: what each variant came to, by term, and by the number of terms."""
-    header = ["sampler", "seeds", "samples", "valid", "iterations", "start", "end", "best validation"]
+    header = ["variant", "seeds", "samples", "valid", "fine-tunings", "test, start", "test, end", "best validation"]
+    base = next(iter(agents))
+    ends = {agent: [history.scores("test")[-1][2] for history in own] for agent, own in agents.items()}
+    if len(agents) > 1:
+        header.append(f"end, above {base}")
     lines = []
     for agent, own in agents.items():
         tests = [history.scores("test") for history in own]
         valid = [np.average([y for _, y in each.valid], weights=_lengths(each)) for each in own if each.valid]
-        lines.append(
-            [
-                agent,
-                str(len(own)),
-                f"{np.mean([each[-1][1] for each in tests]):,.0f}",
-                f"{np.mean(valid):.1%}" if valid else "-",
-                f"{np.mean([each[-1][0] for each in tests]):.1f}",
-                told([each[0][2] for each in tests]),
-                told([each[-1][2] for each in tests]),
-                told([max(score for *_, score in each.scores("validation")) for each in own]),
-            ]
-        )
+        line = [
+            agent,
+            str(len(own)),
+            f"{np.mean([each[-1][1] for each in tests]):,.0f}",
+            f"{np.mean(valid):.1%}" if valid else "-",
+            f"{np.mean([each[-1][0] for each in tests]):.1f}",
+            told([each[0][2] for each in tests]),
+            told(ends[agent]),
+            told([max(score for *_, score in each.scores("validation")) for each in own]),
+        ]
+        lines.append(line + [("-" if agent == base else over(ends[agent], ends[base]))] * (len(agents) > 1))
     text = [markdown_table(header, lines)]
     for names in (SPATIAL_TERMS, COMPLEXITY):
         rows = []
@@ -232,7 +285,7 @@ def tables(agents: Mapping[str, Sequence[History]]) -> list[str]:
             learned = np.array([counts(each, names) for each in own]).mean(0)
             cells = zip(start, end, learned, strict=True)
             rows.append([agent, *(f"{one:.3f} to {other:.3f} ({count:,.0f})" for one, other, count in cells)])
-        text.append(markdown_table(["sampler", *(name.replace("_", " ") for name in names)], rows))
+        text.append(markdown_table(["variant", *map(in_words, names)], rows))
     return text
 
 
@@ -241,15 +294,31 @@ def _lengths(history: History) -> np.ndarray:
     return np.diff([0.0, *(generated for generated, _ in history.valid)])
 
 
-def read_agents(folders: Sequence[Path], labels: Sequence[str]) -> dict[str, list[History]]:
-    """The runs of each variant by its name; UsageError where names or scores do not fit."""
-    groups = group({folder: read_run(folder)[0] for folder in folders})
-    if labels and len(labels) != len(groups):
-        raise UsageError(f"{len(labels)} labels for {len(groups)} variants: {'; '.join(groups)}")
-    agents = {
-        label: [read_history(folder) for folder in own]
-        for label, own in zip(labels or groups, groups.values(), strict=True)
-    }
+def names_of(variants: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Variants by the flags in which each differs from more than half of them; `default` for one that does in none.
+
+    One alone is `rls3`.
+    """
+    if len(variants) == 1:
+        return ["rls3"]
+
+    def usual(name: str) -> Any:
+        values = [json.dumps(flags.get(name)) for flags in variants]
+        most = max(values, key=values.count)
+        return json.loads(most) if 2 * values.count(most) > len(values) else ()
+
+    flags = [name for name in dict.fromkeys(itertools.chain(*variants)) if name not in NOT_HASHED]
+    told = [", ".join(f"{name} {one.get(name)}" for name in flags if one.get(name) != usual(name)) for one in variants]
+    return [name or "default" for name in told]
+
+
+def read_agents(folders: Sequence[Path]) -> dict[str, list[History]]:
+    """The runs of each variant by its name, `default` first; UsageError where scores do not fit together."""
+    configs = {folder: read_run(folder)[0] for folder in folders}
+    groups = [*group(configs).values()]
+    names = names_of([configs[own[0]]["args"] for own in groups])
+    order = sorted(range(len(groups)), key=lambda place: (names[place] != "default", names[place]))
+    agents = {names[place]: [read_history(folder) for folder in groups[place]] for place in order}
     if len({history.headline for own in agents.values() for history in own}) > 1:
         raise UsageError("runs of a VLM and of a CLIP have different scores: draw them apart")
     return agents
@@ -261,27 +330,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, args=arguments, prog="spatial_curves", description=__doc__)
 
     def job() -> dict[str, Any]:
-        agents = read_agents(args.run, args.label)
+        agents = read_agents(args.run)
         headline = HEADLINES[next(iter(agents.values()))[0].headline]
-        args.output.mkdir(parents=True, exist_ok=True)
+        try:
+            args.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--output {args.output}: {error}") from error
         paths = {kind: args.output / f"{args.name}.{kind}" for kind in ("png", "csv", "md")}
-        draw(agents, f"{args.name}: {headline}", paths["png"])
+        draw(agents, f"RLS3, {args.name}: {headline}", paths["png"])
         write_atomically(paths["csv"], csv_of(agents))
-        start, command = describe_start(), command_line("spatial_curves", arguments)
         summary, *rest = tables(agents)
-        notes = (
-            f"Scores are the test's {headline}; brackets: 95 % bootstrap interval of the seeds' mean. In the tables "
-        )
-        notes += "by term: at the start, at the end, and how many captions with it were learned from, mean of a run."
-        made = f"Written by `{command}` at commit {start['commit'] or 'unknown'} on {start['time'][:10]}."
-        page = [f"# RLS3: {args.name}", "", made, "", notes, "", summary, *rest]
+        made = made_by(command_line("spatial_curves", arguments))
+        last = [each.scores("test")[-1][1] for own in agents.values() for each in own]
+        notes = NOTES.format(headline=headline, fewest=min(last), most=max(last))
+        page = [f"# RLS3: {args.name}", "", made, "", notes, summary, *rest]
         write_atomically(paths["md"], "\n".join([*page, f"![curves]({paths['png'].name})", ""]))
-        if not args.json:
+        if not args.as_json:
             show(summary, f"written: {', '.join(map(str, paths.values()))}")
         ends = {agent: [each.scores("test")[-1][2] for each in own] for agent, own in agents.items()}
         return {"outputs": [str(path) for path in paths.values()], "ends": ends}
 
-    run_command("spatial_curves", job, args.json)
+    run_command("spatial_curves", job, args.as_json)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ SET = ("env", "split", "camera", "samples")
 
 PARTS = (*SPATIAL_TERMS, "terms_1", "terms_2", "terms_3")
 
-SCORES = ("score", "exact", "two_way", "four_way", *PARTS)
+SCORES = ("score", "exact", "two_way", "four_way", "term", "order", *PARTS)
 
 CSV_COLUMNS = (
     *SET,
@@ -39,6 +39,7 @@ LEGEND = """
 - score: mean of a VLM's answers on RLS3's rubric, 1 to 5; exact: answers with all true terms and no other
 - two-way: a CLIP's true captions likelier than an altered one, chance 50 %; four-way: likelier than all three, 25 %
 - from three training seeds on with the 95 % bootstrap interval of the seeds' mean
+- start: our own model, as RLS3's runs find it; training steps: moves, those of a sampler's pre-training included
 
 Scores by term and by the number of terms are in `leaderboard_spatial.csv`.
 """

@@ -325,6 +325,11 @@ def main() -> None:
         "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
     )
     arguments = parser.parse_args()
+    counts = ("repeats", "transitions", "updates", "pictures")
+    given = {"num-envs": arguments.num_envs or [1], "threads": arguments.threads}
+    for name, values in (given | {name: [getattr(arguments, name)] for name in counts}).items():
+        if min(values) < 1:
+            parser.error(f"--{name} {min(values)}: give at least 1")
     if arguments.seconds is None:
         arguments.seconds = 60.0 if arguments.what == "hints" else 3.0
     jobs = {"driving": driving, "learner": learner, "hints": hints, "rloo": rloo}

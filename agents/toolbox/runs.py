@@ -159,6 +159,8 @@ METRICS = {
             "exact": "share of a VLM's answers with all the true terms and no other",
             "two_way": "share of captions likelier than an altered one, of a CLIP; its headline",
             "four_way": "share of captions likelier than all three altered ones, of a CLIP",
+            "term": "share of captions likelier than with a term swapped, of a CLIP",
+            "order": "share of captions likelier than with subject and referent swapped, of a CLIP",
         }.items()
     },
     "speed/samples_per_s": "texts sampled and learned from a second since the last such row, held-out ones left out",

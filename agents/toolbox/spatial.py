@@ -35,6 +35,9 @@ ENDLESS = 10**9
 REACH = 0.4
 """Metres: the unit of distances that decide whether a move is valid."""
 
+PRETRAINED = "pretrained.safetensors"
+"""In a run's folder, the networks after their pre-training."""
+
 
 class Sample(NamedTuple):
     """A picture, uint8 [H, W, 3], and what is true and false of it."""
@@ -156,6 +159,26 @@ class StateReplay:
             self.arrays[name][: self.length] = array
 
 
+def clip_figures(likelihoods: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each sample, from what a CLIP thinks of its four choices, [N, 4], the true one first; a tie counts half.
+
+    `two_way`: whether the true caption is likelier than an altered one, the mean of `term`, where a term is swapped,
+    and `order`, where subject and referent are; `four_way`: whether it is the likeliest of all, shared with those that
+    are as likely. Each float64 [N].
+    """
+    wins = (np.sign(likelihoods[:, :1] - likelihoods[:, 1:]) + 1.0) / 2
+    best = likelihoods == likelihoods.max(1, keepdims=True)
+    two_way, four_way = wins[:, :2].mean(1), best[:, 0] / best.sum(1)
+    return {"two_way": two_way, "four_way": four_way, "term": wins[:, 0], "order": wins[:, 1]}
+
+
+def vlm_figures(answers: Sequence[str], examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """`score` of each answer on the rubric, 1 to 5, and `exact`, whether it has all terms and no other; float64 [N]."""
+    told = zip(answers, examples, strict=True)
+    scores = np.array([rubric.score(text, each.relation.terms) for text, each in told], np.float64)
+    return {"score": scores, "exact": (scores == 5).astype(np.float64)}
+
+
 class Student(Protocol):
     """A model that is asked about samples and fine-tuned on them."""
 
@@ -166,7 +189,7 @@ class Student(Protocol):
         """How hard the samples are for it: what RLS3's reward squares (equation 3); NaN for unknown."""
 
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
-        """Learn from the samples; returns the loss of each update, float32."""
+        """Learn from the samples; returns the loss of each update, float32; FloatingPointError as from `finite`."""
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         """Its scores on each of N samples, each float [N]."""
@@ -174,6 +197,16 @@ class Student(Protocol):
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...
+
+
+def finite(losses: np.ndarray) -> np.ndarray:
+    """The losses of a fine-tuning; FloatingPointError where one is no number, for the model is then of no use."""
+    if not np.isfinite(losses).all():
+        update = int(np.argmin(np.isfinite(losses)))
+        raise FloatingPointError(
+            f"the loss of update {update} of the model is {losses[update]}: lower its learning_rate"
+        )
+    return losses
 
 
 class ClipStudent:
@@ -190,15 +223,12 @@ class ClipStudent:
         return float(self.model.losses(*self._told(samples)).mean())
 
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
-        return self.model.fine_tune(*self._told(samples), epochs=amount, seed=seed)
+        return finite(self.model.fine_tune(*self._told(samples), epochs=amount, seed=seed))
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-        """`two_way`: whether the caption is likelier than an altered one, the mean over both; `four_way`: whether it
-        is the likeliest of four."""
+        """Those of `clip_figures`."""
         choices = [each.example.choices for each in samples]
-        weighed = self.model.probabilities([each.picture for each in samples], choices)
-        true, others = weighed[:, :1], weighed[:, 1:]
-        return {"two_way": (true > others[:, :2]).mean(1), "four_way": (true > others).all(1).astype(float)}
+        return clip_figures(self.model.probabilities([each.picture for each in samples], choices))
 
     @staticmethod
     def _told(samples: Sequence[Sample]) -> tuple[list[np.ndarray], list[str], list[tuple[str, str]]]:
@@ -223,15 +253,14 @@ class VlmStudent:
     def fine_tune(self, samples: Sequence[Sample], amount: int, seed: int) -> np.ndarray:
         examples = [each.example for each in samples]
         questions, captions = [each.question for each in examples], [each.caption for each in examples]
-        return self.model.fine_tune([each.picture for each in samples], questions, captions, steps=amount, seed=seed)
+        pictures = [each.picture for each in samples]
+        return finite(self.model.fine_tune(pictures, questions, captions, steps=amount, seed=seed))
 
     def figures(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-        """`score`: what the rubric gives its answer, 1 to 5; `exact`: whether all terms are right and no other said."""
+        """Those of `vlm_figures`."""
         questions = [each.example.question for each in samples]
         answers = self.model.answer([each.picture for each in samples], questions)
-        told = zip(answers, samples, strict=True)
-        scores = np.array([rubric.score(text, each.example.relation.terms) for text, each in told], float)
-        return {"score": scores, "exact": (scores == 5).astype(float)}
+        return vlm_figures(answers, [each.example for each in samples])
 
 
 def load_student(spec: str, device: str, options: dict[str, Any]) -> Student:
@@ -248,12 +277,19 @@ def load_student(spec: str, device: str, options: dict[str, Any]) -> Student:
     return ClipStudent(TrainableClip(name or str(WEIGHTS / "spatial_clip"), device=device, **options))
 
 
-def groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+def groups(examples: Sequence[Example]) -> dict[str, np.ndarray]:
     """Which captions have each term (`left`), and which have one, two and three (`terms_1`), each bool [N]."""
-    terms = [each.example.relation.terms for each in samples]
+    terms = [each.relation.terms for each in examples]
     told = {name: [name.replace("_", " ") in each for each in terms] for name in SPATIAL_TERMS}
     told |= {f"terms_{count}": [len(each) == count for each in terms] for count in (1, 2, 3)}
     return {name: np.array(rows, bool) for name, rows in told.items()}
+
+
+def in_words(name: str) -> str:
+    """A score or a group of captions for a heading."""
+    if name.startswith("terms_"):
+        return "1 term" if name == "terms_1" else f"{name[-1]} terms"
+    return name.replace("_way", "-way").replace("_", " ")
 
 
 def describe(student: Student, samples: Sequence[Sample], prefix: str) -> dict[str, float]:
@@ -261,9 +297,8 @@ def describe(student: Student, samples: Sequence[Sample], prefix: str) -> dict[s
     figures = student.figures(samples)
     headline = figures[student.headline]
     told = {f"{prefix}/{name}": float(values.mean()) for name, values in figures.items()}
-    return told | {
-        f"{prefix}/{name}": float(headline[rows].mean()) for name, rows in groups(samples).items() if rows.any()
-    }
+    parts = groups([each.example for each in samples])
+    return told | {f"{prefix}/{name}": float(headline[rows].mean()) for name, rows in parts.items() if rows.any()}
 
 
 class Episode(NamedTuple):
@@ -292,6 +327,8 @@ class Progress:
     """environment steps, those of the pre-training included"""
     generated: int = 0
     """samples generated in the loop, invalid ones included"""
+    tested: int = -1
+    """samples generated at the last test"""
     episode: int = 0
     iteration: int = 0
     best: float = -math.inf
@@ -310,7 +347,8 @@ class Progress:
     def learned(self, batch: Sequence[Sample], score: float, min_delta: float) -> None:
         """Take an iteration that has ended with this validation score."""
         self.iteration += 1
-        self.chosen = {name: self.chosen.get(name, 0) + int(rows.sum()) for name, rows in groups(batch).items()}
+        parts = groups([each.example for each in batch])
+        self.chosen = {name: self.chosen.get(name, 0) + int(rows.sum()) for name, rows in parts.items()}
         better = score > self.best + min_delta
         self.best, self.since = (score, 0) if better else (self.best, self.since + 1)
 
@@ -376,7 +414,9 @@ class Exam:
         progress = self.progress
         figures = {"sampling/iteration": progress.iteration, "sampling/generated": progress.generated} | figures
         figures |= {f"sampling/{name}": count for name, count in progress.chosen.items()}
-        figures |= describe(self.student, self.samples["test"], "test") if tested else {}
+        if tested:
+            figures |= describe(self.student, self.samples["test"], "test")
+            progress.tested = progress.generated
         self.run.log(progress.step, figures)
         told = [f"iteration {progress.iteration}", f"{progress.generated:,} generated", f"{self.run.seconds:,.0f} s"]
         wanted = [f"{split}/{self.student.headline}" for split in ("validation", "test")]
@@ -391,10 +431,14 @@ def check_flags(args: Any) -> None:
         raise ValueError("nothing ends the loop: give a budget, iterations or patience")
     if not 0 < args.share <= 1 or round(args.share * args.valid_samples) < 2:
         raise ValueError(f"share={args.share} of {args.valid_samples} valid samples: at least 2 are learned from")
-    counts = ("episodes", "amount", "num_envs", "test_every", "validation_samples", "test_samples")
-    for name in counts:
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name}={getattr(args, name)}: it counts from 1")
+    counts = ("episodes", "amount", "num_envs", "pretrain_envs", "test_every", "validation_samples", "test_samples")
+    amounts = ("budget", "iterations", "patience", "validate_every", "pretrain_steps", "beta")
+    for names, least in ((counts, 1), (amounts, 0)):
+        for name in names:
+            if not getattr(args, name) >= least:
+                raise ValueError(f"{name}={getattr(args, name)}: give at least {least}")
+    if args.pretrained and not (Path(args.pretrained) / PRETRAINED).is_file():
+        raise ValueError(f"pretrained={args.pretrained} has no {PRETRAINED}: give the folder of a run of rls3")
 
 
 def make_spatial_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> Any:

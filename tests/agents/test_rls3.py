@@ -15,7 +15,16 @@ from safetensors.numpy import load_file, save_file
 
 from mentorgym.agents import rls3, sac
 from mentorgym.agents.toolbox import METRICS, Run, parse_flags, spatial
-from mentorgym.agents.toolbox.spatial import ClipStudent, Sample, StateReplay, VlmStudent, describe, groups
+from mentorgym.agents.toolbox.spatial import (
+    ClipStudent,
+    Sample,
+    StateReplay,
+    VlmStudent,
+    clip_figures,
+    describe,
+    groups,
+    in_words,
+)
 from mentorgym.envs.spatial.relations import RELATIONS, TERMS
 
 torch.set_num_threads(1)
@@ -197,6 +206,13 @@ def test_unknown_feedback_pays_nothing(flags, students, monkeypatch):
     assert not any("sampling/feedback" in row for row in metrics(folder))
 
 
+def test_the_end_of_the_budget_is_tested_once(flags, students):
+    for budget, episodes in ((90, 2), (10**6, 1)):
+        rows = metrics(rls3.train(flags(budget=budget, iterations=3, episodes=episodes, test_every=10)))
+        tested = [row["sampling/generated"] for row in rows if "test/score" in row]
+        assert tested == [0, max(row.get("sampling/generated", 0) for row in rows)]
+
+
 def test_both_samplers_spend_the_same_budget_and_chance_asks_nobody(flags, students):
     ends = [metrics(rls3.train(flags(sampler=sampler)))[-1] for sampler in ("sac", "random")]
     for row in ends:
@@ -250,7 +266,10 @@ def test_validations_come_after_every_f_updates(flags, students):
         ({"model": "clop"}, "did you mean 'clip'"),
         ({"budget": 0}, "nothing ends the loop"),
         ({"share": 0.0}, "share=0.0"),
-        ({"episodes": 0}, "episodes=0"),
+        ({"episodes": 0}, "episodes=0: give at least 1"),
+        ({"budget": -5}, "budget=-5: give at least 0"),
+        ({"beta": math.nan}, "beta=nan"),
+        ({"pretrained": "nowhere"}, "nowhere has no pretrained.safetensors"),
     ],
 )
 def test_flags_that_make_no_run_are_refused(changes, message, flags):
@@ -325,6 +344,9 @@ class Scripted:
     def probabilities(self, pictures, choices):
         return np.array(self.said)
 
+    def fine_tune(self, *told, seed, epochs=0, steps=0):
+        return np.array(self.said, np.float32)
+
     def losses(self, pictures, captions, negatives):
         assert negatives == [("one", "two")] * len(pictures)
         return np.array(self.said)
@@ -347,6 +369,13 @@ def test_a_vlm_is_as_hard_up_as_its_score_is_low():
     assert VlmStudent(Scripted(["", "?", "42", "\n"])).feedback(samples) == 5.0
 
 
+@pytest.mark.parametrize("kind", [ClipStudent, VlmStudent])
+def test_a_loss_that_is_no_number_ends_the_run(kind):
+    assert kind(Scripted([1.0, 0.5])).fine_tune([sample(("left",))], 2, 0).tolist() == [1.0, 0.5]
+    with pytest.raises(FloatingPointError, match="update 1 of the model is nan: lower its learning_rate"):
+        kind(Scripted([1.0, math.nan, math.inf])).fine_tune([sample(("left",))], 3, 0)
+
+
 def test_a_clip_is_measured_by_two_and_by_four_choices():
     samples = [sample(("left",)), sample(("right",)), sample(("above",))]
     weighed = [[0.4, 0.3, 0.2, 0.1], [0.3, 0.4, 0.2, 0.1], [0.3, 0.2, 0.1, 0.4]]
@@ -357,9 +386,22 @@ def test_a_clip_is_measured_by_two_and_by_four_choices():
     assert ClipStudent(Scripted([1.0, 2.0, 6.0])).feedback(samples) == 3.0
 
 
+def test_choices_are_counted_with_ties_shared():
+    found = clip_figures(np.array([[0.4, 0.3, 0.2, 0.1], [0.3, 0.3, 0.4, 0.0], [0.25, 0.25, 0.25, 0.25]], np.float32))
+    assert found["term"].tolist() == [1.0, 0.5, 0.5]
+    assert found["order"].tolist() == [1.0, 0.0, 0.5]
+    assert found["two_way"].tolist() == [1.0, 0.25, 0.5]
+    assert found["four_way"].tolist() == [1.0, 0.0, 0.25]
+
+
+def test_scores_and_groups_have_their_words():
+    names = ("two_way", "four_way", "exact", "in_front", "terms_1", "terms_3")
+    assert [*map(in_words, names)] == ["two-way", "four-way", "exact", "in front", "1 term", "3 terms"]
+
+
 def test_groups_are_those_of_the_terms():
     samples = [sample(terms) for terms in RELATIONS]
-    found = groups(samples)
+    found = groups([each.example for each in samples])
     assert set(spatial.SPATIAL_TERMS) == {term.replace(" ", "_") for term in TERMS}
     assert [int(found[f"terms_{count}"].sum()) for count in (1, 2, 3)] == [
         sum(len(terms) == count for terms in RELATIONS) for count in (1, 2, 3)

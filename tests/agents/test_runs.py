@@ -66,8 +66,10 @@ def test_metrics_are_published_keys_at_the_asked_steps(short_flags):
         assert episodes
         assert all(1 <= row["episode/length"] <= 20 for row in episodes)
         assert {row["episode/end"] for row in episodes} <= {"lateral deviation"}
-    # The rest is what the trainers of mentors write, and the agents that write about scenes.
-    trainers = {name for name in METRICS if name.startswith(("heldout/", "validation/", "reward/", "text/"))} | {
+    # The rest is what the trainers of mentors write, the agents that write about scenes, and RLS3.
+    others = ("heldout/", "validation/", "reward/", "text/", "sampling/", "test/")
+    trainers = {name for name in METRICS if name.startswith(others)} | {
+        "loss/tuning",
         "speed/samples_per_s",
         "loss/answer",
         "loss/contrastive",

@@ -88,18 +88,45 @@ def test_runs_and_models_have_rows_and_a_place_on_the_leaderboard(workplace: Pat
     leaderboard.main([])
     page = Path("results/leaderboard.md").read_text("utf-8")
     answers = page.split("## UnitySpatial-v0: answers")[1]
-    assert answers.index("rls3_random") < answers.index("rls3_sac") < answers.index("| vlm |")
+    assert answers.index("rls3_random") < answers.index("rls3_sac") < answers.index("| start, vlm |")
     assert "UnitySpatial-v0: choices" in page and "60.0%" in page
     with Path("results/leaderboard_spatial.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert {line["driver"]: line["training_seeds"] for line in lines} == {
         "rls3_sac": "3",
         "rls3_random": "3",
-        "vlm": "0",
-        "clip": "0",
+        "start, vlm": "0",
+        "start, clip": "0",
     }
     with pytest.raises(SystemExit, match="nor have those of rooms"):
         compare.main(["--rows", f"results/rows/sac__{ENV}.jsonl", "--against", f"results/rows/random__{ENV}.jsonl"])
+
+
+FINDER = """
+import dataclasses
+from pathlib import Path
+
+@dataclasses.dataclass
+class Args:
+    seed: int = 0
+
+def train(args):
+    return Path(f"runs/UnitySpatial-v0/rls3__seed{args.seed}__sac")
+
+def load_policy(folder, device):
+    raise AssertionError("models are asked, not policies")
+"""
+
+
+def test_an_agent_that_is_added_has_a_line_of_its_own(workplace: Path, capsys: pytest.CaptureFixture):
+    for seed in (1, 2):
+        write_run(workplace / "runs", "sac", seed, (2.0, 2.5))
+    Path("finder.py").write_text(FINDER)
+    leaderboard.main(["--add", "finder.py", "--training-seeds", "1", "2", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    ((driver, seeds),) = {(entry["driver"], entry["training_seeds"]) for entry in told["rooms"]}
+    assert (driver, seeds) == ("finder, sac, vlm", 2) and not told["entries"]
+    assert [row["training_seed"] for row in read_rows(Path(f"results/rows/finder__{ENV}.jsonl"))] == [1, 2]
 
 
 def test_rows_that_lack_something_are_refused(workplace: Path):
@@ -132,30 +159,55 @@ def test_curves_are_those_of_the_logs(workplace: Path):
         for sampler, own in ends.items()
         for seed, end in enumerate(own)
     ]
-    spatial_curves.main(["--name", "both", "--label", "SAC", "chance", "--run", *map(str, runs)])
+    spatial_curves.main(["--name", "both", "--run", *map(str, runs)])
     page = Path("results/spatial/both.md").read_text("utf-8")
-    line = next(line for line in page.splitlines() if line.startswith("| SAC | 3 "))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    # Samples, the share of valid moves (0.6 and 0.7 of as many), iterations, and the test's scores.
-    assert cells[2:5] == ["80", "65.0%", "2.0"]
-    assert cells[5].startswith("2.000") and cells[6].startswith("2.700 [2.6")
-    assert "| SAC | " in page and "1.000 to 1.700 (2)" in page
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| sampler ")]
+    # Chance comes first, whatever the order of the folders.
+    chance, sac = lines[:2]
+    assert (chance[:2], sac[:2]) == (["sampler random", "3"], ["sampler sac", "3"]) and chance[-1] == "-"
+    # Samples, the share of valid moves (0.6 and 0.7 of as many), fine-tunings, and the test's scores.
+    assert sac[2:5] == ["80", "65.0%", "2.0"]
+    assert sac[5].startswith("2.000") and sac[6].startswith("2.700 [2.6")
+    low, high = map(float, sac[-1].removeprefix("+0.400 [").removesuffix("]").split(","))
+    assert 0.2 <= low < 0.4 < high <= 0.6
+    assert "tested last\nafter 80 to 80 samples" in page and "1.000 to 1.700 (2)" in page and "1 term" in page
     assert Path("results/spatial/both.png").read_bytes().startswith(b"\x89PNG")
     with Path("results/spatial/both.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 18 and rows[2]["sampling/generated"] == "80" and rows[2]["test/score"] == "2.6"
+    assert len(rows) == 18 and rows[11]["sampling/generated"] == "80" and rows[11]["test/score"] == "2.6"
+
+
+def test_variants_are_named_after_what_they_change():
+    assert spatial_curves.names_of([{"seed": 1, "sampler": each} for each in ("sac", "random")]) == [
+        "sampler sac",
+        "sampler random",
+    ]
+    usual = {"episodes": 5, "beta": 0.3, "model_args": []}
+    changed = [usual, usual | {"episodes": 2}, usual | {"beta": 1.0, "model_args": ["train=all"]}, usual]
+    assert spatial_curves.names_of(changed[:3]) == ["default", "episodes 2", "beta 1.0, model_args ['train=all']"]
+    assert spatial_curves.names_of([usual]) == ["rls3"]
 
 
 def test_a_mean_against_samples_lies_between_tests(workplace: Path):
-    histories = [
-        spatial_curves.read_history(write_run(workplace / "runs", "sac", seed, scores))
-        for seed, scores in ((1, (2.0, 3.0, 3.0)), (2, (2.0, 2.0)))
+    folders = [
+        write_run(workplace / "runs", "sac", seed, scores) for seed, scores in ((1, (2.0, 3.0, 3.0)), (2, (2.0, 2.0)))
     ]
-    grid, values = spatial_curves.against_samples(histories)
+    tests = [[each[1:] for each in spatial_curves.read_history(folder).scores("test")] for folder in folders]
+    grid, values = spatial_curves.against_samples(tests)
     # As far as the shorter run has come.
     assert grid[0] == 0 and grid[-1] == 40
     np.testing.assert_allclose(values[0], 2 + grid / 40)
     np.testing.assert_allclose(values[1], 2.0)
+
+
+def test_losses_are_means_of_windows(workplace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(spatial_curves, "WINDOW", 2)
+    told = [
+        spatial_curves.History(seed, "score", [], [], losses)
+        for seed, losses in enumerate(([1.0, 3.0, 5.0, 7.0, 9.0], [2.0, 2.0, 0.0, 1.0]))
+    ]
+    updates, losses = spatial_curves.loss_by_window(told)
+    assert updates.tolist() == [2.0, 4.0] and losses.tolist() == [[2.0, 6.0], [2.0, 0.5]]
 
 
 def test_folders_of_other_runs_are_refused(workplace: Path):

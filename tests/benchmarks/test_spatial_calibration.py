@@ -54,7 +54,7 @@ def test_the_command_compares_runs_with_the_random_policy(monkeypatch, capsys, t
     policies = {"lazy": lambda seen: np.zeros((len(seen), 3)), "small": lambda seen: np.full((len(seen), 3), 0.1)}
     monkeypatch.setattr(spatial_calibration, "load", lambda folder, device: policies[folder.name])
     written = tmp_path / "calibration.md"
-    told = figures(capsys, "--runs", "lazy", "small", "--table", str(written))
+    told = figures(capsys, "--run", "lazy", "small", "--table", str(written))
     chance, lazy, small = told["entries"]
     assert (chance["policy"], lazy["policy"], small["policy"]) == ("random", "lazy", "small")
     assert lazy["ratios"] == dict.fromkeys(spatial_calibration.FIGURES, 0)
@@ -71,7 +71,7 @@ def test_the_command_compares_runs_with_the_random_policy(monkeypatch, capsys, t
         (["--split", "tset"], "did you mean 'test'"),
         (["--camera", "far"], "unknown camera 'far'"),
         (["--steps", "0"], "at least 1 step"),
-        (["--runs", "nowhere"], "nowhere is not the folder of a training run"),
+        (["--run", "nowhere"], "nowhere is not the folder of a training run"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], told: str):

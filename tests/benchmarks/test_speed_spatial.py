@@ -26,6 +26,14 @@ def test_every_number_of_rooms_has_its_figure(monkeypatch, capsys, tmp_path):
     assert table[0] == "| rooms | 2 | 3 |" and {line.count("|") for line in table} == {4}
 
 
+@pytest.mark.parametrize("flag", ["--num-envs", "--repeats", "--pictures"])
+def test_nothing_to_time_is_refused(flag, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["speed", "spatial", flag, "0"])
+    with pytest.raises(SystemExit):
+        speed.main()
+    assert f"{flag} 0: give at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_core_takes_50_000_steps_in_a_second():
     speed.keep_to_cores(1)
