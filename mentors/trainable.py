@@ -31,7 +31,7 @@ NEIGHBOURS = 3
 """Nearest pictures that a hard one is drawn from (NegCLIP)."""
 
 WARM_UP = 0.1
-"""Share of a fine-tuning's updates over which the learning rate rises to where it then stays."""
+"""Share of a fine-tuning's updates over which the learning rate rises, before it falls to 0 linearly."""
 
 MAX_NORM = 1.0
 """Norm that gradients are clipped to."""
@@ -357,7 +357,7 @@ def _check_batch_size(batch_size: int) -> None:
 
 
 def _rate(highest: float, step: int, steps: int) -> float:
-    return highest * min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+    return highest * min((step + 1) / max(1.0, WARM_UP * steps), (steps - step) / max(1.0, (1 - WARM_UP) * steps), 1.0)
 
 
 def _groups(pictures: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
