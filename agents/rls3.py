@@ -95,7 +95,7 @@ class Args:
     """samples to generate, invalid ones included; 0 for as many as early stopping lets"""
     iterations: int = 0
     """iterations at most; 0 for as many as the budget has"""
-    valid_samples: int = 50
+    valid_samples: int = 100
     """T0: valid samples of an episode"""
     episodes: int = 5
     """E: episodes before each fine-tuning"""
