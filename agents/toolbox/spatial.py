@@ -24,6 +24,7 @@ from mentorgym.envs.spatial.language import Example
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.samples import Samples
+from mentorgym.envs.spatial.world import REACH
 from mentorgym.mentors.load import WEIGHTS
 
 KINDS = ("clip", "negclip", "vlm")
@@ -31,9 +32,6 @@ KINDS = ("clip", "negclip", "vlm")
 
 ENDLESS = 10**9
 """Steps that no episode takes."""
-
-REACH = 0.4
-"""Metres: the unit of distances that decide whether a move is valid."""
 
 PRETRAINED = "pretrained.safetensors"
 """In a run's folder, the networks after their pre-training."""

@@ -1,9 +1,6 @@
 """The staged scenes as a set: drawn when they are asked for, and kept on disk."""
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import numpy as np
 from mentorgym.envs.caption.language import ACTION_OF_REASON, REASONS
 from mentorgym.envs.caption.scenes import Labels
 from mentorgym.envs.caption.staging.records import Record
-from mentorgym.mentors.cache import cache_folder
+from mentorgym.mentors.cache import cache_folder, read_picture, write_picture
 
 TOWNS = {"train": ("Suburb", "City", "Ring"), "val": ("Suburb", "City", "Ring"), "test": ("Village", "Grid", "Avenue")}
 """The towns of each split: nothing is tested where it was trained."""
@@ -122,39 +119,10 @@ class StagedScenes:
 
     def _frame(self, index: int, back: int) -> np.ndarray:
         path = self.path(index, back)
-        if (kept := _read(path, self.picture_shape)) is not None:
+        if (kept := read_picture(path, self.picture_shape)) is not None:
             return kept
         from mentorgym.envs.caption.staging.draw import STEP, draw
 
         drawn = draw(self.record(index), back * STEP).colours
-        _write(path, drawn)
+        write_picture(path, drawn)
         return drawn
-
-
-def _read(path: Path, shape: Sequence[int]) -> np.ndarray | None:
-    """The picture in a file, or None where there is none that is whole."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image)
-    except (OSError, SyntaxError, ValueError):
-        return None
-    return pixels if pixels.dtype == np.uint8 and pixels.shape == tuple(shape) else None
-
-
-def _write(path: Path, pixels: np.ndarray) -> None:
-    """Keep a picture, whole or not at all; a folder that cannot be written to is no error."""
-    from PIL import Image
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(suffix=".part", dir=path.parent)
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            Image.fromarray(pixels).save(file, "PNG", compress_level=6)
-        Path(scratch).replace(path)
-    except OSError:
-        Path(scratch).unlink(missing_ok=True)
