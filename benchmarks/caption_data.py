@@ -24,7 +24,7 @@ from rich.progress import track
 
 from mentorgym.agents.toolbox.augmentation import mirrored_caption
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
-from mentorgym.agents.toolbox.shards import ANCHORS, stratified_order, to_png, write_shard
+from mentorgym.agents.toolbox.shards import ANCHORS, filling, stratified_order, to_png, write_shard
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
@@ -107,24 +107,24 @@ def write(args: Args) -> dict[str, Any]:
     strata = [each["caption"] for each in words] if args.labels == "all" else scenes.labels.reasons.argmax(1)
     order = stratified_order(strata, args.seed)
     chosen = order[: max(1, round(args.share * len(order)))].tolist()
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_atomically(about, json.dumps({"flags": flags, "start": describe_start()}, indent=2) + "\n")
-    if anchors:
-        write_atomically(args.output / ANCHORS, json.dumps([anchors], indent=0) + "\n")
-    starts = range(0, len(chosen), SCENES_IN_A_SHARD)
-    for number, start in enumerate(track(starts, "writing", console=progress_console, transient=True)):
-        path = args.output / f"{number:05d}.tar"
-        if path.exists():
-            continue
-        group = chosen[start : start + SCENES_IN_A_SHARD]
-        samples = []
-        for place, index in enumerate(group, start):
-            try:
-                picture = shrink(scenes.frames(index, 1)[-1], args.longest)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-            samples.append((f"{place:08d}", to_png(picture), words[index]))
-        write_shard(path, samples)
+    with filling(args.output):
+        write_atomically(about, json.dumps({"flags": flags, "start": describe_start()}, indent=2) + "\n")
+        if anchors:
+            write_atomically(args.output / ANCHORS, json.dumps([anchors], indent=0) + "\n")
+        starts = range(0, len(chosen), SCENES_IN_A_SHARD)
+        for number, start in enumerate(track(starts, "writing", console=progress_console, transient=True)):
+            path = args.output / f"{number:05d}.tar"
+            if path.exists():
+                continue
+            group = chosen[start : start + SCENES_IN_A_SHARD]
+            samples = []
+            for place, index in enumerate(group, start):
+                try:
+                    picture = shrink(scenes.frames(index, 1)[-1], args.longest)
+                except ValueError as error:
+                    raise UsageError(str(error)) from error
+                samples.append((f"{place:08d}", to_png(picture), words[index]))
+            write_shard(path, samples)
     distinct = len({words[index]["caption"] for index in chosen})
     return {"output": str(args.output), "scenes": len(chosen), "of": len(words), "captions": distinct}
 

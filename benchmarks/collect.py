@@ -27,7 +27,7 @@ import tyro
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
-from mentorgym.agents.toolbox.shards import ANCHORS, Samples, to_png, write_shard, write_sharegpt
+from mentorgym.agents.toolbox.shards import ANCHORS, Samples, filling, to_png, write_shard, write_sharegpt
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.envs.driving import DrivingVectorEnv, language
 from mentorgym.envs.driving.state import ENDS, TICK
@@ -209,7 +209,8 @@ def collect(args: Args) -> dict[str, Any]:
     ends = dict.fromkeys(ENDS, 0)
     frames_kept = 0
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
+    times = TimeElapsedColumn(), TimeRemainingColumn()
+    with filling(output), Progress(*columns, *times, console=progress_console) as progress:
         task = progress.add_task("expert", total=rounds, completed=rounds - len(missing))
         if missing:
             try:

@@ -38,6 +38,7 @@ from typing import Annotated, Any, Protocol
 import tyro
 
 from mentorgym.agents.toolbox.runs import write_atomically
+from mentorgym.agents.toolbox.shards import UNFINISHED
 from mentorgym.benchmarks import run
 from mentorgym.benchmarks.captions import in_percent
 from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, progress_console, run_command, show
@@ -292,11 +293,9 @@ class Done:
     def data(self, share: float, seed: int) -> Path:
         command = data_command(self.study.study, share, seed)
         folder = data_folder(self.study.study, share, seed)
-        whole = folder / "whole"
         with self.study.lock(command):
-            if not whole.is_file():
+            if not folder.is_dir() or (folder / UNFINISHED).exists():
                 self._run(command)
-                write_atomically(whole, shlex.join(["python", *command]) + "\n")
         return folder
 
     def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:

@@ -7,11 +7,12 @@ have none of context c's captions but the k-th. ShareGPT records (`<name>.json` 
 reads them, are read and written too.
 """
 
+import contextlib
 import copy
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from PIL import Image
 from mentorgym.mentors.mentor import IMAGE_SLOT
 
 ANCHORS = "anchors.json"
+UNFINISHED = "unfinished"
+"""File that stands in a folder while shards are written to it."""
 
 
 class Sample(NamedTuple):
@@ -45,6 +48,16 @@ def to_png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and mark it as unfinished until the block is through without an error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / UNFINISHED
+    mark.touch()
+    yield
+    mark.unlink()
+
+
 def write_shard(path: Path, samples: Iterable[tuple[str, bytes, Mapping[str, Any]]]) -> None:
     """Write samples (key, PNG file, words with a "caption") to a tar file, whole or not at all."""
     temporary = path.with_name(path.name + ".unfinished")
@@ -62,11 +75,16 @@ def write_shard(path: Path, samples: Iterable[tuple[str, bytes, Mapping[str, Any
 class Samples(Sequence[Sample]):
     """The samples of a folder of shards, or of a file of ShareGPT records; pictures are read when asked for.
 
-    Raises ValueError, naming file and remedy, for a source that is neither or holds no sample.
+    Raises ValueError, naming file and remedy, for a source that is neither, was not written to its end or holds no
+    sample.
     """
 
     def __init__(self, source: Path | str):
         self.source = Path(source)
+        if (self.source / UNFINISHED).exists():
+            raise ValueError(
+                f"the writing of {self.source} was interrupted: run its command again, which goes on there"
+            )
         self.words: list[dict[str, Any]] = []
         self._places: list[_Place] = []
         if self.source.is_dir():

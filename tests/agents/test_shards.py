@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mentorgym.agents.toolbox.shards import Samples, to_png, write_shard, write_sharegpt
+from mentorgym.agents.toolbox.shards import Samples, filling, to_png, write_shard, write_sharegpt
 from mentorgym.agents.toolbox.tuning import sample_weights
 
 WORDS = {"prompt": '<image>Speed: 3.0 m/s. Say "go" — or not.', "answer": '{"throttle": 0.5}', "caption": "A ↑ road."}
@@ -53,6 +53,16 @@ def test_an_unfinished_shard_is_not_read(folder):
 
     with pytest.raises(KeyboardInterrupt):
         write_shard(folder / "00002.tar", interrupted())
+    assert len(Samples(folder)) == 4
+
+
+def test_a_folder_that_was_not_written_to_its_end_is_not_read(folder):
+    with pytest.raises(KeyboardInterrupt), filling(folder):
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="interrupted: run its command again"):
+        Samples(folder)
+    with filling(folder):
+        pass
     assert len(Samples(folder)) == 4
 
 

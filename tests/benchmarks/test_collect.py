@@ -83,7 +83,10 @@ def test_an_interrupted_collection_goes_on_to_the_same_end(args, monkeypatch, tm
     with pytest.raises(KeyboardInterrupt):
         collect.collect(args)
     assert list(read(args.output)) == ["00000.tar"]
+    with pytest.raises(ValueError, match="interrupted: run its command again"):
+        Samples(args.output)
     collect.collect(args)
+    assert len(Samples(args.output)) > 0
     assert rounds == [[0, 1], [2, 3], [2, 3]]
     assert read(args.output) == whole
 
