@@ -156,7 +156,7 @@ def train(args: Args) -> Path:
     unseen = make_caption_envs(args.env_id, args.env_args, 1, 1, reward="none", split=args.heldout_split)
     heldout = Heldout(unseen, args.heldout_scenes, args.seed)
     scenes = len(envs.scenes.labels.names)
-    an_epoch = max(1, scenes // args.batch_size)
+    an_epoch = math.ceil(scenes / args.batch_size)
     total_steps = args.total_steps or math.ceil(args.epochs * scenes / args.batch_size)
     critic = make_critic(captioner.width, args.critic_hidden).to(args.device)
     optimizers: dict[str, torch.optim.Optimizer] = {

@@ -258,7 +258,7 @@ def train(args: Args) -> Path:
     unseen = make_caption_envs(args.env_id, args.env_args, 1, 1, reward="none", split=args.heldout_split)
     heldout = Heldout(unseen, args.heldout_scenes, args.seed)
     scenes = len(envs.scenes.labels.names)
-    an_epoch = max(1, scenes // (args.batch_size * args.accumulate))
+    an_epoch = math.ceil(scenes / (args.batch_size * args.accumulate))
     total_steps = args.total_steps or math.ceil(args.epochs * scenes / (args.batch_size * args.accumulate))
     optimizer = make_optimizer(captioner.model, args.weight_decay)
     generator = torch.Generator(args.device).manual_seed(args.seed)

@@ -10,7 +10,8 @@ that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of
 "Reason: Traffic sign." (`action_clip_score` and so on), over the captions that name any.
 
 Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`; a row
-that is already there for the same scenes is replaced. What a run said of each goes to its `predictions_<split>.jsonl`.
+that is already there for the same scenes is replaced. What a run said of each goes to its
+`predictions_<data>_<split>.jsonl`.
 """
 
 import json
@@ -426,7 +427,7 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         if speaker.training:
             lines = zip(labels.names, labels.captions(), texts, strict=True)
             told = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
-            path = speaker.training.folder / f"predictions_{tasks.split}.jsonl"
+            path = speaker.training.folder / f"predictions_{row['data'].replace(':', '_')}_{tasks.split}.jsonl"
             write_atomically(path, "".join(json.dumps(each) + "\n" for each in told))
         rows.append(row)
         outputs.append(output)

@@ -127,7 +127,7 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     do("captions", "--run", learned, "--reward-model", reward, "--output", "rows_of_run/all.jsonl")
     (row,) = map(json.loads, Path("rows_of_run/all.jsonl").read_text().splitlines())
     assert row["score"] == rows["rloo"]["score"]
-    told = [json.loads(line) for line in (learned / "predictions_test.jsonl").read_text().splitlines()]
+    told = [json.loads(line) for line in (learned / "predictions_bdd_test.jsonl").read_text().splitlines()]
     assert sorted(each["truth"] for each in told) == sorted(words["caption"] for words in shards.words)
 
     do("caption_tables", "--rows", "rows", "--data", "bdd", "--labels", workplace.labels, "--output", "tables/all.md")

@@ -67,7 +67,7 @@ def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_bes
     assert row["score"]["exact"] == pytest.approx(10 / 21)
     assert row["score"]["clip_score"] == pytest.approx((0.9 * 10 + 0.2 * 11) / 21)
     assert (row["scenes"], row["label_share"], row["backend"]) == (42, 0.05, "staged")
-    lines = [json.loads(line) for line in (folder / "predictions_val.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "predictions_staged_paper_val.jsonl").read_text().splitlines()]
     assert [line["scene"] for line in lines] == [f"scene-{index}" for index in range(42)]
     assert sum(line["truth"] == line["said"] for line in lines) == 20
     assert drawn_captions.asked == [("staged:paper", "val", "all", "table1")]
