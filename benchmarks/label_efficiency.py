@@ -64,8 +64,10 @@ ALL_LABELS = "; reward of all labels"
 
 CURVES = {
     "sft": ("SFT", "C0", "-"),
+    "sft, rloo": ("SFT, RLOO", "C2", "-"),
+    f"sft, rloo{ALL_LABELS}": ("SFT, RLOO, reward tuned on all labels (the paper's setting)", "C2", "--"),
     "sft, rloo, action sft": ("SFT, RLOO, action SFT", "C1", "-"),
-    f"sft, rloo, action sft{ALL_LABELS}": ("the same, reward tuned on all labels (the paper's setting)", "C1", "--"),
+    f"sft, rloo, action sft{ALL_LABELS}": ("SFT, RLOO, action SFT, reward tuned on all labels", "C1", "--"),
 }
 """The curves that are drawn, with label, colour and line."""
 
