@@ -143,7 +143,7 @@ def test_mistakes_are_told_in_one_line(arguments: str, reason: str):
         label_efficiency.main(arguments.split())
 
 
-def test_all_labels_are_a_point_of_both_curves():
+def test_all_labels_are_a_point_of_either_curve_of_a_method():
     def row(driver: str, share: float, value: float) -> dict:
         return {"driver": driver, "label_share": share, "score": {"exact": value}}
 
