@@ -24,7 +24,7 @@ from rich.progress import track
 
 from mentorgym.agents.toolbox.augmentation import mirrored_caption
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
-from mentorgym.agents.toolbox.shards import ANCHORS, filling, stratified_order, to_png, write_shard
+from mentorgym.agents.toolbox.shards import ANCHORS, UNFINISHED, filling, stratified_order, to_png, write_shard
 from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
@@ -97,7 +97,7 @@ def write(args: Args) -> dict[str, Any]:
         before = json.loads(about.read_text())["flags"]
         if differ := sorted(name for name in flags.keys() | before.keys() if flags.get(name) != before.get(name)):
             raise UsageError(f"{args.output} holds data with another {', '.join(differ)}: choose another --output")
-    elif args.output.exists() and any(args.output.iterdir()):
+    elif args.output.exists() and any(path.name != UNFINISHED for path in args.output.iterdir()):
         raise UsageError(f"{args.output} holds something else: choose another --output")
     try:
         scenes = load_scenes(args.data, args.split, labels=args.labels, reason_order=args.reason_order)

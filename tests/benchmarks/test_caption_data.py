@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mentorgym.agents.toolbox.augmentation import Augmentation
-from mentorgym.agents.toolbox.shards import Samples
+from mentorgym.agents.toolbox.shards import UNFINISHED, Samples
 from mentorgym.benchmarks import caption_data
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels, Scenes
@@ -85,6 +85,12 @@ def test_writing_goes_on_where_it_was_interrupted_and_only_there(given, tmp_path
     (tmp_path / "mine" / "letter.txt").write_text("Dear")
     with pytest.raises(SystemExit, match="holds something else"):
         given(FakeScenes(REASONS), folder="mine")
+
+
+def test_writing_that_was_interrupted_at_once_goes_on(given, tmp_path: Path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / UNFINISHED).touch()
+    assert len(given(FakeScenes(REASONS), folder="new")) == len(REASONS)
 
 
 def test_pairs_that_are_not_the_usual_ones_are_anchors_too_and_so_are_their_mirror_images(given):
