@@ -43,14 +43,18 @@ class Args:
     """name of the first driver, where its files hold several"""
     against_driver: str = ""
     """name of the second driver, where its files hold several"""
+    training_seeds: tuple[int, ...] = ()
+    """training seeds whose runs are compared, all by default; a driver that was not trained has none, and stays"""
     columns: tuple[str, ...] = ("driving_score", "success", "route_completion")
     """scores to compare, by name; `all` compares every one"""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """print one JSON object instead of the table"""
 
 
-def read_driver(paths: Sequence[Path], name: str, flag: str) -> tuple[str, dict[Any, dict[Episode, Row]]]:
-    """A driver's name and its rows by run and episode; raises UsageError for no driver, or several."""
+def read_driver(
+    paths: Sequence[Path], name: str, flag: str, training_seeds: Sequence[int] = ()
+) -> tuple[str, dict[Any, dict[Episode, Row]]]:
+    """A driver's name and its rows by run and episode; raises UsageError for no driver, several, or an absent seed."""
     if missing := [path for path in paths if not path.is_file()]:
         raise UsageError(f"no file {missing[0]}: evaluate the driver first")
     rows = merge(row for path in paths for row in read_rows(path))
@@ -66,6 +70,12 @@ def read_driver(paths: Sequence[Path], name: str, flag: str) -> tuple[str, dict[
         raise UsageError(f"no rows of {name or 'any driver'} there, only of {', '.join(drivers) or 'nobody'}")
     if not name and len(drivers) > 1:
         raise UsageError(f"rows of {', '.join(drivers)}: choose one with {flag}")
+    if training_seeds and rows[0]["training_seed"] is not None:
+        if absent := set(training_seeds) - {row["training_seed"] for row in rows}:
+            raise UsageError(
+                f"{rows[0]['driver']} has no rows of training seed {min(absent)}: train and evaluate it first"
+            )
+        rows = [row for row in rows if row["training_seed"] in training_seeds]
     runs: dict[Any, dict[Episode, Row]] = {}
     for row in rows:
         runs.setdefault(row["run"], {})[tuple(row[field] for field in EPISODE)] = row
@@ -165,8 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def job() -> dict[str, Any]:
         columns = choose_columns(args.columns)
-        first, runs = read_driver(args.rows, args.driver, "--driver")
-        second, others = read_driver(args.against, args.against_driver, "--against-driver")
+        first, runs = read_driver(args.rows, args.driver, "--driver", args.training_seeds)
+        second, others = read_driver(args.against, args.against_driver, "--against-driver", args.training_seeds)
         lines = compare(runs, others, columns)
         if not lines:
             raise UsageError(f"no episode has all of {', '.join(columns)}")

@@ -64,6 +64,26 @@ def test_towns_stand_alone_and_together(row: dict, capsys: pytest.CaptureFixture
     }
 
 
+def test_runs_are_chosen_by_their_training_seed(row: dict, capsys: pytest.CaptureFixture):
+    write(row, "a.jsonl", "good", np.array([[0.9, 0.9], [0.5, 0.5], [0.7, 0.7]]))
+    write(row, "b.jsonl", "bad", np.array([[0.1, 0.1], [0.5, 0.5], [0.5, 0.5]]))
+    files = ["--rows", "a.jsonl", "--against", "b.jsonl"]
+    (line,) = lines(capsys, *files, "--training-seeds", "1", "2")["lines"]
+    assert line["runs"] == [2, 2]
+    assert line["difference_mean"] == pytest.approx(0.1)
+    with pytest.raises(SystemExit, match="good has no rows of training seed 7: train and evaluate it first"):
+        compare.main([*files, "--training-seeds", "1", "7"])
+
+
+def test_a_driver_that_was_not_trained_stays_whatever_the_seeds(row: dict, capsys: pytest.CaptureFixture):
+    write(row, "a.jsonl", "good", np.array([[0.9, 0.9], [0.5, 0.5]]))
+    untrained = row | {"driver": "rule", "run": None, "training_seed": None}
+    with Path("b.jsonl").open("w") as file:
+        file.writelines(json.dumps(untrained | {"route": route}) + "\n" for route in (0, 1))
+    (line,) = lines(capsys, "--rows", "a.jsonl", "--against", "b.jsonl", "--training-seeds", "1")["lines"]
+    assert line["runs"] == [1, 1]
+
+
 def test_episodes_that_one_of_them_did_not_drive_do_not_count(row: dict, capsys: pytest.CaptureFixture):
     write(row, "a.jsonl", "good", np.array([[0.5, 0.5, 0.9]]))
     write(row, "b.jsonl", "bad", np.array([[0.5, 0.5]]))
