@@ -108,6 +108,13 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not_and_its_policy_answers(
     assert len(texts) == 2 and texts == agent.load_policy(run)(observations)
 
 
+@pytest.mark.parametrize("agent", [best_of_k, a2c_caption, action_sft], ids=lambda agent: agent.__name__.split(".")[-1])
+def test_by_default_an_agent_is_measured_once_an_epoch_the_last_of_which_may_be_cut_short(agent, flags):
+    run = agent.train(flags(agent, batch_size=5, total_steps=5, eval_every=0, log_every=1))
+    measured = [row["step"] for row in metrics(run) if "heldout/exact" in row]
+    assert [step for step in measured if step] == [3, 5]
+
+
 def test_the_best_text_of_each_scene_is_its_label(flags, vlm_folder):
     tokens, mask = torch.arange(12).view(6, 2), torch.ones(6, 2, dtype=torch.bool)
     rewards = torch.tensor([[0.1, 0.5, 0.5], [0.3, -1.0, 0.2]])
