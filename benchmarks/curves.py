@@ -36,7 +36,8 @@ from typing import Any, Literal
 
 import tyro
 
-from mentorgym.agents.toolbox.runs import METRICS, NOT_HASHED
+from mentorgym.agents.toolbox.metrics import METRICS
+from mentorgym.agents.toolbox.runs import NOT_HASHED
 from mentorgym.benchmarks.cli import UsageError, import_matplotlib, run_command, show
 from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval
 

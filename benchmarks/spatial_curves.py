@@ -26,7 +26,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from mentorgym.agents.toolbox.runs import NOT_HASHED, SPATIAL_TERMS, write_atomically
+from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
+from mentorgym.agents.toolbox.runs import NOT_HASHED, write_atomically
 from mentorgym.agents.toolbox.spatial import in_words
 from mentorgym.benchmarks.cli import UsageError, command_line, import_matplotlib, made_by, run_command, show
 from mentorgym.benchmarks.curves import group, read_run

@@ -7,7 +7,7 @@ that mean, over seeds.
 from collections.abc import Sequence
 from typing import Any
 
-from mentorgym.agents.toolbox.runs import SPATIAL_TERMS
+from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.benchmarks.cli import UsageError
 from mentorgym.benchmarks.rows import SPATIAL_SCORES, Row
 from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval

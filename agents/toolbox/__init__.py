@@ -3,9 +3,9 @@
 from mentorgym.agents.toolbox.encoders import ENCODERS, FEATURES, Policy, mlp
 from mentorgym.agents.toolbox.masks import PatchConvolution, pack_observations, rotate, shift, unpack
 from mentorgym.agents.toolbox.mentoring import FOUND_RL, mentor_metrics, with_hints
+from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, Batch, Observations, ReplayBuffer
 from mentorgym.agents.toolbox.runs import (
-    METRICS,
     Run,
     make_envs,
     parse_flags,

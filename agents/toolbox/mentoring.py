@@ -6,7 +6,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from mentorgym.agents.toolbox.runs import METRICS, parse_keywords
+from mentorgym.agents.toolbox.metrics import METRICS
+from mentorgym.agents.toolbox.runs import parse_keywords
 from mentorgym.wrappers.vector import ActionHints
 
 FOUND_RL: dict[str, Any] = {

@@ -3,7 +3,7 @@
 A run's folder is `<runs>/<environment>/<agent>__seed<k>__<hash of the flags>/`:
 
 - `config.json`: the agent, its flags, and for each start the commit, versions, hardware and time;
-- `metrics.jsonl`: one JSON object a line, keys from `METRICS`;
+- `metrics.jsonl`: one JSON object a line, keys from `metrics.METRICS`;
 - `checkpoints/<step>/`: the newest state to resume from (safetensors and JSON), until training ends;
 - `policy.safetensors`: the policy alone; `eval.jsonl`: what the harness measured of it;
 - `done`: there once training has ended, with its steps and seconds.
@@ -34,140 +34,11 @@ from torch import nn
 
 import mentorgym
 from mentorgym.agents.toolbox.masks import MASKS_SHAPE
+from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
 from mentorgym.mentors.memory import keep_large_blocks
 
 Flags = TypeVar("Flags")
-
-SPATIAL_TERMS = ("above", "below", "behind", "in_front", "left", "right")
-"""RLS3's terms, as metrics write them."""
-
-METRICS = {
-    "step": "environment steps taken, all environments together; for a trainer, gradient updates",
-    "seconds": "training time, earlier starts of the run included",
-    "resumes": "how often the run had been resumed from a checkpoint",
-    "episode/return": "undiscounted sum of an episode's rewards",
-    "episode/length": "steps of the episode",
-    "episode/end": "why it ended, or 'truncated' or 'terminated' where the environment does not say",
-    "episode/completed_km": "kilometres driven along the route",
-    "episode/mean_speed": "mean speed of the episode, m/s",
-    "loss/critic": "mean squared temporal-difference error, summed over the critics; for PPO, of the returns",
-    "loss/actor": "the actor's loss",
-    "loss/policy": "PPO's clipped surrogate, negated; of texts, minus advantage times log-probability, mean",
-    "loss/exploration": "mean KL divergence from the policy to the priors that failures suggest",
-    "loss/temperature": "the temperature's loss",
-    "loss/vmr": "Found-RL's value-margin regularisation, summed over the critics, before its weight",
-    "loss/awag": "Found-RL's advantage-weighting action guidance, before its weight",
-    "value/q": "the critics' mean over the batch",
-    "value/v": "the critic's mean over the batch, in rewards a step",
-    "value/kl": "KL divergence from the policy that acted, estimated",
-    "value/clipped": "share of samples whose probability ratio is clipped",
-    "value/entropy": "minus the mean log-density of the policy's actions",
-    "value/temperature": "weight of the entropy",
-    "value/noise": "standard deviation of the exploration noise",
-    "hint/weight": "weight of the loss that the hints enter",
-    "hint/share": "share of the batch that has a hint",
-    "hint/gated": "share of the batch whose hint the critics value above the policy's action",
-    "hint/availability": "share of the observations that were due which got a usable hint, of the latest ones",
-    "hint/latency_s": "mean seconds from a question to its answer",
-    "hint/staleness": "mean steps that an environment took between a question and its answer",
-    "hint/batch_size": "mean questions that the mentor answered at once",
-    "hint/restarts": "how often the mentor had to be started again",
-    "hint/skipped": "questions that were not asked because too many were open",
-    "clip/bonus": "mean bonus over the batch, 0 where there is none",
-    "clip/margin": "mean margin of the actions that the scorer judged, before normalisation",
-    "clip/availability": "share of the observations that were due which got a bonus, of the latest ones",
-    "clip/latency_s": "mean seconds from a picture to its bonus",
-    "clip/staleness": "mean steps that an environment took between a picture and its bonus",
-    "loss/answer": "cross-entropy of an answer's tokens, mean",
-    "loss/contrastive": "symmetric cross-entropy of pictures and captions over the batch",
-    "loss/anchors": "cross-entropy of a picture's caption over all of its context",
-    "loss/pairs": "binary cross-entropy of pictures and texts that match or do not",
-    "validation/auroc": "probability that a picture's own text scores higher than another, on validation pictures",
-    "heldout/auroc": "the same on held-out pictures",
-    "heldout/exact": "share of held-out answers met word for word; of captioners, captions that say what is true",
-    "heldout/parsed": "share of replies that suggest an action",
-    "heldout/acceleration_error": "mean absolute error of the acceleration suggested",
-    "heldout/acceleration_error_of_constant": "the same of the constant action with the smallest",
-    "heldout/steer_error": "mean absolute error of the steer suggested",
-    "heldout/steer_error_of_constant": "the same of the constant action with the smallest",
-    "heldout/accuracy": "share of held-out pictures whose own caption is the likeliest of their context",
-    "heldout/balanced_accuracy": "the same, the mean over the labels that occur",
-    "heldout/majority": "share of the most frequent label",
-    "heldout/balanced_majority": "what always the most frequent label makes of the mean over the labels that occur",
-    "heldout/near_errors": "share of the errors that fall on neighbours of the true action",
-    "heldout/near_errors_by_chance": "the same if errors fell evenly on all other actions",
-    "reward/mean": "mean reward of the texts sampled, before what the KL divergence costs",
-    "reward/best": "reward of the best text of each scene, mean over scenes",
-    "reward/group_std": "standard deviation of the rewards of a scene's texts, mean over scenes",
-    "reward/zero_std_groups": "share of scenes whose texts all have one reward, and so teach nothing",
-    "reward/contrast": "mean likelihood of the text among the captions of the data, by the reward's CLIP",
-    "reward/cosine": "mean cosine of text and picture in the reward's CLIP",
-    "reward/prob": "mean probability that text and picture match, by the reward's CLIP",
-    "reward/format": "share of texts of the form asked for",
-    "reward/action": "share of texts that name exactly the scene's actions",
-    "reward/reason": "share of texts that name exactly the scene's reasons",
-    "reward/bleu": "share of texts whose BLEU-4 against the scene's caption is above the threshold",
-    "reward/judge": "mean mark that a judge gave, of those that it gave",
-    "text/kl": "log-ratio of policy to reference, summed over a text's tokens, mean: their KL divergence, estimated",
-    "text/entropy": "entropy of the policy's distributions at the tokens that it learns from, nats a token, mean",
-    "text/length": "tokens of a text, its end among them, mean",
-    "text/unique_in_group": "share of a scene's texts that differ, mean",
-    "text/distinct_1": "different words over all words",
-    "text/distinct_2": "different pairs of words over all pairs",
-    "text/forward": "share of texts that name the action forward",
-    "text/stop": "share of texts that name the action stop",
-    "text/turn_left": "share of texts that name the action turn left",
-    "text/turn_right": "share of texts that name the action turn right",
-    "text/no_action": "share of texts that name no action",
-    "heldout/action_top1": "share of held-out scenes of which exactly the true actions are named",
-    "heldout/reason_top1": "share of held-out scenes of which exactly the true reasons are named",
-    "heldout/action_macro_f1": "F1 of the actions of held-out scenes, the plain mean over all",
-    "heldout/reason_macro_f1": "F1 of the reasons of held-out scenes, the plain mean over all",
-    "heldout/out_of_vocabulary": "share of held-out captions that name anything unknown, or no action, or no reason",
-    "heldout/kl": "text/kl of one sampled text for each held-out scene",
-    "heldout/entropy": "entropy of the distributions that these texts are sampled from, nats a token, mean",
-    "heldout/distinct_1": "text/distinct_1 of these texts",
-    "heldout/distinct_2": "text/distinct_2 of these texts",
-    "heldout/forward": "text/forward of these texts",
-    "heldout/stop": "text/stop of these texts",
-    "heldout/turn_left": "text/turn_left of these texts",
-    "heldout/turn_right": "text/turn_right of these texts",
-    "heldout/no_action": "text/no_action of these texts",
-    "loss/tuning": "loss of an update of the model that RLS3 fine-tunes: contrastive, or an answer's cross-entropy",
-    "sampling/valid": "share of the moves that were valid",
-    "sampling/feedback": "what the reward squares: the contrastive loss of an episode's samples, or 6 less their score",
-    "sampling/iteration": "fine-tunings so far",
-    "sampling/generated": "samples generated for them so far, invalid ones included, the pre-training's left out",
-    **{
-        f"{where}/{name}": f"{told} {whose}"
-        for where, told in {
-            "sampling": "captions learned from so far",
-            "validation": "the validation's headline score, of captions",
-            "test": "the test's headline score, of captions",
-        }.items()
-        for name, whose in {
-            **{term: f"with the term {term.replace('_', ' ')}" for term in SPATIAL_TERMS},
-            **{f"terms_{count}": f"with {count} of these terms" for count in (1, 2, 3)},
-        }.items()
-    },
-    **{
-        f"{where}/{name}": f"{told}, in {rooms}"
-        for where, rooms in {"validation": "rooms to train in", "test": "rooms of the test"}.items()
-        for name, told in {
-            "score": "mean score of a VLM's answers on RLS3's rubric, 1 to 5; its headline",
-            "exact": "share of a VLM's answers with all the true terms and no other",
-            "two_way": "share of captions likelier than an altered one, of a CLIP; its headline",
-            "four_way": "share of captions likelier than all three altered ones, of a CLIP",
-            "term": "share of captions likelier than with a term swapped, of a CLIP",
-            "order": "share of captions likelier than with subject and referent swapped, of a CLIP",
-        }.items()
-    },
-    "speed/samples_per_s": "texts sampled and learned from a second since the last such row, held-out ones left out",
-    "speed/steps_per_s": "environment steps a second since the last such row",
-    "speed/updates_per_s": "gradient updates a second since the last such row",
-}
-"""Every key that may stand in `metrics.jsonl`, and its meaning."""
 
 NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every")
 """Flags that leave alone what a run computes; the seed has its own place in the folder's name."""
@@ -328,7 +199,7 @@ class Run:
         row = {"step": step, "seconds": round(self.seconds, 3), "resumes": self.resumes, **metrics}
         unknown = sorted(set(row) - set(METRICS))
         if unknown:
-            raise ValueError(f"metrics {unknown} are unknown; add them to METRICS in agents/toolbox/runs.py")
+            raise ValueError(f"metrics {unknown} are unknown; add them to METRICS in agents/toolbox/metrics.py")
         with (self.folder / "metrics.jsonl").open("a") as lines:
             lines.write(json.dumps(row) + "\n")
 

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
+from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.replay import Batch
-from mentorgym.agents.toolbox.runs import SPATIAL_TERMS, Run, parse_keywords
+from mentorgym.agents.toolbox.runs import Run, parse_keywords
 from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.spatial import picture, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
