@@ -7,7 +7,9 @@ the same number k of reward calls a scene:
 - `greedy`, SCST: k - 1 samples, each less the reward of the likeliest text, which costs the k-th call;
 - `none`, REINFORCE: k samples.
 
-All are unbiased; what is compared is the trace of their covariance, in the logits of the policy. Policies are softmaxes
+All are unbiased; what is compared is the trace of their covariance, in the logits of the policy. A baseline takes off
+the mean of the rewards and adds its own noise, so what it is worth depends on how large that mean is against their
+spread, which is stated beside. Policies are softmaxes
 of normal logits, from flat (scale 0) to nearly decided, over as many texts as there are captions; rewards are
 like the caption bandit's: one text is right, CLIP's softmax, CLIP's cosine, and one around zero. All come from seeds.
 """
@@ -88,19 +90,28 @@ def variances(policy: np.ndarray, rewards: np.ndarray, calls: int) -> dict[str, 
     }
 
 
+def mean_over_spread(policy: np.ndarray, rewards: np.ndarray) -> float:
+    """The size of the expected reward in standard deviations of the reward, under `policy` [V]."""
+    mean = policy @ rewards
+    return float(abs(mean) / np.sqrt(policy @ (rewards - mean) ** 2))
+
+
 def measure(calls: list[int]) -> dict[str, Any]:
     """For each kind of reward, scale of the logits and number of calls, how the variances compare."""
     rows = []
     for kind, draw in REWARDS.items():
         for scale in SCALES:
             for k in calls:
-                found = []
+                found, means = [], []
                 for seed in range(SEEDS):
                     generator = np.random.default_rng([seed, list(REWARDS).index(kind), SCALES.index(scale)])
                     logits = scale * generator.normal(size=TEXTS)
                     policy = np.exp(logits) / np.exp(logits).sum()
-                    found.append(variances(policy, draw(generator, logits), k))
+                    rewards = draw(generator, logits)
+                    found.append(variances(policy, rewards, k))
+                    means.append(mean_over_spread(policy, rewards))
                 row: dict[str, Any] = {"reward": kind, "scale": scale, "calls": k}
+                row["mean_over_spread"] = statistics.median(means)
                 for other in ("greedy", "none"):
                     ratios = [each[other] / each["loo"] for each in found]
                     row[f"{other}_over_loo"] = statistics.median(ratios)
@@ -115,14 +126,16 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"Variance of policy gradients over {figures['texts']} texts at the same number of reward calls, exactly: how "
         "many times that of RLOO (`loo`) the others have, the median over "
         f"{figures['seeds']} policies and rewards from seeds, and in brackets the share of these in which RLOO's is "
-        "the smallest of the two. The logits of the policies are normal; 0 is a flat policy, 4 one nearly decided.",
+        "the smallest of the two. The logits of the policies are normal; 0 is a flat policy, 4 one nearly decided. "
+        "Mean / spread is the size of the expected reward in standard deviations of the reward, again the median.",
         "",
-        "| reward | scale of the logits | reward calls | SCST (`greedy`) | REINFORCE (`none`) |",
-        "| --- | --- | --- | --- | --- |",
+        "| reward | scale of the logits | mean / spread | reward calls | SCST (`greedy`) | REINFORCE (`none`) |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in figures["rows"]:
         cells = [f"{row[f'{name}_over_loo']:.2f} ({row[f'{name}_worse']:.0%})" for name in ("greedy", "none")]
-        lines.append(f"| {row['reward']} | {row['scale']:g} | {row['calls']} | {' | '.join(cells)} |")
+        case = f"{row['reward']} | {row['scale']:g} | {row['mean_over_spread']:.2f} | {row['calls']}"
+        lines.append(f"| {case} | {' | '.join(cells)} |")
     return lines
 
 

@@ -47,10 +47,16 @@ def test_leaving_one_out_beats_no_baseline_where_rewards_have_a_mean(monkeypatch
     for row in rows:
         if row["reward"] == "cosine":
             assert row["none_over_loo"] > 2 and row["none_worse"] == 1.0
+            assert row["mean_over_spread"] > 3
     title, _, made, *_ = table.read_text().splitlines()
     assert title == "# Estimators"
     command = f"python -m mentorgym.benchmarks.estimators --calls 8 --json --table {table}"
     assert made.startswith(f"Written by `{command}` at commit ")
+
+
+def test_the_size_of_the_mean_is_stated_in_standard_deviations():
+    policy, rewards = np.array([0.25, 0.5, 0.25]), np.array([-1.0, -3.0, -5.0])
+    assert estimators.mean_over_spread(policy, rewards) == pytest.approx(3.0 / 2.0**0.5)
 
 
 def test_one_call_is_refused(monkeypatch, capsys):
