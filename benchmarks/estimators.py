@@ -9,9 +9,9 @@ the same number k of reward calls a scene:
 
 All are unbiased; what is compared is the trace of their covariance, in the logits of the policy. A baseline takes off
 the mean of the rewards and adds its own noise, so what it is worth depends on how large that mean is against their
-spread, which is stated beside. Policies are softmaxes
-of normal logits, from flat (scale 0) to nearly decided, over as many texts as there are captions; rewards are
-like the caption bandit's: one text is right, CLIP's softmax, CLIP's cosine, and one around zero. All come from seeds.
+spread, which is stated beside. Policies are softmaxes of normal logits, from flat (scale 0) to nearly decided, over as
+many texts as there are captions; rewards are like the caption bandit's: one text is right, CLIP's softmax, CLIP's
+cosine, and one around zero. All come from seeds.
 """
 
 import argparse
