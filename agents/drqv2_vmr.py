@@ -78,7 +78,7 @@ class Args:
     """environment steps between two checkpoints"""
 
     encoder: str = "small"
-    """image encoder: small, or found-rl (the paper's)"""
+    """image encoder: small (one for all), small-separate (one each for actor and critics), or found-rl (the paper's)"""
     hidden: tuple[int, ...] = (256, 256)
     """hidden layers of the actor and of each critic"""
     augmentation: str = "shift"

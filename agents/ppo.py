@@ -334,8 +334,8 @@ class Episodes:
 
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
-    if args.encoder not in ENCODERS:
-        raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
+    if args.encoder not in ("small", "found-rl"):
+        raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of small, found-rl")
     for name in ("num_envs", "rollout_steps", "batch_size", "epochs"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}={getattr(args, name)}: give at least 1")

@@ -81,7 +81,7 @@ class Args:
     """environment steps between two checkpoints"""
 
     encoder: str = "small"
-    """image encoder: small, or found-rl (the paper's)"""
+    """image encoder: small (one for all), small-separate (one each for actor and critics), or found-rl (the paper's)"""
     buffer_size: int = 100_000
     """transitions in the replay buffer, about 26 kB each"""
     batch_size: int = 128

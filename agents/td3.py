@@ -5,7 +5,8 @@ actor, two critics, targets of both, noise on the target's actions, and an actor
 What differs:
 
 - By default one small encoder serves actor and critics; the critics' loss alone trains it, and the targets read it as
-  it is. `--encoder found-rl` is Found-RL's extractor instead: larger, and actor, critics and targets own one each.
+  it is. With `--encoder small-separate` actor, critics and targets own one each. `--encoder found-rl` is Found-RL's
+  extractor: larger, one each too.
 - Warm-up actions accelerate more than they brake and seldom steer hard: uniform ones hardly leave the spot, and a car
   that stands still earns about 0, which is a local optimum.
 
@@ -73,7 +74,7 @@ class Args:
     """environment steps between two checkpoints"""
 
     encoder: str = "small"
-    """image encoder: small, or found-rl (the paper's)"""
+    """image encoder: small (one for all), small-separate (one each for actor and critics), or found-rl (the paper's)"""
     hidden: tuple[int, ...] = (256, 256)
     """hidden layers of the actor and of each critic"""
     buffer_size: int = 100_000

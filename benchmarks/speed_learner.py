@@ -4,7 +4,6 @@ The same algorithm with the same networks, first written plainly, then with one 
 `agents/sac.py` does; and, apart from these, other algorithms. All draw batches of the same transitions.
 """
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -114,14 +113,6 @@ def small_networks(kind: type[sac.Networks], encoder: type[nn.Module]) -> sac.Ne
     return networks
 
 
-def separate_networks() -> sac.Networks:
-    """SAC's networks with a small encoder for the actor, one for the critics and one for their targets."""
-    networks = sac.Networks("found-rl", ARGS.initial_temperature)
-    networks.encoder, networks.actor_encoder = SmallEncoder(), SmallEncoder()
-    networks.target_encoder = copy.deepcopy(networks.encoder)
-    return networks
-
-
 class Learner:
     """Networks, their optimizers and where batches come from."""
 
@@ -170,13 +161,14 @@ def same_algorithm(buffer: ReplayBuffer) -> dict[str, Learner]:
 def other_algorithms(buffer: ReplayBuffer) -> dict[str, Learner]:
     """Learners that do not compute the same."""
 
-    def learner(networks: sac.Networks) -> Learner:
+    def learner(encoder: str) -> Learner:
+        networks = sac.Networks(encoder, ARGS.initial_temperature)
         optimizers = sac.make_optimizers(networks, LEARNING_RATE)
         return Learner(networks, optimizers, lambda: to_tensors(buffer.sample(BATCH_SIZE), "cpu"))
 
     return {
-        "an encoder each for actor, critics and targets": learner(separate_networks()),
-        "--encoder found-rl, one each too": learner(sac.Networks("found-rl", ARGS.initial_temperature)),
+        "--encoder small-separate: one each for actor, critics and targets": learner("small-separate"),
+        "--encoder found-rl, one each too": learner("found-rl"),
     }
 
 

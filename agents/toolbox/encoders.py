@@ -74,8 +74,12 @@ class FoundRLEncoder(nn.Module):
         return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
 
 
-ENCODERS: dict[str, Callable[[], nn.Module]] = {"small": SmallEncoder, "found-rl": FoundRLEncoder}
-"""By the name that the flag `encoder` has for it."""
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "small": SmallEncoder,
+    "small-separate": SmallEncoder,
+    "found-rl": FoundRLEncoder,
+}
+"""By the name that the flag `encoder` has for it; of those but `small`, actor, critics and targets own one each."""
 
 
 class Policy(nn.Module):

@@ -32,13 +32,13 @@ def test_found_rl_sizes():
     assert count_parameters(networks) == 4_715_514
 
 
-@pytest.mark.parametrize("encoder", ["small", "found-rl"])
+@pytest.mark.parametrize("encoder", ["small", "small-separate", "found-rl"])
 def test_each_update_moves_every_parameter_of_its_own_and_no_other(encoder, batch, moved):
     networks = make_networks(encoder)
     args = drqv2.Args()
     optimizers = drqv2.make_optimizers(networks, 1e-3)
     actor_features, critic_features = networks.encode(batch.observations)
-    own = encoder == "found-rl"
+    own = encoder != "small"
 
     def after(step) -> set[str]:
         before = copy.deepcopy(networks)

@@ -277,9 +277,10 @@ def test_found_rl_encoder_trains_and_loads(short_ppo, toy_road):
     assert np.isfinite(ppo.load_policy(folder)(first)).all()
 
 
-def test_an_unknown_encoder_is_refused(short_ppo):
-    with pytest.raises(ValueError, match="encoder 'lite' is unknown; choose one of small, found-rl"):
-        ppo.train(dataclasses.replace(short_ppo, encoder="lite"))
+@pytest.mark.parametrize("encoder", ["lite", "small-separate"])
+def test_an_encoder_that_it_does_not_have_is_refused(encoder, short_ppo):
+    with pytest.raises(ValueError, match=f"encoder '{encoder}' is unknown; choose one of small, found-rl"):
+        ppo.train(dataclasses.replace(short_ppo, encoder=encoder))
     assert not Path(short_ppo.runs).exists()
 
 

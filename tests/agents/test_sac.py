@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mentorgym.agents import sac
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, make_envs, pack_observations
 
-ENCODERS = ["small", "found-rl"]
+ENCODERS = ["small", "small-separate", "found-rl"]
 
 
 def observations(count: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -82,7 +82,7 @@ def test_each_update_moves_every_parameter_of_its_own_and_no_other(encoder, batc
         return moved(before, networks)
 
     actor_features, critic_features = networks.encode(batch.observations)
-    own = encoder == "found-rl"
+    own = encoder != "small"
     assert after(lambda: sac.update_critic(networks, optimizers["critic"], batch, critic_features, 0.99)) == {
         "encoder",
         "critic",
@@ -231,15 +231,16 @@ def test_load_policy_acts_as_the_trained_actor(short_sac, toy_road, monkeypatch)
     np.testing.assert_array_equal(actions, policy(first))
 
 
-def test_found_rl_encoder_trains_and_loads(short_sac, toy_road):
-    folder = sac.train(dataclasses.replace(short_sac, encoder="found-rl", total_steps=60, batch_size=2))
+@pytest.mark.parametrize(("encoder", "parameters"), [("small-separate", 470_640), ("found-rl", 1_198_336)])
+def test_an_encoder_of_the_actors_own_trains_and_loads(encoder, parameters, short_sac, toy_road):
+    folder = sac.train(dataclasses.replace(short_sac, encoder=encoder, total_steps=60, batch_size=2))
     first, _ = make_envs(toy_road, 1, ()).reset(seed=1)
     assert np.isfinite(sac.load_policy(folder)(first)).all()
-    assert sum(tensor.numel() for tensor in load_file(folder / "policy.safetensors").values()) == 1_198_336 + 132_612
+    assert sum(tensor.numel() for tensor in load_file(folder / "policy.safetensors").values()) == parameters + 132_612
 
 
 def test_an_unknown_encoder_is_refused(short_sac):
-    with pytest.raises(ValueError, match="encoder 'lite' is unknown; choose one of small, found-rl"):
+    with pytest.raises(ValueError, match="encoder 'lite' is unknown; choose one of small, small-separate, found-rl"):
         sac.train(dataclasses.replace(short_sac, encoder="lite"))
     assert not Path(short_sac.runs).exists()
 

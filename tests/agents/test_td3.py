@@ -20,13 +20,13 @@ def test_found_rl_sizes():
     assert sum(parameter.numel() for parameter in networks.parameters()) == 2 * (1_422_038 + 1_646_738)
 
 
-@pytest.mark.parametrize("encoder", ["small", "found-rl"])
+@pytest.mark.parametrize("encoder", ["small", "small-separate", "found-rl"])
 def test_the_actor_and_the_targets_move_at_every_second_update(encoder, batch, moved):
     networks = make_networks(encoder)
     optimizers = td3.make_optimizers(networks, 1e-3)
     critics = {"encoder", "critic"}
     late = {"actor", "target", "target_actor"}
-    if encoder == "found-rl":
+    if encoder != "small":
         late |= {"actor_encoder", "target_encoder", "target_actor_encoder"}
     for expected in (critics, critics | late, critics, critics | late):
         before = copy.deepcopy(networks)
