@@ -7,6 +7,7 @@ to 24). The rest is `agents/drqv2.py`, where its differences from the papers sta
 - As in the released code, hints are as likely as an unbounded Gaussian with the scheduled noise says, and the mean is
   over the hints that count, not over the batch (eq. 22).
 - The weight's horizon is a share of the run, so that 1 000 000 steps give the released code's 300 000.
+- `--no-q-filter` counts every hint, for a mentor that is better than critics that have hardly learned.
 
     python agents/drqv2_awag.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
@@ -143,6 +144,8 @@ class Args:
     """advantage at which a hint's weight has grown by e"""
     largest_advantage_weight: float = 20.0
     """where a hint's weight stops growing"""
+    q_filter: bool = True
+    """count only hints that the critics value above the actor's own action; --no-q-filter trusts every hint"""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -298,11 +301,12 @@ def hint_weight(args: Args, step: int) -> float:
 
 
 def guidance_loss(log_density: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, args: Args) -> torch.Tensor:
-    """How unlikely the actor finds the hints that are better than its own actions (Found-RL, eq. 20 to 22).
+    """How unlikely the actor finds the hints that count: with the filter, those better than its own actions.
 
-    `log_density` [B] of the hints, their `advantages` [B] over the actor's actions, `mask` [B], 1 where there is one.
+    Found-RL, eq. 20 to 22. `log_density` [B] of the hints, their `advantages` [B] over the actor's actions, `mask` [B],
+    1 where there is one.
     """
-    counted = mask * (advantages > 0)
+    counted = mask * (advantages > 0) if args.q_filter else mask
     weights = (advantages / args.beta).exp().clamp(max=args.largest_advantage_weight)
     return -(counted * weights * log_density).sum() / counted.sum().clamp(min=1)
 

@@ -6,6 +6,7 @@ to 24). The rest is `agents/sac.py`, where its differences from the paper stand.
 
 - As in the released code, SAC's own loss of the actor is not rescaled (eq. 17), the weight is constant, and the mean is
   over the hints that count, not over the batch (eq. 22). `--hint-weight-end 0` lets the weight fall as in eq. 24.
+- `--no-q-filter` counts every hint, for a mentor that is better than critics that have hardly learned.
 
     python agents/sac_awag.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
@@ -127,6 +128,8 @@ class Args:
     """advantage at which a hint's weight has grown by e"""
     largest_advantage_weight: float = 20.0
     """where a hint's weight stops growing"""
+    q_filter: bool = True
+    """count only hints that the critics value above the actor's own action; --no-q-filter trusts every hint"""
 
 
 PRESETS = {"found-rl": FOUND_RL | {"initial_temperature": 1.0, "hint_every": 1}}
@@ -260,11 +263,12 @@ def hint_weight(args: Args, step: int) -> float:
 
 
 def guidance_loss(log_density: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, args: Args) -> torch.Tensor:
-    """How unlikely the actor finds the hints that are better than its own actions (Found-RL, eq. 20 to 22).
+    """How unlikely the actor finds the hints that count: with the filter, those better than its own actions.
 
-    `log_density` [B] of the hints, their `advantages` [B] over the actor's actions, `mask` [B], 1 where there is one.
+    Found-RL, eq. 20 to 22. `log_density` [B] of the hints, their `advantages` [B] over the actor's actions, `mask` [B],
+    1 where there is one.
     """
-    counted = mask * (advantages > 0)
+    counted = mask * (advantages > 0) if args.q_filter else mask
     weights = (advantages / args.beta).exp().clamp(max=args.largest_advantage_weight)
     return -(counted * weights * log_density).sum() / counted.sum().clamp(min=1)
 

@@ -143,6 +143,17 @@ def test_guidance_follows_the_advantage_and_leaves_worse_hints_out(agent):
 
 
 @pytest.mark.parametrize("agent", AWAG, ids=name_of)
+def test_without_the_filter_every_hint_counts(agent):
+    advantages = torch.tensor([1.0, 1e4, -1.0, 0.0, 3.0])
+    mask = torch.tensor([1.0, 1, 1, 1, 0])
+    for i, weight in enumerate([1.6487, 20, 0.6065, 1, 0]):
+        log_density = torch.zeros(5)
+        log_density[i] = -1.0
+        loss = agent.guidance_loss(log_density, advantages, mask, agent.Args(q_filter=False))
+        assert loss.item() == pytest.approx(weight / 4, rel=1e-4)
+
+
+@pytest.mark.parametrize("agent", AWAG, ids=name_of)
 def test_without_a_hint_that_counts_there_is_no_guidance(agent):
     log_density = torch.tensor([-3.0, -4.0], requires_grad=True)
     loss = agent.guidance_loss(log_density, torch.tensor([1.0, -1.0]), torch.tensor([0.0, 1.0]), agent.Args())
