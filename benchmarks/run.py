@@ -54,7 +54,7 @@ class Args:
     """Run a matrix of agents, environments and seeds."""
 
     matrix: tyro.conf.Positional[str]
-    """TOML file, or the name of one of ours: captions, expert, found_rl, laptop, spatial, spatial_sweep"""
+    """TOML file, or the name of one of ours: captions, expert, found_rl, laptop, separate, spatial, spatial_sweep"""
     workers: int = 1
     """cells that run at the same time"""
     shard: str = "1/1"
