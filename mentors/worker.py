@@ -178,6 +178,10 @@ class ProcessWorker:
         context = multiprocessing.get_context("spawn")
         requests, self.requests = context.Pipe(duplex=False)
         self.replies, replies = context.Pipe(duplex=False)
+        # Connection.poll makes a selector each time, which takes several times as long; this is asked at every step.
+        self.poller = select.poll() if hasattr(select, "poll") else None
+        if self.poller:
+            self.poller.register(self.replies, select.POLLIN)
         self.started, self.failure = False, ""
         process = context.Process(target=serve, args=(*self.arguments, requests, replies), name="mentor", daemon=True)
         with without_main_module():
@@ -210,13 +214,8 @@ class ProcessWorker:
         return None
 
     def _has_come(self, timeout: float) -> bool:
-        """Whether there is something to read within `timeout` seconds; this is asked at every step."""
-        if timeout == 0.0 and hasattr(select, "poll"):
-            # Connection.poll makes a selector each time, which takes several times as long.
-            poller = select.poll()
-            poller.register(self.replies, select.POLLIN)
-            return bool(poller.poll(0))
-        return self.replies.poll(timeout)
+        """Whether there is something to read within `timeout` seconds."""
+        return bool(self.poller.poll(0)) if timeout == 0.0 and self.poller else self.replies.poll(timeout)
 
     def close(self) -> None:
         """End the process and remove the shared memory. A fork of the owner, which inherits this, leaves them alone."""
