@@ -267,7 +267,10 @@ def draw(
         handles = {
             label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=across)
+        # A letter of the legend takes about 0.08 inches.
+        fitting = int(figure.get_figwidth() / (0.08 * max(map(len, handles), default=0) + 0.6))
+        columns = min(across, max(fitting, 1))
+        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=columns)
         figure.suptitle(name)
         figure.savefig(path, dpi=120, metadata={"Software": None})
 
