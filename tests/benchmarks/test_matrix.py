@@ -1,6 +1,7 @@
 """The matrix: which cells, in which order and parts; that runs resume, and that failures are told and do not spread."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +128,13 @@ def test_the_matrices_of_the_package_are_whole(path: Path):
     cells = read_matrix(path)
     assert len({cell.name for cell in cells}) == len(cells)
     assert all(cell.args.seed == cell.seed for cell in cells)
+
+
+def test_help_names_the_matrices_of_the_package(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    named = re.findall(r"[a-z_]+", capsys.readouterr().out)
+    assert {path.stem for path in MATRICES.glob("*.toml")} <= set(named)
 
 
 def test_a_dry_run_prints_the_commands_and_runs_nothing(matrix: Path, capsys: pytest.CaptureFixture):
