@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def nearest_name(name: object, valid: Iterable[str]) -> str:
+def nearest_name(name: object, valid: Iterable[str | None]) -> str:
     """A hint for an error message: the nearest valid name, and all of them."""
     valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(str(name), [each for each in valid if isinstance(each, str)], n=1, cutoff=0.4)
     return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.driving import rules, tasks, termination, view
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
@@ -40,7 +41,7 @@ EGO_DISTANCE = 12.0
 
 def _choice(argument: str, value: object, valid: Sequence[str | None]) -> None:
     if value not in valid:
-        raise ValueError(f"unknown {argument}={value!r}: {tasks.nearest_name(value, valid)}")
+        raise ValueError(f"unknown {argument}={value!r}: {nearest_name(value, valid)}")
 
 
 class DrivingBatch:
@@ -76,7 +77,7 @@ class DrivingBatch:
             known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
             valid = [each for each in known if each not in ("worlds", "egos", "unknown", "arguments")]
             name = next(iter(unknown))
-            raise TypeError(f"unknown argument {name!r}: {tasks.nearest_name(name, valid)}")
+            raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")
         if carla is not None:
             raise ValueError(
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "

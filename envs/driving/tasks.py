@@ -1,6 +1,5 @@
 """Tasks: how much traffic, which weather, and which route, drawn in training and fixed in tests."""
 
-import difflib
 import math
 import operator
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.driving.kernel import draw, kernel, uniform
 from mentorgym.envs.driving.routes import Route, plan, read_routes
 from mentorgym.envs.driving.state import ROUTE_CAPACITY, TICK
@@ -126,13 +126,6 @@ FIRST_TARGET = 6
 
 ENDLESS_LENGTH = 1000
 """Waypoints, about as many metres, of route that a training episode starts with at least (the same)."""
-
-
-def nearest_name(name: object, valid: Iterable[str | None]) -> str:
-    """A hint for an error message: the nearest valid name, and all of them."""
-    valid = list(valid)
-    close = difflib.get_close_matches(str(name), [each for each in valid if isinstance(each, str)], n=1, cutoff=0.4)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
 def traffic_range(

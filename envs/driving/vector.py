@@ -9,9 +9,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.score import episode_score
-from mentorgym.envs.driving.tasks import LEADERBOARD, nearest_name
+from mentorgym.envs.driving.tasks import LEADERBOARD
 from mentorgym.envs.driving.window import Window
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mentorgym.benchmarks import estimators
 
@@ -57,6 +59,24 @@ def test_leaving_one_out_beats_no_baseline_where_rewards_have_a_mean(monkeypatch
 def test_the_size_of_the_mean_is_stated_in_standard_deviations():
     policy, rewards = np.array([0.25, 0.5, 0.25]), np.array([-1.0, -3.0, -5.0])
     assert estimators.mean_over_spread(policy, rewards) == pytest.approx(3.0 / 2.0**0.5)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9), st.floats(0.0, 3.0), st.sampled_from([-1.0, 1.0]))
+def test_leaving_one_out_varies_less_from_the_stated_mean_on(seed: int, calls: int, scale: float, sign: float):
+    generator = np.random.default_rng(seed)
+    logits = scale * generator.normal(size=7)
+    policy = np.exp(logits) / np.exp(logits).sum()
+    rewards = generator.normal(size=7)
+    centred = rewards - policy @ rewards
+    spread = np.sqrt(policy @ centred**2)
+    even = estimators.even_mean_over_spread(policy, rewards, calls)
+
+    def excess(mean: float) -> float:
+        found = estimators.variances(policy, centred + mean * spread, calls)
+        return found["none"] / found["loo"] - 1.0
+
+    assert excess(sign * 1.001 * even) > 0 and excess(sign * 3.0 * even) > 0
+    assert min(abs(excess(even)), abs(excess(-even))) < 1e-6
 
 
 def test_one_call_is_refused(monkeypatch, capsys):

@@ -12,16 +12,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.driving.opendrive import OpenDriveError
 from mentorgym.envs.driving.routes import RouteError, find_routes, read_routes
-from mentorgym.envs.driving.tasks import (
-    LEADERBOARD,
-    NOCRASH,
-    TRAFFIC,
-    WEATHERS,
-    nearest_name,
-    packaged_routes,
-)
+from mentorgym.envs.driving.tasks import LEADERBOARD, NOCRASH, TRAFFIC, WEATHERS, packaged_routes
 from mentorgym.envs.driving.town import TownError, find_map, load_town
 
 BENCHMARKS = {"CarlaNoCrash-v0": NOCRASH, "CarlaLeaderboard-BEV-v0": LEADERBOARD}
