@@ -13,17 +13,26 @@ order of their names; the picture by itself is its last. A fifth action bit mean
 The data may not be passed on, so none are here; `write_bddoia` makes small ones of any scenes.
 """
 
+import contextlib
+import hashlib
 import json
+import os
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Labels, Scenes
+from mentorgym.mentors.cache import cache_folder
 
 LAYOUTS = ("25k_images", "gt_4a_21r")
 
@@ -49,15 +58,19 @@ SEED = 42
 
 END_OF_JPEG = b"\xff\xd9"
 
+MANY = 1000
+"""Pictures, from which on decoding them takes seconds: progress is shown, and which are whole is kept on disk."""
+
 _ANY_READING_ERROR = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class BddOiaScenes:
     """`scenes.Scenes` of BDD-OIA's files; pictures are read when they are asked for, all in the shape of the first.
 
-    Every fault of the files is counted at construction: samples without a picture, without one of the labels or with
-    none of either set are left out with a warning that names them, and so are pictures that are cut short or not there
-    as often as `least_frames`.
+    Every fault of the files is counted at construction: samples without a picture, without one of the labels, with none
+    of either set or listed more than once are left out with a warning that names them, and so are pictures that cannot
+    be decoded or are not there as often as `least_frames`. Of a sample listed more than once the first entry is kept,
+    but none where entries of one split differ in their labels.
 
     Args:
         folder: what holds the annotation files, or has them in `labels/`, `annotations/` or `data/`.
@@ -98,6 +111,7 @@ class BddOiaScenes:
         pictures: list[Path | None] = []
         folders: dict[Path, dict[str, Path]] = {}
         labelled: set[str] = set()
+        earlier: set[str] = set()
         read = _read_lists if layout == LAYOUTS[0] else _read_table
         for official in OFFICIAL_SPLITS if labels == "one" else (split,):
             folder_of_pictures = _picture_folder(self.folder, layout, official)
@@ -105,7 +119,9 @@ class BddOiaScenes:
             samples = read(places, official, faults)
             labelled |= _stems(samples)
             for name, action, reason in samples:
-                if len(action) == 5 and action[4]:
+                if name in earlier:
+                    faults.add("listed in an earlier split, too", name)
+                elif len(action) == 5 and action[4]:
                     faults.add("confused (the fifth action bit is set)", name)
                 elif not any(action[:4]) or not any(reason):
                     faults.add("without any action or reason", name)
@@ -114,16 +130,18 @@ class BddOiaScenes:
                     actions.append(action[:4])
                     reasons.append(reason)
                     pictures.append(found.get(name.lower()) or found.get(Path(name).stem.lower()))
+            earlier.update(name for name, _, _ in samples)
         own = np.array(actions, bool).reshape(-1, 4)
         in_file = np.array(reasons, bool).reshape(-1, 21)
         self.agreement = {order: _agreement(own, _reordered(in_file, order)) for order in REASON_ORDERS}
         self._check_order(reason_order)
         chosen = np.arange(len(names)) if labels == "all" else _subset(own, in_file, split)
+        fault_of = self._faults_of_films([path for index in chosen if (path := pictures[index])], least_frames)
         kept: list[int] = []
         self._paths: list[Path] = []
         for index in chosen.tolist():
             path = pictures[index]
-            fault = "without a picture" if path is None else self._fault_of_film(path, least_frames)
+            fault = "without a picture" if path is None else fault_of[path]
             if fault:
                 faults.add(fault, names[index])
             elif path is not None:
@@ -132,7 +150,10 @@ class BddOiaScenes:
         # The official layout has the pictures of all splits in one folder.
         others = OFFICIAL_SPLITS if labels == "all" and layout == LAYOUTS[0] else ()
         if all(name in places for other in others for name in _files_of(layout, other)):
-            labelled |= {stem for other in others for stem in _stems(read(places, other, _Faults()))}
+            elsewhere = _Faults()
+            labelled = labelled.union(*(_stems(read(places, other, elsewhere)) for other in others))
+            # Those listed with differing labels are labelled, too.
+            labelled |= faults.stems() | elsewhere.stems()
             for path in (path for found in folders.values() for path in found.values()):
                 if path.stem.lower() not in labelled:
                     faults.add("pictures without labels", path.name)
@@ -173,20 +194,21 @@ class BddOiaScenes:
         there = sorted(each for each in clip.iterdir() if each.suffix.lower() in SUFFIXES) if clip.is_dir() else []
         return there[-count:]
 
-    def _fault_of_film(self, path: Path, count: int) -> str:
-        """What shows that the sample with this picture lacks `count` frames that can be read; "" for nothing."""
-        film = self._film(path, count)
-        if len(film) < count:
-            return f"with fewer than {count} frames in clips/"
-        return next(filter(None, map(_fault_of, film)), "")
+    def _faults_of_films(self, paths: Sequence[Path], count: int) -> dict[Path, str]:
+        """What shows that the samples with these pictures lack `count` frames that can be read; "" for nothing."""
+        films = {path: self._film(path, count) for path in paths}
+        # `frames` may be asked for the picture by itself even where there is a clip.
+        fault_of = _faults_of(self.folder, dict.fromkeys(each for path in films for each in (path, *films[path])))
+        return {
+            path: f"with fewer than {count} frames in clips/"
+            if len(film) < count
+            else next(filter(None, (fault_of[each] for each in (path, *film))), "")
+            for path, film in films.items()
+        }
 
     def _read(self, path: Path) -> np.ndarray:
-        height, width, _ = self.picture_shape
         try:
-            with Image.open(path) as image:
-                # A JPEG is decoded at a fraction of its size where that is enough.
-                image.draft("RGB", (width, height))
-                return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+            return _decode(path, *self.picture_shape[:2])
         except _ANY_READING_ERROR as error:
             raise ValueError(
                 f"cannot read the picture {path} ({error}): fetch it anew, or delete it, and the sample is left out"
@@ -212,6 +234,10 @@ class _Faults:
 
     def add(self, fault: str, name: str) -> None:
         self.names.setdefault(fault, []).append(name)
+
+    def stems(self) -> set[str]:
+        """The names without suffix, in small letters."""
+        return {Path(name).stem.lower() for names in self.names.values() for name in names}
 
     def __str__(self) -> str:
         told = []
@@ -291,29 +317,38 @@ def _stems(samples: Sequence[Sample]) -> set[str]:
 
 
 def _read_lists(places: dict[str, Path], split: str, faults: _Faults) -> list[Sample]:
-    """Names, actions (4 or 5 bits) and reasons of the official layout, joined on the file's name."""
+    """Names, actions (4 or 5 bits) and reasons of the official layout, joined on the file's name.
+
+    Samples that either file lists with differing labels are left out.
+    """
     actions_path, reasons_path = (places[f"{split}_25k_images_{kind}.json"] for kind in ("actions", "reasons"))
     actions, reasons = _load(actions_path), _load(reasons_path)
     try:
-        told: dict[str, tuple[str, Any]] = {}
+        told: list[tuple[str, Any]] = []
         for image in actions["images"]:
             name, place = str(image["file_name"]), image["id"]
             if not isinstance(place, int) or not 0 <= place < len(actions["annotations"]):
                 raise ValueError(
                     f"{actions_path}: the image {name!r} has the id {place!r}, and no annotation has that place"
                 )
-            told[Path(name).name] = name, actions["annotations"][place]["category"]
-        why = {Path(str(entry["file_name"])).name: entry["reason"] for entry in reasons}
+            told.append((Path(name).name, actions["annotations"][place]["category"]))
+        why = [(Path(str(entry["file_name"])).name, entry["reason"]) for entry in reasons]
     except (LookupError, TypeError):
         raise ValueError(
             f"{actions_path.name} and {reasons_path.name} in {actions_path.parent} are not as BDD-OIA's: they need "
             '{"images": [{"file_name", "id"}], "annotations": [{"category"}]} and [{"file_name", "reason"}]'
         ) from None
-    for name in sorted(told.keys() ^ why.keys()):
-        faults.add("without reasons" if name in told else "without actions", name)
+    action_of, reason_of = dict(told), dict(why)
+    repeated = {name for each in (told, why) for name, times in Counter(name for name, _ in each).items() if times > 1}
+    differing = {name for name, bits in told if bits != action_of[name]}
+    differing |= {name for name, bits in why if bits != reason_of[name]}
+    for name in sorted(repeated):
+        faults.add(f"listed more than once with {'differing' if name in differing else 'the same'} labels", name)
+    for name in sorted((action_of.keys() ^ reason_of.keys()) - differing):
+        faults.add("without reasons" if name in action_of else "without actions", name)
     return [
-        (name, _bits(told[name][1], (4, 5), actions_path, name), _bits(why[name], (21,), reasons_path, name))
-        for name in sorted(told.keys() & why.keys())
+        (name, _bits(action_of[name], (4, 5), actions_path, name), _bits(reason_of[name], (21,), reasons_path, name))
+        for name in sorted((action_of.keys() & reason_of.keys()) - differing)
     ]
 
 
@@ -363,18 +398,74 @@ def _subset(actions: np.ndarray, reasons: np.ndarray, split: str) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
+def _decode(path: Path, height: int, width: int) -> np.ndarray:
+    """A picture, uint8 [height, width, 3]; raises one of _ANY_READING_ERROR."""
+    with Image.open(path) as image:
+        # A JPEG is decoded at a fraction of its size where that is enough.
+        image.draft("RGB", (width, height))
+        return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+
+
 def _fault_of(path: Path) -> str:
-    """What shows, without decoding it, that a picture cannot be read; "" where nothing does."""
+    """What shows that a picture cannot be read; "" where nothing does."""
     try:
-        with Image.open(path) as image:
-            if image.format == "JPEG":
-                with path.open("rb") as file:
-                    file.seek(max(0, path.stat().st_size - 4096))
-                    if END_OF_JPEG not in file.read():
-                        return "with a picture that is cut short"
+        with Image.open(path) as image, path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            # The zeros that a broken download may leave at the end can decode without an error.
+            if image.format == "JPEG" and END_OF_JPEG not in file.read():
+                return "with a picture that is cut short"
+        # At 1 x 1 a JPEG is decoded at an eighth of its size: fast, and refused where it would be at any other.
+        _decode(path, 1, 1)
     except _ANY_READING_ERROR:
         return "with a picture that cannot be read"
     return ""
+
+
+def _faults_of(folder: Path, paths: Iterable[Path]) -> dict[Path, str]:
+    """`_fault_of` pictures in `folder`; of many, those that were whole are not decoded anew until they change."""
+    names = {path: path.relative_to(folder).as_posix() for path in paths}
+    stamps = {name: _stamp(path) for path, name in names.items()}
+    # Another version of Pillow may refuse other files.
+    digest = hashlib.sha256(os.fsencode(folder.resolve()) + PIL.__version__.encode()).hexdigest()
+    memory = cache_folder() / "whole_pictures" / f"{digest[:32]}.json"
+    whole = _whole_pictures(memory) if len(names) >= MANY else {}
+    new = [path for path, name in names.items() if whole.get(name) != stamps[name]]
+    with ThreadPoolExecutor() as pool:
+        shown = track(
+            pool.map(_fault_of, new),
+            "checking pictures",
+            total=len(new),
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(new) < MANY,
+        )
+        fault_of = dict.fromkeys(names, "") | dict(zip(new, shown, strict=True))
+    if new and len(names) >= MANY:
+        whole |= {names[path]: stamps[names[path]] for path in new if not fault_of[path]}
+        with contextlib.suppress(OSError):  # A cache that cannot be written is no reason to stop.
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            draft = memory.with_name(f"{memory.name}.{os.getpid()}")
+            draft.write_text(json.dumps(whole), "utf-8")
+            draft.replace(memory)
+    return fault_of
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of the last change of a file; of one that is not there, nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _whole_pictures(memory: Path) -> dict[str, list[int]]:
+    """The stamps of pictures known to be whole, by name; none where the file is not there or broken."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(memory.read_text("utf-8"))
+        if isinstance(kept, dict):
+            return kept
+    return {}
 
 
 def write_bddoia(

@@ -165,6 +165,117 @@ def test_pictures_that_are_missing_or_broken_are_named_and_left_out(folder: Path
     assert scenes.frames(0, 1).shape == (1, 90, 160, 3)
 
 
+def detailed_picture() -> Image.Image:
+    """Noise, whose files are as long as a photograph's."""
+    return Image.fromarray(np.random.default_rng(4).integers(0, 256, (360, 640, 3), np.uint8))
+
+
+def test_pictures_that_are_broken_between_a_sound_start_and_end_are_left_out(folder: Path):
+    jpeg, png = picture_of(folder, 1), picture_of(folder, 2).with_suffix(".png")
+    detailed_picture().save(jpeg)
+    detailed_picture().save(png)
+    picture_of(folder, 2).unlink()
+    whole = jpeg.read_bytes()
+    middle = len(whole) // 2
+    jpeg.write_bytes(whole[:middle] + b"\xff\xc0" + whole[middle + 2 :])
+    png.write_bytes(png.read_bytes()[: png.stat().st_size // 2])
+    for path in (jpeg, png):
+        with Image.open(path):
+            pass
+    with pytest.warns(UserWarning, match=r"2 with a picture that cannot be read \(test_00001.*test_00002"):
+        scenes = BddOiaScenes(folder, "test")
+    assert [int(Path(name).stem[-5:]) for name in scenes.labels.names] == [0, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("form", "options"), [("jpg", {}), ("jpg", {"progressive": True}), ("png", {})])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_whatever_is_kept_of_damaged_pictures_can_be_read(tmp_path: Path, form: str, options: dict[str, Any]):
+    write_bddoia(tmp_path, "test", DrawnScenes(60))
+    generator = np.random.default_rng(5)
+    detailed_picture().save(tmp_path / f"whole.{form}", **options)
+    whole = (tmp_path / f"whole.{form}").read_bytes()
+    for index in range(1, 60):
+        damaged = bytearray(whole)
+        place = int(generator.integers(len(whole)))
+        if index % 3 == 0:
+            damaged[place] ^= 255
+        elif index % 3 == 1:
+            damaged[place : place + 2] = b"\xff" + generator.bytes(1)
+        else:
+            del damaged[place : place + 100]
+        picture_of(tmp_path, index).unlink()
+        picture_of(tmp_path, index).with_suffix(f".{form}").write_bytes(damaged)
+    scenes = BddOiaScenes(tmp_path, "test")
+    assert 1 <= len(scenes.labels.names) < 60
+    for index in range(len(scenes.labels.names)):
+        assert scenes.frames(index, 1).shape == (1, *scenes.picture_shape)
+
+
+def test_a_broken_picture_beside_a_sound_clip_is_left_out(folder: Path):
+    picture_of(folder, 0).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"1 with a picture that cannot be read \(test_00000"):
+        scenes = BddOiaScenes(folder, "test", least_frames=3)
+    assert len(scenes.labels.names) == 7 and scenes.frames(0, 1).shape == (1, 90, 160, 3)
+
+
+@pytest.fixture
+def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures that were looked into, with a cache of one's own that is used from 8 pictures on."""
+    looked: list[str] = []
+    fault_of = bddoia._fault_of
+
+    def look(path: Path) -> str:
+        looked.append(path.name)
+        return fault_of(path)
+
+    monkeypatch.setattr(bddoia, "MANY", 8)
+    monkeypatch.setattr(bddoia, "_fault_of", look)
+    monkeypatch.setenv("MENTORGYM_CACHE", str(tmp_path / "cache"))
+    return looked
+
+
+def test_of_many_pictures_those_that_were_whole_are_decoded_once(folder: Path, decoded: list[str]):
+    broken = picture_of(folder, 5)
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    for again in (8, 1):
+        with pytest.warns(UserWarning, match=r"1 with a picture that cannot be read \(test_00005"):
+            assert len(BddOiaScenes(folder, "test").labels.names) == 7
+        assert len(decoded) == again, "what cannot be read may be readable the next time"
+        decoded.clear()
+    broken.write_bytes(whole)
+    picture_of(folder, 2).write_bytes(whole[:-300])
+    with pytest.warns(UserWarning, match=r"1 with a picture that is cut short \(test_00002"):
+        assert len(BddOiaScenes(folder, "test").labels.names) == 7
+    assert sorted(decoded) == ["test_00002.jpg", "test_00005.jpg"]
+    decoded.clear()
+    BddOiaScenes(folder, "train")
+    assert len(decoded) == 12
+    decoded.clear()
+    BddOiaScenes(folder, "val")
+    BddOiaScenes(folder, "val")
+    assert len(decoded) == 12, "few pictures are decoded each time"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"data/test_00000.jpg": 3}', "\udc80"])
+def test_a_broken_record_of_whole_pictures_is_made_anew(folder: Path, tmp_path: Path, decoded: list[str], content: str):
+    for _ in range(2):
+        BddOiaScenes(folder, "test")
+    assert len(decoded) == 8
+    (record,) = (tmp_path / "cache" / "whole_pictures").iterdir()
+    record.write_text(content, "utf-8", "surrogateescape")
+    for _ in range(2):
+        assert len(BddOiaScenes(folder, "test").labels.names) == 8
+    assert len(decoded) == 16
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(folder: Path, tmp_path: Path, decoded: list[str]):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    for _ in range(2):
+        assert len(BddOiaScenes(folder, "test").labels.names) == 8
+    assert len(decoded) == 16
+
+
 def test_a_picture_that_breaks_later_is_an_error_that_names_file_and_remedy(folder: Path):
     scenes = BddOiaScenes(folder, "test")
     picture_of(folder, 4).write_bytes(b"")
@@ -181,6 +292,59 @@ def test_labels_on_one_side_alone_are_named(folder: Path, layout: str):
         edit(annotations(folder)[0], lambda content: content["test_00007"].pop("actions") and None)
     with pytest.warns(UserWarning, match=r"1 without reasons \(test_00000.*1 without actions \(test_00007"):
         assert len(BddOiaScenes(folder, "test").labels.names) == 6
+
+
+def list_again(folder: Path, index: int, actions: list[int] | None = None, reasons: list[int] | None = None) -> None:
+    """List a sample of the test split a second time in both files, before the first, with these labels or the same."""
+    first, second = annotations(folder)
+
+    def repeat(content: Any) -> None:
+        bits = actions or content["annotations"][index]["category"]
+        content["images"].insert(0, {"file_name": f"test_{index:05d}.jpg", "id": len(content["annotations"])})
+        content["annotations"].append({"category": bits})
+
+    edit(first, repeat)
+    edit(second, lambda content: content.insert(0, content[index] | ({"reason": reasons} if reasons else {})))
+
+
+def test_a_sample_listed_again_with_the_same_labels_counts_once(tmp_path: Path):
+    write_bddoia(tmp_path, "test", LargeScenes(8))
+    list_again(tmp_path, 3)
+    told = r"left out are 1 listed more than once with the same labels \(test_00003\.jpg\)$"
+    with pytest.warns(UserWarning, match=told):
+        scenes = BddOiaScenes(tmp_path, "test")
+    assert len(set(scenes.labels.names)) == len(scenes.labels.names) == 8
+    np.testing.assert_array_equal(scenes.labels.reasons, LargeScenes(8).labels.reasons)
+    np.testing.assert_array_equal(scenes.labels.actions, LargeScenes(8).labels.actions)
+
+
+@pytest.mark.parametrize("labels", [{"actions": [1, 1, 1, 1]}, {"reasons": [1] * 21}])
+def test_a_sample_listed_with_differing_labels_is_left_out(tmp_path: Path, labels: dict[str, list[int]]):
+    for split in ("train", "val", "test"):
+        write_bddoia(tmp_path, split, LargeScenes(8))
+    list_again(tmp_path, 3, **labels)
+    told = r"left out are 1 listed more than once with differing labels \(test_00003\.jpg\)$"
+    with pytest.warns(UserWarning, match=told):
+        scenes = BddOiaScenes(tmp_path, "test")
+    assert [int(Path(name).stem[-5:]) for name in scenes.labels.names] == [0, 1, 2, 4, 5, 6, 7]
+    np.testing.assert_array_equal(scenes.labels.reasons, np.delete(LargeScenes(8).labels.reasons, 3, 0))
+    BddOiaScenes(tmp_path, "train")
+    with pytest.warns(UserWarning, match=told):
+        BddOiaScenes(tmp_path, "train", "one")
+
+
+def test_a_sample_of_several_splits_is_in_one_part_of_the_subset_alone(tmp_path: Path, layout: str):
+    for split in ("train", "val", "test"):
+        write_bddoia(tmp_path, split, DrawnScenes(40), layout)
+    shared = "train_00007"
+    for path in annotations(tmp_path):
+        path.write_text(path.read_text().replace("test_00007", shared))
+    picture_of(tmp_path, 7).rename(picture_of(tmp_path, 7).with_stem(shared))
+    names: list[str] = []
+    for split in ("train", "val", "test"):
+        with pytest.warns(UserWarning, match=rf"left out are 1 listed in an earlier split, too \({shared}[.jpg]*\)$"):
+            names += BddOiaScenes(tmp_path, split, "one").labels.names
+    assert len(set(names)) == len(names) == 119 and {Path(name).stem for name in names} >= {shared}
 
 
 def test_pictures_without_labels_are_counted(folder: Path):
