@@ -11,7 +11,7 @@ that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of
 
 Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`; a row
 that is already there for the same scenes is replaced. What a run said of each goes to its
-`predictions_<data>_<split>.jsonl`.
+`predictions_<data>_<split>_<labels>.jsonl`.
 """
 
 import json
@@ -133,9 +133,11 @@ class Speaker:
 
     name: str
     open: Callable[[Labels], Say]
-    """what it says, for scenes with these labels, which baselines alone look at"""
+    """loads it; what it says, for scenes with these labels, which baselines alone look at"""
     training: Training | None = None
     weights: str | None = None
+    one_picture: bool = False
+    """whether it is shown the newest frame alone"""
 
 
 def say_most_frequent(labels: Labels) -> Say:
@@ -196,13 +198,18 @@ def load_speaker(model: str, options: dict[str, Any], device: str) -> Speaker:
     if spec.startswith("vlm"):
         options = {"max_new_tokens": MOST_TOKENS} | options
         options |= {"device": device} if device != "cpu" else {}
-    try:
-        say = say_replies(load_mentor(spec, **options), model)
-    except (ValueError, TypeError, ImportError, ConnectionError) as error:
-        raise UsageError(str(error)) from error
+
+    def open_model(labels: Labels) -> Say:
+        try:
+            return say_replies(load_mentor(spec, **options), model)
+        except (ValueError, TypeError, ImportError, ConnectionError) as error:
+            raise UsageError(str(error)) from error
+
     weights = digest(spec)
-    name = Path(model).name if Path(model).expanduser().is_dir() else model
-    return Speaker(name, lambda labels: say, weights=weights and weights[:12])
+    folder = Path(model).expanduser().absolute()
+    # Every run calls its model's folder "model".
+    name = (folder.parent if folder.name == "model" else folder).name if folder.is_dir() else model
+    return Speaker(name, open_model, weights=weights and weights[:12], one_picture=True)
 
 
 def load_run(folder: Path, driver: str, device: str) -> Speaker:
@@ -218,15 +225,19 @@ def load_run(folder: Path, driver: str, device: str) -> Speaker:
             raise UsageError(f"{folder} cannot be asked: {name} has no load_policy, and there is no model/")
         speaker = load_speaker(str(folder / "model"), {}, device)
         return replace(speaker, name=name, training=training, weights=training.weights)
-    try:
-        policy = module.load_policy(folder, device)
-    except (ValueError, ImportError, ConnectionError) as error:
-        raise UsageError(f"{folder} cannot be loaded: {error}") from error
-    return Speaker(name, lambda labels: lambda indices, shown: policy(shown), training, training.weights)
+
+    def open_policy(labels: Labels) -> Say:
+        try:
+            policy = module.load_policy(folder, device)
+        except (ValueError, ImportError, ConnectionError) as error:
+            raise UsageError(f"{folder} cannot be loaded: {error}") from error
+        return lambda indices, shown: policy(shown)
+
+    return Speaker(name, open_policy, training, training.weights)
 
 
 def load_speakers(args: Args) -> Iterator[Speaker]:
-    """Everybody that `args` name, one after the other."""
+    """Everybody that `args` name, one after the other; models are loaded when they are opened."""
     files = [driver for driver in args.driver if driver not in BASELINES]
     if files and (len(files) > 1 or not args.run):
         raise UsageError(f"no baseline {files[0]!r}: there are {', '.join(BASELINES)}; of others give --run or --model")
@@ -409,8 +420,11 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     judge = Judge(args.reward_model, args.device)
     opened: dict[SetOfScenes, Scenes] = {}
     rows, outputs = [], []
-    for speaker in load_speakers(args):
-        tasks = settle(args, speaker.training)
+    asked = [(speaker, settle(args, speaker.training)) for speaker in load_speakers(args)]
+    for speaker, tasks in asked:
+        if speaker.one_picture and tasks.frames > 1:
+            raise UsageError(f"{speaker.name} is shown one picture of a scene, not {tasks.frames}: give --frames 1")
+    for speaker, tasks in asked:
         key = set_of(tasks)
         if key not in opened:
             opened[key] = open_scenes(tasks)
@@ -427,8 +441,8 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         if speaker.training:
             lines = zip(labels.names, labels.captions(), texts, strict=True)
             told = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
-            path = speaker.training.folder / f"predictions_{row['data'].replace(':', '_')}_{tasks.split}.jsonl"
-            write_atomically(path, "".join(json.dumps(each) + "\n" for each in told))
+            name = f"predictions_{row['data'].replace(':', '_')}_{tasks.split}_{tasks.labels}.jsonl"
+            write_atomically(speaker.training.folder / name, "".join(json.dumps(each) + "\n" for each in told))
         rows.append(row)
         outputs.append(output)
     return rows, outputs

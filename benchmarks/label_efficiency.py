@@ -21,7 +21,7 @@ twentieth's.
 
 Each training is a process of its own, by the agents' own commands. The same command goes on where it was stopped. Rows
 go to `<output>.jsonl` as they come, and in the end `<output>.md` and `<output>.png` show macro-F1 of actions and
-reasons against the share.
+reasons against the share, of this command's own rows: those that other flags have left in the file stay there.
 """
 
 import functools
@@ -111,7 +111,7 @@ class Args:
     reward_model: str = ""
     """folder or hub name of the CLIP that the captions of all are scored by; by default our own; none to do without"""
     shards: Path = Path("captions")
-    """folder for the labelled scenes of each share"""
+    """folder for the labelled scenes of each share; other data of the same name need another one"""
     runs: Path = Path("runs")
     """folder of the run folders"""
     workers: int = 1
@@ -255,6 +255,14 @@ class Written:
         self._write(measure_command(self.args, folder, name, share))
 
 
+def commands_of(args: Args, parts: Sequence[Part]) -> list[str]:
+    """The commands of `parts`, each once."""
+    plan = Written(args)
+    for part in parts:
+        carry_out(plan, args, part.share, part.seed)
+    return [*plan.lines]
+
+
 class Study(run.Runner):
     """Runs the parts, several at a time; what several parts need is made once."""
 
@@ -263,6 +271,8 @@ class Study(run.Runner):
         self.study = args
         self.rows = args.output.with_name(args.output.name + ".jsonl")
         self._locks: dict[str, threading.Lock] = {}
+        self.data_folders: set[Path] = set()
+        """Folders whose labelled scenes are there and those of this study's flags."""
         self.parsing = threading.Lock()
         """Flags are checked by reading sources, and Python's parser may fail in two threads at once (3.11)."""
 
@@ -296,8 +306,12 @@ class Done:
         command = data_command(self.study.study, share, seed)
         folder = data_folder(self.study.study, share, seed)
         with self.study.lock(command):
-            if not folder.is_dir() or (folder / UNFINISHED).exists():
-                self._run(command)
+            if folder not in self.study.data_folders:
+                there = folder.is_dir() and not (folder / UNFINISHED).exists()
+                # What is there may be of other data: the command itself refuses that, and else leaves it as it is.
+                self.study.process(command, self.log, self.cores)
+                self.worked |= not there
+                self.study.data_folders.add(folder)
         return folder
 
     def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
@@ -407,12 +421,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def job() -> dict[str, Any]:
         check(args)
         parts = [Part(share, seed) for seed in args.seeds for share in sorted(set(args.shares), reverse=True)]
-        written = Written(args)
-        for part in parts:
-            carry_out(written, args, part.share, part.seed)
+        commands = commands_of(args, parts)
         if args.dry_run:
-            show(*written.lines)
-            return {"commands": [*written.lines]}
+            show(*commands)
+            return {"commands": commands}
         study = Study(args)
         study.rows.parent.mkdir(parents=True, exist_ok=True)
         outcomes.extend(run.run_cells(parts, study, progress_console.print))  # type: ignore[arg-type]
@@ -420,7 +432,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if outcome.status == "failed":
                 show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
         outputs = [study.rows]
-        rows = read_rows(study.rows) if study.rows.exists() else []
+        # Only now that the runs are there do the commands name their folders.
+        commands = commands_of(args, parts)
+        rows = [row for row in read_rows(study.rows) if row["command"] in commands] if study.rows.exists() else []
         if rows:
             page, picture = (args.output.with_name(args.output.name + suffix) for suffix in (".md", ".png"))
             command = command_line("label_efficiency", arguments)

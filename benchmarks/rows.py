@@ -89,7 +89,7 @@ SPATIAL_FIELDS: dict[str, tuple[type, ...]] = _ALWAYS | {
 KEY = ("env", "driver", "run", "town", "traffic", "weather", "route", "seed")
 """What tells episodes apart: of two rows with the same key the later one counts."""
 
-CAPTION_KEY = ("env", "driver", "run", "data", "split", "labels", "frames", "label_share")
+CAPTION_KEY = ("env", "driver", "run", "data", "split", "labels", "frames", "scenes", "label_share")
 """The same for rows of captions."""
 
 SPATIAL_KEY = ("env", "driver", "run", "kind", "split", "camera", "samples")

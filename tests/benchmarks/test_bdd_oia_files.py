@@ -115,8 +115,9 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     if workplace.frames == 1:
         agent("action_sft", "runs/share", *flags["action_sft"], "--data", "shards/train", "--loss", "bleu")
 
-    where = (*own, "--frames", workplace.frames, "--reason-order", workplace.order, "--reward-model", reward)
-    do("captions", "--run", *list(runs.values())[1:], *where, "--driver", "truth", "--output", "rows/all.jsonl")
+    where = (*own, "--reason-order", workplace.order, "--reward-model", reward, "--output", "rows/all.jsonl")
+    do("captions", "--run", runs["sft"], *where, "--frames", 1)
+    do("captions", "--run", *list(runs.values())[2:], *where, "--frames", workplace.frames, "--driver", "truth")
     rows = {row["driver"]: row for row in map(json.loads, Path("rows/all.jsonl").read_text().splitlines())}
     assert set(rows) == {"sft", "rloo", "best_of_k", "a2c_caption", "action_sft", "truth"}
     for row in rows.values():
@@ -127,7 +128,8 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     do("captions", "--run", learned, "--reward-model", reward, "--output", "rows_of_run/all.jsonl")
     (row,) = map(json.loads, Path("rows_of_run/all.jsonl").read_text().splitlines())
     assert row["score"] == rows["rloo"]["score"]
-    told = [json.loads(line) for line in (learned / "predictions_bdd_test.jsonl").read_text().splitlines()]
+    predictions = learned / f"predictions_bdd_test_{workplace.labels}.jsonl"
+    told = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert sorted(each["truth"] for each in told) == sorted(words["caption"] for words in shards.words)
 
     do("caption_tables", "--rows", "rows", "--data", "bdd", "--labels", workplace.labels, "--output", "tables/all.md")

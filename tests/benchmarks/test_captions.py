@@ -67,10 +67,20 @@ def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_bes
     assert row["score"]["exact"] == pytest.approx(10 / 21)
     assert row["score"]["clip_score"] == pytest.approx((0.9 * 10 + 0.2 * 11) / 21)
     assert (row["scenes"], row["label_share"], row["backend"]) == (42, 0.05, "staged")
-    lines = [json.loads(line) for line in (folder / "predictions_staged_paper_val.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "predictions_staged_paper_val_all.jsonl").read_text().splitlines()]
     assert [line["scene"] for line in lines] == [f"scene-{index}" for index in range(42)]
     assert sum(line["truth"] == line["said"] for line in lines) == 20
     assert drawn_captions.asked == [("staged:paper", "val", "all", "table1")]
+
+
+def test_other_labels_and_fewer_scenes_have_rows_and_other_labels_predictions_of_their_own(drawn_captions):
+    folder = trained()
+    for more in ("--labels one", "--labels all", "--limit 4"):
+        captions.main(f"--run {folder} --driver {AGENT} --reward-model none {more}".split())
+    rows = read_rows(folder / "eval.jsonl")
+    assert [(row["labels"], row["scenes"]) for row in rows] == [("all", 42), ("one", 4), ("one", 42)]
+    names = ["predictions_staged_test_all.jsonl", "predictions_staged_test_one.jsonl"]
+    assert sorted(path.name for path in folder.glob("predictions_*")) == names
 
 
 def test_evaluate_hands_runs_of_captions_over(drawn_captions):
@@ -86,12 +96,30 @@ def test_evaluate_hands_runs_of_captions_over(drawn_captions):
     assert max(row["classes"]["reasons"]["support"]) == 1, "scenes come from all over the reasons"
 
 
-def test_a_mentor_is_asked_about_the_newest_frame_and_says_nothing_where_it_has_no_answer(drawn_captions):
-    row = measured("--model", f"{__name__}:replies", "--frames", "3", "--batch-size", "21")[f"{__name__}:replies"]
+def test_a_mentor_is_asked_about_each_scene_and_says_nothing_where_it_has_no_answer(drawn_captions):
+    row = measured("--model", f"{__name__}:replies", "--batch-size", "21")[f"{__name__}:replies"]
     assert row["score"]["out_of_vocabulary"] == pytest.approx(2 / 42)
     assert row["classes"]["reasons"]["predicted"][8] == 40
     assert row["weights"] is None
-    assert row["frames"] == 3
+    assert row["frames"] == 1
+
+
+def test_who_is_shown_one_picture_is_refused_several_frames_before_anybody_is_described(
+    drawn_captions, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(SystemExit, match="replies is shown one picture of a scene, not 2: give --frames 1"):
+        captions.main(f"--driver truth --model {__name__}:replies --frames 2".split())
+    folder = trained(env_args=("frames=2",))
+    (folder / "model").mkdir()
+    captions.main(f"--run {folder} --driver {AGENT} truth --frames 2 --output policy.jsonl".split())
+    assert [row["frames"] for row in read_rows(Path("policy.jsonl"))] == [2, 2]
+    drawn_captions.asked.clear()
+    monkeypatch.delattr(drawn_captions, "load_policy")
+    monkeypatch.setattr(captions, "load_agent", lambda agent: drawn_captions)
+    with pytest.raises(SystemExit, match="drawn_scenes is shown one picture of a scene, not 2: give --frames 1"):
+        captions.main(["--driver", "truth", "--run", str(folder)])
+    assert drawn_captions.asked == []
+    assert [str(path) for path in Path().rglob("*.jsonl") if "predictions" not in path.name] == ["policy.jsonl"]
 
 
 def test_any_text_has_a_score_and_nothing_of_it_is_exact(drawn_captions, capsys: pytest.CaptureFixture[str]):
@@ -205,6 +233,17 @@ def test_a_fault_in_the_papers_figures_is_named_by_file_and_line(tmp_path: Path)
         (tmp_path / "x.csv").write_text(broken)
         with pytest.raises(UsageError, match=reason):
             caption_tables.read_figures(tmp_path / "x.csv")
+
+
+def test_the_model_of_a_run_is_called_by_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a/model", "b/model", "captioner"):
+        Path(folder).mkdir(parents=True)
+    models = ("a/model", "b/model/", "captioner", "org/model")
+    names = [captions.load_speaker(model, {}, "cpu").name for model in models]
+    assert names == ["a", "b", "captioner", "org/model"]
+    monkeypatch.chdir("a")
+    assert captions.load_speaker("model", {}, "cpu").name == "a"
 
 
 def test_a_model_is_a_folder_a_hub_name_a_mentor_or_our_own_captioner(tmp_path):

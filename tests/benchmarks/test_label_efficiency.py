@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from mentorgym.benchmarks import captions, label_efficiency, run
+from mentorgym.benchmarks import caption_data, captions, label_efficiency, run
 from mentorgym.benchmarks.drivers import load_agent
 from mentorgym.benchmarks.label_efficiency import ALL_LABELS, points
 from mentorgym.benchmarks.rows import read_rows
@@ -20,7 +20,7 @@ FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --contrast-flags= --contrast-s
 
 @pytest.fixture
 def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The commands that were run: the agent of the drawn scenes stands for all of them, and data are empty folders.
+    """The commands that were run: the agent of the drawn scenes stands for all of them.
 
     It knows a reason more for each stage that it has gone through, and some for the share.
     """
@@ -32,7 +32,7 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
         if "mentorgym.benchmarks.caption_data" in arguments:
-            Path(arguments[arguments.index("--output") + 1]).mkdir(parents=True)
+            caption_data.write(tyro.cli(caption_data.Args, args=arguments[2:]))
         elif "mentorgym.benchmarks.captions" in arguments:
             args = tyro.cli(captions.Args, args=[*arguments[2:], "--driver", str(AGENT)])
             captions.evaluate(args, shlex.join(["python", *arguments]))
@@ -51,11 +51,15 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(label_efficiency, "open_agent", functools.cache(load_agent))
     # Asking git for the commit of each row takes longer than all the rest.
     start = captions.describe_start()
-    monkeypatch.setattr(captions, "describe_start", lambda: start)
+    for module in (captions, caption_data):
+        monkeypatch.setattr(module, "describe_start", lambda: start)
+    monkeypatch.setattr(caption_data, "load_scenes", lambda *which, **more: drawn_captions.DrawnScenes())
     return ran
 
 
-def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_once(commands):
+def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_once(
+    commands, capsys: pytest.CaptureFixture[str]
+):
     label_efficiency.main(FLAGS.split())
     assert len(commands) == len(set(commands))
     counts = {name: sum(name in command for command in commands) for name in ("caption_data", "benchmarks.captions ")}
@@ -73,13 +77,43 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
         for share, names in ((0.05, every | marked), (1.0, every))
         for name in names
     )
-    before = list(commands)
-    label_efficiency.main(FLAGS.split())
-    assert commands == before, "the second time there is nothing to do"
+    data = [command for command in commands if "caption_data" in command]
+    commands.clear()
+    capsys.readouterr()
+    label_efficiency.main([*FLAGS.split(), "--json"])
+    assert sorted(commands) == sorted(data), "the second time the data are checked, and there is nothing to do"
+    assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["parts"].values()) == {"skipped"}
     page = Path("results/label_efficiency.md").read_text()
     assert "| 5% | sft | " in page
     assert "| - | majority | " in page
     assert Path("results/label_efficiency.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_of_other_flags_stay_in_the_file_and_out_of_the_table(commands):
+    flags = [*FLAGS.split(), "--shares", "1", "--seeds", "1"]
+    rows, page = Path("results/label_efficiency.jsonl"), Path("results/label_efficiency.md")
+    label_efficiency.main(flags)
+    before, first = read_rows(rows), page.read_text()
+    for more in (["--limit", "21"], ["--sft-steps", "9"]):
+        label_efficiency.main([*flags, *more])
+        lines = page.read_text().splitlines()
+        assert [line.split(" | ")[-1] for line in lines if line.startswith("| 100%")] == ["1 |"] * 3
+        assert ("21 test scenes" in page.read_text()) == ("--limit" in more)
+    assert len(read_rows(rows)) == 9
+    assert all(row in read_rows(rows) for row in before)
+    label_efficiency.main(flags)
+    assert page.read_text() == first
+
+
+def test_labels_of_other_data_of_the_same_name_are_not_taken(commands, capsys: pytest.CaptureFixture[str]):
+    flags = [*FLAGS.split(), "--shares", "1", "--seeds", "1"]
+    label_efficiency.main([*flags, "--data", "a/bdd"])
+    commands.clear()
+    with pytest.raises(SystemExit):
+        label_efficiency.main([*flags, "--data", "b/bdd"])
+    assert "captions/bdd_100_percent_seed1 holds data with another data" in capsys.readouterr().out
+    assert len(commands) == 1, "nothing is trained on them"
+    label_efficiency.main([*flags, "--data", "b/bdd", "--shards", "other"])
 
 
 def test_rewards_learn_from_the_share_alone_but_in_the_marked_curve(commands):

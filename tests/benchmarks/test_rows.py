@@ -56,6 +56,13 @@ def test_merging_does_not_depend_on_the_order():
     assert merge(rows) == merge(rows[::-1])
 
 
+def test_captions_of_some_scenes_leave_the_row_of_all_scenes_alone(tmp_path: Path):
+    words = {"env": "BddOia-Caption-v0", "data": "staged", "split": "test", "labels": "one", "frames": 1}
+    row = ROW | words | {"label_share": None, "scenes": 1050}
+    assert merge([row, row | {"scenes": 10}]) == [row | {"scenes": 10}, row]
+    assert merge([row, row | {"command": "later"}]) == [row | {"command": "later"}]
+
+
 def test_a_whole_row_has_no_fault():
     assert fault(ROW) is None
 
