@@ -244,6 +244,15 @@ class Runner:
             raise UsageError(f"{ended} from: {shlex.join(['python', *arguments])}")
 
 
+def group_lives(leader: int) -> bool:
+    """Whether the group of processes that `leader` leads has any."""
+    try:
+        os.killpg(leader, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """End `process` and whatever it started: by request first, by force after a while."""
 
@@ -252,10 +261,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number) if hasattr(os, "killpg") else process.kill()
 
     send(signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        pass
+    # What the process has started cleans up after it: its tracker of shared memory removes a mentor's pictures.
+    deadline = time.monotonic() + LINGER
+    while hasattr(os, "killpg") and group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
     send(getattr(signal, "SIGKILL", signal.SIGTERM))
     process.wait()
 
@@ -334,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             overrides = parse_keywords(args.set)
         except ValueError as error:
-            raise UsageError(f"--set: {str(error).replace('environment argument', 'flag')}") from None
+            raise UsageError(f"--set: {error}") from None
         lists = {name: list(value) if isinstance(value, tuple) else value for name, value in overrides.items()}
         cells = shard(read_matrix(path, lists), args.shard)
         runner = Runner(args, path.stem)

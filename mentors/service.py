@@ -44,6 +44,7 @@ class MentorService:
     `batch_size`: the most requests that are asked at once.
     `max_wait`: seconds that the first request of a batch waits for others.
     `max_outstanding`: requests of one environment that may be under way.
+    `num_envs`: environments that room is made for at once, so that a lack of it shows before anything is asked.
     `worker`: "process" keeps the mentor's work off this process, on one thread of its own; "thread" shares it.
 
     A worker that dies is replaced: what it held comes back as None, and what is asked until its successor has loaded
@@ -60,16 +61,18 @@ class MentorService:
         batch_size: int = 32,
         max_wait: float = 0.01,
         max_outstanding: int = 4,
+        num_envs: int = 1,
         worker: Literal["process", "thread"] = "process",
     ):
-        if min(batch_size, max_outstanding) < 1 or max_wait < 0:
+        if min(batch_size, max_outstanding, num_envs) < 1 or max_wait < 0:
             raise ValueError(
-                f"batch_size and max_outstanding must be at least 1 and max_wait at least 0, "
-                f"not {batch_size}, {max_outstanding} and {max_wait}"
+                f"batch_size, max_outstanding and num_envs must be at least 1 and max_wait at least 0, "
+                f"not {batch_size}, {max_outstanding}, {num_envs} and {max_wait}"
             )
         self.picture_shape, self.max_outstanding = tuple(picture_shape), max_outstanding
         self.name = mentor if isinstance(mentor, str) else type(mentor).__name__
-        self._worker = self._start_worker(mentor, options or {}, batch_size, max_wait, worker)
+        slots = num_envs * max_outstanding
+        self._worker = self._start_worker(mentor, options or {}, slots, batch_size, max_wait, worker)
         self._close = weakref.finalize(self, self._worker.close)
         self._failed_loads = 0
         # Requests under way, by ticket: their keys and when they were asked. A ticket that has come back is used again.
@@ -176,7 +179,13 @@ class MentorService:
         self.close()
 
     def _start_worker(
-        self, mentor: str | Mentor, options: Mapping[str, Any], batch_size: int, max_wait: float, worker: str
+        self,
+        mentor: str | Mentor,
+        options: Mapping[str, Any],
+        slots: int,
+        batch_size: int,
+        max_wait: float,
+        worker: str,
     ) -> ProcessWorker | ThreadWorker:
         if worker not in ("process", "thread"):
             raise ValueError(f"worker must be 'process' or 'thread', not {worker!r}")
@@ -190,7 +199,8 @@ class MentorService:
             )
         try:
             if worker == "process":
-                return ProcessWorker(mentor, options, self.picture_shape, batch_size, max_wait)  # type: ignore[arg-type]
+                assert isinstance(mentor, str)
+                return ProcessWorker(mentor, options, self.picture_shape, slots, batch_size, max_wait)
             return ThreadWorker(mentor, options, batch_size, max_wait)
         except WorkerDied as death:
             raise MentorError(f"mentor {self.name!r} could not be loaded: {death}") from None

@@ -149,13 +149,17 @@ class ThreadWorker:
 
 
 class ProcessWorker:
-    """A mentor that is asked in a process of its own, which `restart` replaces when it has died."""
+    """A mentor that is asked in a process of its own, which `restart` replaces when it has died.
+
+    Room for `slots` requests at once is made at the start, more when it is needed.
+    """
 
     def __init__(
         self,
         mentor: str,
         options: Mapping[str, Any],
         picture_shape: tuple[int, ...],
+        slots: int,
         batch_size: int,
         max_wait: float,
     ):
@@ -164,7 +168,7 @@ class ProcessWorker:
         self.owner = os.getpid()
         self.process: multiprocessing.process.BaseProcess | None = None
         try:
-            self.pictures.reserve(1)
+            self.pictures.reserve(slots)
             self.restart()
             while not self.started:
                 self.receive(1.0)

@@ -145,6 +145,7 @@ class Consultation:
             batch_size=int(batch_size),
             max_wait=float(max_wait),
             max_outstanding=int(max_outstanding),
+            num_envs=num_envs,
             worker=worker,
         )
 

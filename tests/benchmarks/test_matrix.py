@@ -1,6 +1,7 @@
 """The matrix: which cells, in which order and parts; that runs resume, and that failures are told and do not spread."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -209,6 +210,20 @@ def test_a_run_that_was_stopped_goes_on_under_the_same_command(matrix: Path, tin
     Path("slow_agent.py").write_text(tiny_agent.read_text().replace("tiny_agent", "slow_agent"))
     run.main([str(matrix), "--shard", "1/3"])
     assert cell.finished() == cell.folder()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no names elsewhere")
+def test_a_cell_that_is_ended_leaves_no_shared_memory(tmp_path: Path):
+    name = f"ended-{os.getpid()}"
+    script = (
+        "import sys, time\nfrom multiprocessing.shared_memory import SharedMemory\n"
+        f"block = SharedMemory({name!r}, create=True, size=64)\nprint(flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert (Path("/dev/shm") / name).exists()
+        run.end(process)
+    assert not (Path("/dev/shm") / name).exists()
 
 
 def test_a_process_that_a_cell_leaves_for_a_moment_is_waited_for(tmp_path: Path):

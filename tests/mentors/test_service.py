@@ -274,7 +274,7 @@ def test_a_worker_that_dies_while_it_loads_is_an_error_at_construction(tmp_path)
 def test_wrong_arguments_are_named(monkeypatch):
     with pytest.raises(ValueError, match="worker must be 'process' or 'thread', not 'greenlet'"):
         make(worker="greenlet")
-    with pytest.raises(ValueError, match="batch_size and max_outstanding must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size, max_outstanding and num_envs must be at least 1"):
         make(batch_size=0)
     with pytest.raises(ValueError, match="a mentor itself can only be asked in a thread"):
         MentorService(odd_mentors.echo)
@@ -302,6 +302,16 @@ def test_shared_memory_that_is_full_is_told_before_it_is_written(monkeypatch):
     monkeypatch.setattr(shared_pictures, "shared_memory_left", lambda: 1000)
     with pytest.raises(MemoryError, match="has no room for .* bytes more of pictures.*worker='thread'"):
         make()
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="only Linux tells how much shared memory there is")
+def test_room_for_all_environments_is_made_before_anything_is_asked(monkeypatch):
+    left = iter([10**9])
+    monkeypatch.setattr(shared_pictures, "shared_memory_left", lambda: next(left, 0))
+    make(num_envs=8, max_outstanding=4).close()
+    left = iter([10**9])
+    with pytest.raises(MemoryError, match="lower max_outstanding"):
+        make(num_envs=9, max_outstanding=4)
 
 
 SCRIPT = """
@@ -351,7 +361,7 @@ def test_the_worker_dies_with_its_parent():
 
 
 def test_a_fork_leaves_the_service_of_its_parent_alone():
-    arguments = (f"{MENTORS}:echo", {}, SHAPE, 4, 0.0)
+    arguments = (f"{MENTORS}:echo", {}, SHAPE, 1, 4, 0.0)
     made = worker.ProcessWorker(*arguments)
     try:
         made.owner -= 1

@@ -120,7 +120,7 @@ class ScriptedService:
     delay: Callable[[tuple[int, int]], int] = staticmethod(lambda key: 1)
     duplicates = False
 
-    def __init__(self, mentor, *, options, picture_shape, batch_size, max_wait, max_outstanding, worker):
+    def __init__(self, mentor, *, options, picture_shape, batch_size, max_wait, max_outstanding, num_envs, worker):
         self.mentor, self.options, self.max_outstanding = mentor, options, max_outstanding
         self.under_way: list[list[Any]] = []
         self.again: list[Any] = []
