@@ -63,7 +63,7 @@ def open_mentor(args: Args, device: str) -> Mentor:
     options: dict[str, Any] = parse_keywords(args.mentor_args)
     if args.score_grid or options.get("answers") == GRID:
         options["answers"] = grid()
-    if device != "cpu":
+    if device != "cpu" and args.mentor.partition(":")[0] in ("vlm", "clip", "openclip"):
         options.setdefault("device", device)
     return load_mentor(args.mentor, **options)
 

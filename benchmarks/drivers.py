@@ -248,7 +248,7 @@ def load_drivers(driver: str, runs: Sequence[Path], device: str) -> list[Driver]
         require_policy(module)
         try:
             policy = module.load_policy(folder, device)
-        except (ValueError, ImportError, ConnectionError) as error:
+        except (ValueError, TypeError, ImportError, ConnectionError) as error:
             raise UsageError(f"{folder} cannot be loaded: {error}") from error
         drivers.append(AgentDriver(Path(str(module.__file__)).stem, policy, training))
     return drivers

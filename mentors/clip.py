@@ -25,6 +25,7 @@ from mentorgym.mentors.mentor import Feedback, Request
 
 TEXTS_AT_ONCE = 64
 
+OPENCLIP_SETTINGS = ("*.json", "*.txt")
 OPENCLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 
 
@@ -74,8 +75,13 @@ class TransformersScorer:
             raise ValueError(f"{name} lacks its tokenizer or preprocessor: {first_line(error)}") from None
         self.scale = float(self.model.logit_scale.exp())
         self.bias = float(getattr(config, "logit_bias", 0.0))
-        tokenizer = self.tokenizer.backend_tokenizer.to_str()
-        self.fingerprint = _fingerprint(self.model.state_dict(), ("vision_model.", "visual_projection."), tokenizer)
+        tokenizer, settings = (
+            self.tokenizer.backend_tokenizer.to_str(),
+            config.text_config.to_json_string(use_diff=False),
+        )
+        self.fingerprint = _fingerprint(
+            self.model.state_dict(), ("vision_model.", "visual_projection."), [tokenizer, settings]
+        )
 
     def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""
@@ -131,7 +137,9 @@ class OpenClipScorer:
         self.scale = float(self.model.logit_scale.exp())
         bias = getattr(self.model, "logit_bias", None)
         self.bias = 0.0 if bias is None else float(bias)
-        self.fingerprint = _fingerprint(self.model.state_dict(), ("visual.",), type(self.tokenizer).__name__)
+        # The configuration and the tokenizer's files.
+        settings = [path.read_text("utf-8") for kind in OPENCLIP_SETTINGS for path in sorted(folder.glob(kind))]
+        self.fingerprint = _fingerprint(self.model.state_dict(), ("visual.",), settings)
 
     def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""
@@ -149,7 +157,7 @@ class OpenClipScorer:
 
 def _download_openclip(name: str) -> Path:
     hub = import_extra("huggingface_hub", "openclip", "this mentor")
-    kept = ["*.json", "*.txt", "*.model", *OPENCLIP_WEIGHTS]
+    kept = [*OPENCLIP_SETTINGS, "*.model", *OPENCLIP_WEIGHTS]
     try:
         return Path(hub.snapshot_download(name, allow_patterns=kept))
     except (OSError, ValueError) as error:
@@ -164,9 +172,9 @@ def _unit_vectors(features: Any) -> np.ndarray:
     return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()
 
 
-def _fingerprint(tensors: Mapping[str, torch.Tensor], vision: tuple[str, ...], tokenizer: str) -> str:
-    """Digest of the tokenizer and of all tensors but those of the vision tower, whose names begin with `vision`."""
-    digest = hashlib.sha256(tokenizer.encode())
+def _fingerprint(tensors: Mapping[str, torch.Tensor], vision: tuple[str, ...], settings: Sequence[str]) -> str:
+    """Digest of `settings` and of all tensors but those of the vision tower, whose names begin with `vision`."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for name, tensor in sorted(tensors.items()):
         if not name.startswith(vision):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -166,7 +166,10 @@ def examine() -> list[Piece]:
     checks += [
         check_gpu,
         check_cache,
-        *(lambda kind=kind: check_weights(kind) for kind in ("clip", "vlm", "caption_clip", "caption_vlm")),
+        *(
+            lambda kind=kind: check_weights(kind)
+            for kind in ("clip", "vlm", "caption_clip", "caption_vlm", "spatial_clip", "spatial_vlm")
+        ),
         lambda: check_folder("MENTORGYM_MAPS", "the folder of maps, for towns by name"),
         lambda: check_folder("MENTORGYM_ROUTES", "the folder of route files, for routes by name"),
         lambda: check_folder("CARLA_ROOT", "the folder of CARLA, for its towns by name"),

@@ -42,8 +42,13 @@ Contrast = Literal["clip", "negclip", "rls3"]
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW, which decays matrices and leaves vectors and scalars alone."""
+    """AdamW, which decays matrices and leaves vectors and scalars alone.
+
+    Raises ValueError for weights to be trained in half precision, which rounds small updates away.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if halves := {str(each.dtype).removeprefix("torch.") for each in trained if each.dtype.itemsize < 4}:
+        raise ValueError(f"weights in {', '.join(halves)} would not learn: train in float32, or adapters (--lora)")
     groups = [
         {"params": [each for each in trained if each.ndim >= 2], "weight_decay": weight_decay},
         {"params": [each for each in trained if each.ndim < 2], "weight_decay": 0.0},

@@ -65,6 +65,7 @@ JUDGE_PROMPT = (
 )
 
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_OUT_OF_TEN = re.compile(r"(?:/|(?:out )?of)\s*10\b(?!\.\d)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])-?\d+(?:\.\d+)?")
 
 
@@ -263,9 +264,9 @@ class CaptionReward:
 
 
 def _mark(answer: Any) -> float:
-    """A reply in [0, 1]; NaN where it tells no number from 0 to 10."""
-    number = _NUMBER.search(answer) if isinstance(answer, str) else None
-    mark = float(number.group()) / 10.0 if number else math.nan
+    """A reply in [0, 1]; NaN where it tells no number from 0 to 10, or several beside "/ 10" and "out of 10"."""
+    numbers = _NUMBER.findall(_OUT_OF_TEN.sub("", answer)) if isinstance(answer, str) else []
+    mark = float(numbers[0]) / 10.0 if len(numbers) == 1 else math.nan
     return mark if 0.0 <= mark <= 1.0 else math.nan
 
 

@@ -157,13 +157,13 @@ def to_action(reply: str) -> np.ndarray | None:
         try:
             told = json.loads(reply[start : end + 1])
             numbers = [float(told[key]) for key in ("throttle", "steer", "brake")]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             numbers = []
     if not numbers:
         numbers = [float(text) for text in _NUMBER.findall(reply)[:3]]
     if len(numbers) < 3 or not all(map(math.isfinite, numbers)):
         return None
-    return from_control(np.array(numbers, np.float32))
+    return from_control(np.array(numbers))
 
 
 def grid() -> list[str]:

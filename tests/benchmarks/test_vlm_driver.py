@@ -97,3 +97,6 @@ def test_the_grid_has_a_reply_for_each_semantic_action(fake_drive, monkeypatch: 
     vlm_driver.open_mentor(vlm_driver.Args(score_grid=True), "cuda")
     assert len(asked["answers"]) == 30 and asked["device"] == "cuda"
     assert np.isfinite([json.loads(reply)["throttle"] for reply in asked["answers"]]).all()
+    asked.clear()
+    vlm_driver.open_mentor(vlm_driver.Args(mentor="http://localhost:8000/v1"), "cuda")
+    assert not asked, "where an endpoint's model runs is not for its client to say"

@@ -1,5 +1,7 @@
 """CLIP scorers and the mentor over them."""
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,12 +112,21 @@ def test_the_fingerprint_is_that_of_the_text_tower_and_its_tokenizer(clip_folder
 
     vision = ("vision_model.", "visual_projection.")
     tensors = scorer.model.state_dict()
-    before = _fingerprint(tensors, vision, "tokenizer")
+    before = _fingerprint(tensors, vision, ["tokenizer"])
     changed = {name: tensor + 1 if name.startswith(vision) else tensor for name, tensor in tensors.items()}
-    assert _fingerprint(changed, vision, "tokenizer") == before
-    assert _fingerprint(tensors, vision, "another") != before
+    assert _fingerprint(changed, vision, ["tokenizer"]) == before
+    assert _fingerprint(tensors, vision, ["another"]) != before
     changed = tensors | {"text_projection.weight": tensors["text_projection.weight"] + 1}
-    assert _fingerprint(changed, vision, "tokenizer") != before
+    assert _fingerprint(changed, vision, ["tokenizer"]) != before
+
+
+def test_texts_are_encoded_anew_under_another_activation(clip_folder: Path, tmp_path: Path):
+    other = shutil.copytree(clip_folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    assert config["text_config"]["hidden_act"] != "relu"
+    config["text_config"]["hidden_act"] = "relu"
+    (other / "config.json").write_text(json.dumps(config))
+    assert TransformersScorer(str(other)).fingerprint != TransformersScorer(str(clip_folder)).fingerprint
 
 
 @pytest.mark.parametrize("anchors", [[], [[]], [["a"], []], "left", ["left", "right"]])

@@ -81,6 +81,9 @@ def test_our_weights_are_opened(few, capsys, tmp_path: Path, monkeypatch: pytest
     assert found(capsys)[1]["weights/vlm"]["state"] == "missing"
     (tmp_path / "vlm" / "model.safetensors").write_bytes(b"not tensors at all")
     assert found(capsys)[1]["weights/vlm"]["state"] == "broken"
+    monkeypatch.undo()
+    folders = [each.name for each in doctor.WEIGHTS.iterdir() if each.is_dir()]
+    assert {name for name in found(capsys)[1] if name.startswith("weights/")} == {f"weights/{name}" for name in folders}
 
 
 def test_the_table_has_a_line_for_each_piece_and_its_remedy(few, capsys: pytest.CaptureFixture[str]):

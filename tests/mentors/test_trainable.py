@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from mentorgym.mentors.checkpoints import save_pretrained
 from mentorgym.mentors.tiny import build_clip
-from mentorgym.mentors.trainable import TrainableClip, TrainableVlm, _attends, contrastive_losses, nearest
+from mentorgym.mentors.trainable import (
+    TrainableClip,
+    TrainableVlm,
+    _attends,
+    contrastive_losses,
+    make_optimizer,
+    nearest,
+)
 from mentorgym.mentors.vlm import VlmMentor, render_prompt, render_reply
 
 CAPTIONS = ["cup left", "cup right", "pot left", "cup left", "pot behind"]
@@ -321,6 +328,15 @@ def test_what_a_clip_cannot_take_is_refused(clip_folder: Path, call, told):
 def test_what_a_vlm_cannot_take_is_refused(vlm_folder: Path, call, told):
     with pytest.raises(ValueError, match=told):
         call(TrainableVlm(str(vlm_folder)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_not_trained(dtype):
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2).to(dtype), torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=f"weights in {str(dtype).split('.')[1]} would not learn"):
+        make_optimizer(layers, 0.0)
+    layers[0].requires_grad_(False)
+    make_optimizer(layers, 0.0)
 
 
 def test_unknown_ways_are_refused(clip_folder: Path, vlm_folder: Path):

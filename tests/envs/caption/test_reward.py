@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mentorgym.envs.caption import CaptionReward, language
 from mentorgym.envs.caption import reward as reward_module
-from mentorgym.envs.caption.reward import KINDS, TERMS, bleu, bleu_signature, clean, load_scorer
+from mentorgym.envs.caption.reward import KINDS, TERMS, _mark, bleu, bleu_signature, clean, load_scorer
 from tests.envs.caption.drawn import DrawnScenes
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -130,6 +130,21 @@ def judge(requests):
     """A mark for each, as many kinds of reply as there are."""
     assert all(request.prompt.count("<image>") == 1 and request.picture.shape == (24, 32, 3) for request in requests)
     return ["Score: 7", "10", None, "eleven", "12", "-3", "I give 2.5 of 10"][: len(requests)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "mark"),
+    [
+        ("7 / 10", 0.7),
+        ("10/10.", 1.0),
+        ("3 out of 10", 0.3),
+        ("On a scale from 0 to 10, I would say 8", None),
+        ("a 3-4", None),
+        ("8/10.5", None),
+    ],
+)
+def test_a_reply_with_several_numbers_is_no_mark(reply: str, mark: float | None):
+    assert _mark(reply) == pytest.approx(np.nan if mark is None else mark, nan_ok=True)
 
 
 def test_a_judge_that_gives_no_mark_adds_nothing():

@@ -129,6 +129,9 @@ def test_an_answer_has_the_keys_that_the_prompt_asks_for():
         ("", None),
         ("}{", None),
         ("9" * 5000, None),
+        ('{"throttle": ' + "9" * 400 + ', "steer": 0, "brake": 0}', None),
+        ('{"throttle": 1e300, "steer": -1e300, "brake": 0}', (1, -1)),
+        ('{"throttle": ' + "[" * 9000 + "}", None),
     ],
 )
 def test_a_reply_reads_as_an_action_or_not_at_all(reply: str, action: tuple[float, float] | None):
