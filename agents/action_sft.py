@@ -144,6 +144,10 @@ class TwoStage:
         asked = {"frames": observations["frames"], "instruction": questions(self.captioner, descriptions)}
         return [both(*each) for each in zip(descriptions, self.captioner(asked), strict=True)]
 
+    def ask(self, observations: dict[str, Any]) -> list[str]:
+        """The second question about each row."""
+        return questions(self.captioner, self.describer(observations))
+
 
 def update(
     captioner: Captioner,
@@ -213,7 +217,7 @@ def train(args: Args) -> Path:
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(nn.Module(), {"policy": optimizer}, stored)
     if step == 0:
-        run.log(0, heldout.measure(policy, captioner))
+        run.log(0, heldout.measure(policy, captioner, ask=policy.ask))
     lines = Lines(run, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
@@ -223,7 +227,7 @@ def train(args: Args) -> Path:
         if step % args.log_every == 0 or step == total_steps:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
-            lines.log_heldout(step, heldout.measure(policy, captioner))
+            lines.log_heldout(step, lambda: heldout.measure(policy, captioner, ask=policy.ask))
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)

@@ -180,7 +180,7 @@ def train(args: Args) -> Path:
         if step % args.log_every == 0 or step == total_steps:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
-            lines.log_heldout(step, heldout.measure(captioner, captioner))
+            lines.log_heldout(step, lambda: heldout.measure(captioner, captioner))
         if step % args.checkpoint_every == 0 and step < total_steps:
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)

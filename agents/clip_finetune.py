@@ -411,6 +411,10 @@ def train(args: Args) -> Path:
     save_dtype = saved_dtype(args.save_dtype)
     if args.loss == "pairs" and (args.batch_size < 2 or args.batch_size % 2 or args.epochs < 1):
         raise ValueError("of pairs, batch_size is even and epochs count from 1: a picture makes two")
+    if args.validation and args.split:
+        raise ValueError("--validation stands in for --split: give one of them")
+    if args.heldout_samples < 1:
+        raise ValueError(f"--heldout-samples {args.heldout_samples}: at least 1 is measured on")
     if args.loss == "pairs" and min(args.patience, args.stop_after) < 1:
         raise ValueError("patience and stop_after count epochs from 1")
     start_torch(args.seed, args.torch_threads)

@@ -43,6 +43,7 @@ from mentorgym.agents.toolbox import (
     mlp,
     parse_flags,
     passed,
+    require_positive,
     rotate,
     set_learning_rate,
     shift,
@@ -146,6 +147,9 @@ class Args:
     """where a hint's weight stops growing"""
     q_filter: bool = True
     """count only hints that the critics value above the actor's own action; --no-q-filter trusts every hint"""
+
+    def __post_init__(self):
+        require_positive(self, "beta", "noise_end")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -303,8 +307,7 @@ def hint_weight(args: Args, step: int) -> float:
 def guidance_loss(log_density: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, args: Args) -> torch.Tensor:
     """How unlikely the actor finds the hints that count: with the filter, those better than its own actions.
 
-    Found-RL, eq. 20 to 22. `log_density` [B] of the hints, their `advantages` [B] over the actor's actions, `mask` [B],
-    1 where there is one.
+    Found-RL, eq. 20 to 22. `log_density` [B] of hints, `advantages` [B] over the actor's actions, `mask` [B] of 0 or 1.
     """
     counted = mask * (advantages > 0) if args.q_filter else mask
     weights = (advantages / args.beta).exp().clamp(max=args.largest_advantage_weight)

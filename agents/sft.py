@@ -217,6 +217,10 @@ def train(args: Args) -> Path:
     for source in [*samples.words, *(each.words for each in heldout)]:
         if not {"prompt", "answer"} <= source.keys():
             raise ValueError(f"{args.data} or {args.heldout} has samples without a prompt and an answer")
+        if source["prompt"].count(IMAGE_SLOT) != 1:
+            raise ValueError(
+                f"{args.data} or {args.heldout} has the prompt {source['prompt']!r:.200}: it needs one {IMAGE_SLOT}"
+            )
     if args.augment and any(words["answer"] != words.get("caption") for words in samples.words):
         raise ValueError(f"{args.data} has answers that are not the picture's caption: train without --augment")
     model, processor = make_model(args, samples)

@@ -40,6 +40,7 @@ from mentorgym.agents.toolbox import (
     mlp,
     parse_flags,
     passed,
+    require_positive,
     set_learning_rate,
     start_torch,
     to_tensors,
@@ -101,6 +102,9 @@ class Args:
     """largest noise on the target's actions"""
     policy_delay: int = 2
     """updates of the critics for one of the actor and the targets"""
+
+    def __post_init__(self):
+        require_positive(self, "policy_delay")
 
 
 PRESETS = {"found-rl": FOUND_RL | {"hidden": (400, 300)}}

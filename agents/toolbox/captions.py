@@ -2,7 +2,7 @@
 
 import collections
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +147,12 @@ class Heldout:
         self.labels = labels.select(chosen)
 
     @torch.no_grad()
-    def measure(self, policy: Any, captioner: Captioner, reference: Any = None) -> dict[str, float]:
+    def measure(self, policy: Any, captioner: Captioner, reference: Any = None, ask: Any = None) -> dict[str, float]:
         """Measures of the texts of `policy`, and of one text each that `captioner` samples how varied it writes.
 
         With a `reference`, a callable of (inputs, written, kept) that returns its log-probabilities, the KL divergence
-        to it, estimated.
+        to it, estimated. `ask`, a callable of observations, words what the captioner is asked in place of the
+        environment's instruction.
         """
         generator = torch.Generator(captioner.device).manual_seed(self.seed)
         answers: list[str] = []
@@ -161,8 +162,9 @@ class Heldout:
             indices = self.chosen[start : start + HELDOUT_AT_ONCE]
             frames = np.stack([self.scenes.frames(index, self.frames) for index in indices])
             instructions = len(indices) * [language.PROMPT]
-            answers += policy({"frames": frames, "instruction": instructions})
-            inputs = captioner.prepare(frames, instructions)
+            observations = {"frames": frames, "instruction": instructions}
+            answers += policy(observations)
+            inputs = captioner.prepare(frames, ask(observations) if ask else instructions)
             prefix = captioner.read(inputs)
             written = captioner.write(prefix, 1, generator)
             scores = captioner.score(prefix, written)
@@ -208,8 +210,11 @@ class Lines:
         print(f"{step:>9,}/{self._total:,} updates  {speed:.0f} samples/s  {shown}", flush=True)
         self._start()
 
-    def log_heldout(self, step: int, told: Mapping[str, float]) -> None:
-        """Write a held-out line and show it; the time that it took is not counted."""
+    def log_heldout(self, step: int, tell: Callable[[], Mapping[str, float]]) -> None:
+        """Write what `tell` returns as a held-out line and show it; the time that it takes is not counted."""
+        began = time.monotonic()
+        told = tell()
+        self._since += time.monotonic() - began
         self._run.log(step, dict(told))
         shown = "  ".join(
             f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5]

@@ -51,6 +51,27 @@ def start_torch(seed: int, threads: int) -> None:
     keep_large_blocks()
 
 
+def random_states() -> dict[str, torch.Tensor]:
+    """The states of torch's default generators, those of GPUs too once they are in use."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"torch": torch.get_rng_state(), **{f"cuda:{number}": state for number, state in enumerate(gpus)}}
+
+
+def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
+    """Undo what was drawn since `random_states`; a GPU that is not there any more is passed over."""
+    torch.set_rng_state(states["torch"])
+    for number in range(torch.cuda.device_count()):
+        if (state := states.get(f"cuda:{number}")) is not None:
+            torch.cuda.set_rng_state(state, number)
+
+
+def require_positive(args: Any, *names: str) -> None:
+    """Raise ValueError for a flag of `args` that is not above 0."""
+    for name in names:
+        if getattr(args, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: it has to be above 0")
+
+
 def to_tensors(arrays: Any, device: torch.device | str) -> Any:
     """An array, dict or `Batch` of arrays as tensors on `device`; on the CPU they share the arrays' memory."""
     if arrays is None:
@@ -194,7 +215,8 @@ class Run:
         """Append one line to `metrics.jsonl`; ValueError for a key that `METRICS` lacks.
 
         A resumed run takes the steps after its checkpoint again and keeps the lines that the earlier start wrote for
-        them: a line with more `resumes` stands for all earlier lines from its step on.
+        them: a line with more `resumes`, or with a smaller step than the line before, stands for all earlier lines from
+        its step on.
         """
         row = {"step": step, "seconds": round(self.seconds, 3), "resumes": self.resumes, **metrics}
         unknown = sorted(set(row) - set(METRICS))
@@ -238,7 +260,7 @@ class Run:
         save_file(networks.state_dict(), temporary / "networks.safetensors")
         for name, optimizer in optimizers.items():
             save_file(flatten_optimizer(optimizer), temporary / f"optimizer_{name}.safetensors")
-        save_file({"torch": torch.get_rng_state()}, temporary / "random.safetensors")
+        save_file(random_states(), temporary / "random.safetensors")
         for name, part in stored.items():
             part.save(temporary / name)
         state = {"step": step, "seconds": self.seconds, "resumes": self.resumes}
@@ -259,7 +281,7 @@ class Run:
         networks.load_state_dict(load_file(folder / "networks.safetensors"))
         for name, optimizer in optimizers.items():
             restore_optimizer(optimizer, load_file(folder / f"optimizer_{name}.safetensors"))
-        torch.set_rng_state(load_file(folder / "random.safetensors")["torch"])
+        restore_random_states(load_file(folder / "random.safetensors"))
         for name, part in stored.items():
             part.load(folder / name)
         state = json.loads((folder / "state.json").read_text())

@@ -133,7 +133,9 @@ class Samples(Sequence[Sample]):
                 turns = {turn["from"]: turn["value"] for turn in record["conversations"]}
                 (image,) = record.get("images") or [record["image"]]
                 self.words.append({"prompt": turns["human"], "answer": turns["gpt"]})
-                self._places.append(_Place(self.source.parent / image))
+                self._places.append(_Place(picture := self.source.parent / image))
+                if not picture.is_file():
+                    raise ValueError(f"there is no picture {picture}")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.source} holds no ShareGPT records with one image, a human and a gpt turn each "

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from mentorgym.agents import a2c_caption, action_sft, best_of_k
-from mentorgym.agents.toolbox import METRICS, Run, parse_flags
+from mentorgym.agents.toolbox import METRICS, Run, captions, parse_flags
 from mentorgym.agents.toolbox.captioner import Sampling, Written, load_captioner
 from mentorgym.agents.toolbox.captions import (
     Heldout,
@@ -241,3 +241,36 @@ def test_a_preset_of_best_of_k_is_the_papers(monkeypatch):
     monkeypatch.setattr("sys.argv", ["best_of_k.py", "--preset", "paper"])
     args = parse_flags(best_of_k.Args, best_of_k.PRESETS)
     assert (args.learning_rate, args.group_size, args.top_k, args.top_p) == (1e-6, 8, 50, 0.95)
+
+
+def test_of_two_stages_the_second_is_sampled_how_varied_it_writes(vlm_folder, monkeypatch):
+    envs = make_caption_envs("BddOia-Caption-v0", (), 1, 1, reward="none", split="val")
+    captioner, describer = (load_captioner(str(vlm_folder), sampling=Sampling(max_new_tokens=3)) for _ in range(2))
+    policy = action_sft.TwoStage(describer, captioner)
+    asked = []
+    prepare = captioner.prepare
+    monkeypatch.setattr(captioner, "prepare", lambda frames, texts: asked.extend(texts) or prepare(frames, texts))
+    Heldout(envs, 5, seed=0).measure(policy, captioner, ask=policy.ask)
+    # By the policy and by the sampling.
+    assert len(asked) == 10 and language.PROMPT not in asked
+
+
+def test_the_time_of_measuring_is_not_that_of_training(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(captions.time, "monotonic", lambda: now[0])
+    logged = {}
+
+    class Recorded:
+        def log(self, step, row):
+            logged[step] = row
+
+    def measure():
+        now[0] += 60.0
+        return dict.fromkeys(METRICS, 0.5)
+
+    lines = captions.Lines(Recorded(), 2)
+    lines.log_heldout(1, measure)
+    lines.add({}, 8)
+    now[0] += 2.0
+    lines.log(2)
+    assert logged[2]["speed/samples_per_s"] == 4.0 and logged[1]["heldout/exact"] == 0.5

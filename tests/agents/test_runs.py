@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from mentorgym.agents import drqv2_awag, ppo, sac, sac_vmr
+from mentorgym.agents import drqv2_awag, ppo, sac, sac_awag, sac_vmr, td3
 from mentorgym.agents.toolbox import METRICS, Run, make_envs
-from mentorgym.agents.toolbox.runs import drop_half_line, flatten_optimizer, parse_keywords, restore_optimizer
+from mentorgym.agents.toolbox.runs import (
+    drop_half_line,
+    flatten_optimizer,
+    parse_keywords,
+    random_states,
+    restore_optimizer,
+    restore_random_states,
+)
 
 CLOCKS = ("seconds", "speed/steps_per_s", "speed/updates_per_s")
 
@@ -186,6 +193,34 @@ def test_a_checkpoint_restores_networks_optimizers_buffer_and_randomness(short_s
     assert again.load(*loaded[:2], {"replay": loaded[2]}) == 120
     assert again.resumes == 1
     assert updates(*loaded) == expected
+
+
+def test_the_random_states_of_gpus_in_use_are_kept(monkeypatch):
+    set_to = {}
+    states = [torch.arange(16, dtype=torch.uint8), torch.ones(16, dtype=torch.uint8)]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, number: set_to.update({number: state}))
+    saved = random_states()
+    expected = torch.rand(3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    restore_random_states(saved)
+    assert torch.equal(torch.rand(3), expected)
+    assert list(set_to) == [0] and torch.equal(set_to[0], states[0])
+
+
+@pytest.mark.parametrize(
+    ("agent", "flags", "message"),
+    [
+        (td3, {"policy_delay": 0}, "--policy-delay 0"),
+        (sac_awag, {"beta": 0.0}, "--beta 0.0"),
+        (drqv2_awag, {"beta": -1.0}, "--beta -1.0"),
+        (drqv2_awag, {"noise_end": 0.0}, "--noise-end 0.0"),
+    ],
+)
+def test_a_flag_that_divides_is_above_zero(agent, flags, message, short_flags):
+    with pytest.raises(ValueError, match=f"{message}: it has to be above 0"):
+        short_flags(agent, **flags)
 
 
 def test_only_the_newest_checkpoint_stays(short_sac):

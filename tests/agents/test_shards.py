@@ -100,6 +100,11 @@ def test_pictures_of_any_mode_are_read_as_rgb(tmp_path):
         ("records.json", b'[{"id": "0"}]', "no ShareGPT records"),
         ("records.json", b"[", "no ShareGPT records"),
         ("records.json", b"[]", "no samples"),
+        (
+            "records.json",
+            b'[{"conversations": [{"from": "human", "value": ""}, {"from": "gpt", "value": ""}], "image": "gone.png"}]',
+            "there is no picture .*gone.png",
+        ),
     ],
 )
 def test_sources_of_other_kinds_are_refused(tmp_path, name, content, message):

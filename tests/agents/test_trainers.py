@@ -171,6 +171,15 @@ def test_samples_without_words_are_refused(trainer, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_prompt_without_one_slot_is_refused_before_training(tmp_path):
+    for prompt in ("Which colour is it?", "<image><image>Which?"):
+        words = {"prompt": prompt, "answer": "Red."}
+        write_shard(tmp_path / "00000.tar", [("0", to_png(np.zeros((8, 8, 3), np.uint8)), words | {"caption": ""})])
+        with pytest.raises(ValueError, match="needs one <image>"):
+            sft.train(flags(sft, tmp_path, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_only_the_tokens_of_the_answer_count(folder):
     model, processor = tiny.build_vlm(["Number ", "Which colour is it?", "It is red.", "It is green."])
     samples = Samples(folder)
@@ -362,6 +371,8 @@ def test_pairs_that_cannot_be_are_refused(folder, tmp_path):
         ({"batch_size": 7}, "even"),
         ({"epochs": 0}, "epochs"),
         ({"texts": "action"}, "not of the form"),
+        ({"split": (4, 2, 2)}, "--validation stands in for --split"),
+        ({"heldout_samples": 0}, "--heldout-samples 0"),
     ):
         with pytest.raises(ValueError, match=said):
             clip_finetune.train(pair_flags(folder, tmp_path, **more))
