@@ -1,6 +1,6 @@
 """What a mentor's hints cost the environments that it watches: `python -m mentorgym.benchmarks.speed hints`.
 
-The same drives with and without a mentor that takes a second for a batch, the share of steps that get an answer where
+A drive with and without a mentor that takes a second for a batch, the share of steps that get an answer where
 the environments wait for room, and how many answers the service gets out of a model against plain calls of it.
 """
 
@@ -21,11 +21,14 @@ from mentorgym.wrappers.vector import ActionHints
 
 ENVS = 16
 BATCH_SIZE = 32
-STRETCH_S = 3.0
-"""About how long one arm drives before it is the other's turn."""
+TURN = 20
+"""Steps that one arm takes before it is the other's turn."""
+
+STRETCH_S = 6.0
+"""About how long a stretch of turns is, from which comes one ratio."""
 
 LEAD = 3
-"""Steps at the beginning of a turn that are not timed: in them comes what the mentor answered in the other's turn."""
+"""Steps at the beginning of a stretch that are not timed: in them comes what the mentor answered before it."""
 
 LAST_STEPS = 100
 """Steps in which the last answers have to arrive."""
@@ -72,18 +75,13 @@ class Drive:
     """`CarlaNoCrash-v0` with masks in regular traffic; all drives are the same while they get the same actions."""
 
     def __init__(self, **hints: Any):
-        envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
-        self.drivers = cast(DrivingVectorEnv, envs.unwrapped)
-        self.envs: gym.vector.VectorEnv = ActionHints(envs, **hints) if hints else envs
+        self.plain = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
+        self.drivers = cast(DrivingVectorEnv, self.plain.unwrapped)
+        self.envs: gym.vector.VectorEnv = ActionHints(self.plain, **hints) if hints else self.plain
         self.numbers: list[np.ndarray] = []
         self.arrived: list[tuple[int, int]] = []
-        self.clear()
         _, infos = self.envs.reset(seed=0)
         self._note(infos)
-
-    def clear(self) -> None:
-        """Forget what the timed steps have come to so far."""
-        self.steps, self.answers, self.seconds, self.cpu_seconds = 0, 0, 0.0, 0.0
 
     def plan(self, steps: int) -> list[np.ndarray]:
         """The expert's next actions, each [ENVS, 2]; this drive takes them."""
@@ -93,20 +91,24 @@ class Drive:
             self.envs.step(actions[-1])
         return actions
 
-    def follow(self, plan: list[np.ndarray]) -> tuple[float, float]:
-        """Seconds that the steps of a plan but the first few take, on the clock and of this process's own."""
+    def follow(self, plan: list[np.ndarray], watched_first: bool) -> dict[bool, np.ndarray]:
+        """What the steps of a plan but the first few cost, in turns watched by the mentor (True) and past it (False).
+
+        Float64 of each: seconds on the clock, seconds of this process's own, steps, answers.
+        """
         for actions in plan[:LEAD]:
             self.step(actions)
-        answers = len(self.arrived)
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for actions in plan[LEAD:]:
-            self.step(actions)
-        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-        self.steps += ENVS * (len(plan) - LEAD)
-        self.answers += len(self.arrived) - answers
-        self.seconds += seconds
-        self.cpu_seconds += cpu_seconds
-        return seconds, cpu_seconds
+        costs = {True: np.zeros(4), False: np.zeros(4)}
+        for turn, start in enumerate(range(LEAD, len(plan), TURN)):
+            watched = watched_first ^ bool(turn % 2)
+            step = self.step if watched else self.plain.step
+            answers = len(self.arrived)
+            before = np.array([time.perf_counter(), time.process_time()])
+            for actions in plan[start : start + TURN]:
+                step(actions)
+            seconds = np.array([time.perf_counter(), time.process_time()]) - before
+            costs[watched] += [*seconds, ENVS * len(plan[start : start + TURN]), len(self.arrived) - answers]
+        return costs
 
     def step(self, actions: np.ndarray) -> None:
         """One step of all environments."""
@@ -124,33 +126,41 @@ class Drive:
 
 
 def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], Any]) -> dict[str, Any]:
-    """The same drives with hints and without, `seconds` of each, in turns."""
-    pilot, bare, hinted = Drive(), Drive(), Drive(at_bound="skip", batch_size=BATCH_SIZE, **mentor)
+    """A drive with hints and without, `seconds` of each, in turns.
+
+    Both arms step the same environments, for two that do the same differ by some percent for where their memory lies.
+    Turns are short, for other programs come and go. As half of the time nobody watches, the mentor should take twice as
+    long; what is told of seconds is as in a drive that it watches throughout.
+    """
+    pilot, drive = Drive(), Drive(at_bound="skip", batch_size=BATCH_SIZE, **mentor)
     say("driving with a mentor and without ...")
     # What is compiled or made at first use is, after one round; the next says how long a step takes.
     for _ in range(2):
-        plan = pilot.plan(LEAD + 20)
-        hinted.follow(plan)
-        steps = max(1, round(20 * STRETCH_S / bare.follow(plan)[0]))
-    for drive in (bare, hinted):
-        drive.clear()
-    ratios: list[tuple[float, float]] = []
-    while min(bare.seconds, hinted.seconds) < seconds:
-        plan = pilot.plan(LEAD + steps)
+        costs = drive.follow(pilot.plan(LEAD + 2 * TURN), True)
+    turns = max(1, round(STRETCH_S / sum(cost[0] for cost in costs.values())))
+    totals = {watched: np.zeros(4) for watched in costs}
+    ratios: list[np.ndarray] = []
+    while min(total[0] for total in totals.values()) < seconds:
         # Whoever goes first, it is the other's turn the next time.
-        first, second = (bare, hinted) if len(ratios) % 2 else (hinted, bare)
-        taken = {first: first.follow(plan), second: second.follow(plan)}
-        ratios.append((taken[bare][0] / taken[hinted][0], taken[bare][1] / taken[hinted][1]))
-    counters = cast(ActionHints, hinted.envs).counters()
-    for drive in (pilot, bare, hinted):
-        drive.envs.close()
+        costs = drive.follow(pilot.plan(LEAD + turns * 2 * TURN), bool(len(ratios) % 2))
+        for watched, cost in costs.items():
+            totals[watched] += cost
+        ratios.append(costs[False][:2] / costs[True][:2])
+    counters = cast(ActionHints, drive.envs).counters()
+    for each in (pilot, drive):
+        each.envs.close()
+    ratio, cpu_ratio = np.median(ratios, axis=0).tolist()
+
+    def rate(watched: bool) -> float:
+        return float(totals[watched][2] / totals[watched][0])
+
     return {
-        "ratio": statistics.median(ratio for ratio, _ in ratios),
-        "cpu_ratio": statistics.median(ratio for _, ratio in ratios),
+        "ratio": ratio,
+        "cpu_ratio": cpu_ratio,
         "stretches": len(ratios),
-        "steps_per_s": {"none": bare.steps / bare.seconds, "skip": hinted.steps / hinted.seconds},
-        "availability": hinted.answers / hinted.steps,
-        "latency_s": counters["latency_s"],
+        "steps_per_s": {"none": rate(False), "skip": rate(True)},
+        "availability": float(totals[True][3] / totals[True][2]),
+        "latency_s": counters["latency_s"] / 2,
         "batch_size": counters["batch_size"],
     }
 
@@ -252,14 +262,17 @@ def measure(
 ) -> dict[str, Any]:
     """All figures: `seconds` of driving for each arm, and `repeats` runs of the throughput of `model`."""
     start_torch(0, 1)
-    slow = {"mentor": f"{__name__}:OneSecond", "options": {"seconds": mentor_seconds}}
+
+    def slow(seconds: float) -> dict[str, Any]:
+        return {"mentor": f"{__name__}:OneSecond", "options": {"seconds": seconds}}
+
     return {
         "num_envs": ENVS,
         "batch_size_limit": BATCH_SIZE,
         "mentor_seconds": mentor_seconds,
         "seconds": seconds,
-        **measure_skip(seconds, slow, say),
-        **measure_pause(seconds, slow, say),
+        **measure_skip(seconds, slow(2 * mentor_seconds), say),
+        **measure_pause(seconds, slow(mentor_seconds), say),
         **measure_throughput(min(3.0, seconds), repeats, model, options or {}, say),
     }
 
@@ -271,7 +284,8 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"`CarlaNoCrash-v0` in Suburb, regular traffic, {figures['num_envs']} worlds, masks drawn, under the expert. A "
         f"mentor that takes {figures['mentor_seconds']:g} s for a batch of up to {figures['batch_size_limit']} is "
         f"asked about every step. {figures['seconds']:g} s of stepping in each arm, with a mentor and without in turns "
-        f"of about {STRETCH_S:g} s; ratios are medians over {figures['stretches']} turns.",
+        f"of {TURN} steps, the mentor's clock running in the former; ratios are medians over {figures['stretches']} "
+        f"stretches of about {STRETCH_S:g} s.",
         "",
         "| at the bound | steps/s | over no mentor | the same, in the process's own time | steps with an answer |",
         "| --- | --- | --- | --- | --- |",

@@ -71,8 +71,8 @@ class MentorService:
             )
         self.picture_shape, self.max_outstanding = tuple(picture_shape), max_outstanding
         self.name = mentor if isinstance(mentor, str) else type(mentor).__name__
-        slots = num_envs * max_outstanding
-        self._worker = self._start_worker(mentor, options or {}, slots, batch_size, max_wait, worker)
+        self._slots = num_envs * max_outstanding
+        self._worker = self._start_worker(mentor, options or {}, batch_size, max_wait, worker)
         self._close = weakref.finalize(self, self._worker.close)
         self._failed_loads = 0
         # Requests under way, by ticket: their keys and when they were asked. A ticket that has come back is used again.
@@ -129,6 +129,11 @@ class MentorService:
             self._held = np.concatenate([self._held, np.zeros(env + 1 - len(self._held), np.int64)])
         return int(self._held[env])
 
+    @property
+    def full(self) -> bool:
+        """Whether all `num_envs` environments are at their bound."""
+        return len(self._pending) >= self._slots
+
     def room(self, num_envs: int) -> np.ndarray:
         """Bool [num_envs]: environments below their bound."""
         self.outstanding(num_envs - 1)
@@ -141,11 +146,11 @@ class MentorService:
         worker cannot be replaced.
         """
         self._check_open()
-        if self._pending:
+        if self._pending and self._worker.has_come():
             self._receive(0.0)
-            end = time.monotonic() + timeout
-            while self._pending and not self._returned and (left := end - time.monotonic()) > 0:
-                self._receive(left)
+        end = time.monotonic() + timeout
+        while self._pending and not self._returned and (left := end - time.monotonic()) > 0:
+            self._receive(left)
         returned, self._returned = self._returned, []
         return returned
 
@@ -182,7 +187,6 @@ class MentorService:
         self,
         mentor: str | Mentor,
         options: Mapping[str, Any],
-        slots: int,
         batch_size: int,
         max_wait: float,
         worker: str,
@@ -200,7 +204,7 @@ class MentorService:
         try:
             if worker == "process":
                 assert isinstance(mentor, str)
-                return ProcessWorker(mentor, options, self.picture_shape, slots, batch_size, max_wait)
+                return ProcessWorker(mentor, options, self.picture_shape, self._slots, batch_size, max_wait)
             return ThreadWorker(mentor, options, batch_size, max_wait)
         except WorkerDied as death:
             raise MentorError(f"mentor {self.name!r} could not be loaded: {death}") from None

@@ -125,6 +125,10 @@ class ThreadWorker:
         except queue.Empty:
             return None
 
+    def has_come(self) -> bool:
+        """Whether there is something to receive."""
+        return not self.replies.empty()
+
     def close(self) -> None:
         """End the thread once the batch that it is at is done."""
         self.requests.put((None, 0.0))
@@ -206,7 +210,7 @@ class ProcessWorker:
     def receive(self, timeout: float) -> Reply | None:
         """The next batch's answers, if they come within `timeout` seconds; raises WorkerDied."""
         try:
-            while self._has_come(timeout):
+            while self.has_come() or (timeout > 0 and self.replies.poll(timeout)):
                 message = json.loads(self.replies.recv_bytes())
                 if "tickets" in message:
                     tickets = message["tickets"]
@@ -217,9 +221,9 @@ class ProcessWorker:
             raise WorkerDied(self.failure or self._last_words()) from None
         return None
 
-    def _has_come(self, timeout: float) -> bool:
-        """Whether there is something to read within `timeout` seconds."""
-        return bool(self.poller.poll(0)) if timeout == 0.0 and self.poller else self.replies.poll(timeout)
+    def has_come(self) -> bool:
+        """Whether there is something to receive, if only that the process has died."""
+        return bool(self.poller.poll(0)) if self.poller else self.replies.poll()
 
     def close(self) -> None:
         """End the process and remove the shared memory. A fork of the owner, which inherits this, leaves them alone."""

@@ -149,15 +149,14 @@ class Consultation:
             worker=worker,
         )
 
-    def number(self, fresh: np.ndarray, final: np.ndarray, infos: dict[str, Any]) -> None:
+    def number(self, fresh: np.ndarray, others: np.ndarray | int, infos: dict[str, Any]) -> None:
         """Number the observations just handed out to the rows `fresh`, and write `observation_number` to `infos`.
 
-        `final`: rows whose observation nobody acts on. Both bool [N].
+        `others`: the numbers of the other rows; -1 where nobody acts on their observation.
         """
         inner = infos.get("observation_number")
         if inner is None:
-            self.numbers = np.where(fresh, self.next_numbers, self.numbers)
-            self.numbers[final] = -1
+            self.numbers = np.where(fresh, self.next_numbers, others)
             self.next_numbers += fresh
         else:
             # A wrapper inside has numbered them; there is one number to an observation.
@@ -167,19 +166,22 @@ class Consultation:
 
     def ask(self, fresh: np.ndarray, infos: dict[str, Any]) -> list[Key]:
         """Ask about those of the observations just handed out that are due, as far as there is room."""
-        due = self.numbers % self.every == 0
-        if self.events and self.every > 1:
-            due |= self.adapter.urgent(infos)
-        due &= fresh
+        due = fresh
+        if self.every > 1:
+            due = self.numbers % self.every == 0
+            if self.events:
+                due |= self.adapter.urgent(infos)
+            due &= fresh
         asked: list[Key] = []
         deadline = time.monotonic() + self.patience
         # np.count_nonzero takes a fraction of what any() does, and this is asked at every step.
         while waiting := int(np.count_nonzero(due)):
-            ready = due & self.service.room(self.num_envs)
-            if np.count_nonzero(ready):
-                asked += self._submit(ready.nonzero()[0])
-                due &= ~ready
-                continue
+            if not self.service.full:
+                ready = due & self.service.room(self.num_envs)
+                if np.count_nonzero(ready):
+                    asked += self._submit(ready.nonzero()[0])
+                    due = due & ~ready
+                    continue
             left = deadline - time.monotonic()
             if left <= 0:
                 self._skip(waiting)
@@ -246,9 +248,17 @@ class Hints(Consultation):
         super().__init__(adapter, *arguments, **options)
         self._none = self._late([])
 
-    def tell(self, fresh: np.ndarray, final: np.ndarray, infos: dict[str, Any]) -> None:
-        """Ask about the observations just handed out; write `observation_number` and `hints` to `infos`."""
-        self.number(fresh, final, infos)
+    def begin(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
+        """Ask about the observations of a reset of the rows `fresh`; write `observation_number` and `hints`."""
+        self.number(fresh, self.numbers, infos)
+        self._ask_and_collect(fresh, infos)
+
+    def tell(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
+        """Ask about the observations that a step has handed out to be acted on; write as `begin` does."""
+        self.number(fresh, -1, infos)
+        self._ask_and_collect(fresh, infos)
+
+    def _ask_and_collect(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
         self.poll()
         asked = self.ask(fresh, infos)
         arrived = self.collect(asked if self.sync else ())
@@ -299,12 +309,12 @@ class Bonuses(Consultation):
     def begin(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
         """Ask about the observations of a reset; write `observation_number` and `bonuses`, none, to `infos`."""
         self._undecided = [key for key in self._undecided if not fresh[key[0]]]
-        self.number(fresh, np.zeros(self.num_envs, bool), infos)
+        self.number(fresh, self.numbers, infos)
         self._undecided += self.ask(fresh, infos)
         infos["bonuses"] = self._late([], np.empty(0, np.float32))
 
-    def tell(self, actions: Any, fresh: np.ndarray, final: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
-        """Weigh the `actions`, N of A numbers each or N texts, that led here; ask about the observations handed out.
+    def tell(self, actions: Any, fresh: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
+        """Weigh the `actions`, N of A numbers each or N texts, that led here; ask about the observations `fresh`.
 
         Writes `observation_number` and `bonuses` to `infos`. Returns what this step's rewards gain, float32 [N]: in
         sync mode the bonuses of `actions`, and `bonuses` is empty; in async mode 0.
@@ -312,7 +322,7 @@ class Bonuses(Consultation):
         decided, self._undecided = self._undecided, []
         for key in decided:
             self._actions[key] = self._numbers(actions[key[0]])
-        self.number(fresh, final, infos)
+        self.number(fresh, -1, infos)
         self.poll()
         keys, values = self._weigh(self.collect(decided if self.sync else ()), decided)
         gain = np.zeros(self.num_envs, np.float32)

@@ -23,15 +23,14 @@ class ActionHints(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and ask about the first observation."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._hints.tell(np.ones(1, bool), np.zeros(1, bool), info)
+        self._hints.begin(np.ones(1, bool), info)
         _observation_number(info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, ask about the new observation, and pass on what has arrived."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        over = np.array([terminated or truncated])
-        self._hints.tell(~over, over, info)
+        self._hints.tell(np.array([not (terminated or truncated)]), info)
         _observation_number(info)
         return observation, reward, terminated, truncated, info
 
@@ -63,8 +62,7 @@ class ClipReward(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, weigh the actions that the scorer has judged, and show it the new observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        over = np.array([terminated or truncated])
-        gain = self._bonuses.tell([action], ~over, over, info)
+        gain = self._bonuses.tell([action], np.array([not (terminated or truncated)]), info)
         _observation_number(info)
         return observation, float(reward) + float(gain[0]), terminated, truncated, info
 

@@ -16,19 +16,19 @@ class _Mentored(gym.vector.VectorWrapper):
         super().__init__(env)
         check_autoreset(env)
         self._same_step = env.metadata["autoreset_mode"] == gym.vector.AutoresetMode.SAME_STEP
-        self._over = np.zeros(env.num_envs, bool)
+        self._going = np.ones(env.num_envs, bool)
 
     def _started(self, options: dict[str, Any] | None) -> np.ndarray:
         """The rows that a reset has started, bool [N]."""
         started = np.array((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        self._over &= ~started
+        self._going |= started
         return started
 
-    def _stepped(self, ended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows with a new observation to act on, and those whose episode is over, each bool [N]."""
+    def _stepped(self, terminated: np.ndarray, truncated: np.ndarray) -> np.ndarray:
+        """The rows with a new observation to act on, bool [N]; the others' episodes are over."""
         if not self._same_step:
-            self._over |= ended
-        return ~self._over, self._over
+            self._going &= ~(terminated | truncated)
+        return self._going
 
 
 class ActionHints(_Mentored):
@@ -56,14 +56,13 @@ class ActionHints(_Mentored):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and ask about the first observations."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        started = self._started(options)
-        self._hints.tell(started, np.zeros_like(started), infos)
+        self._hints.begin(self._started(options), infos)
         return observations, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, ask about the new observations, and pass on what has arrived."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        self._hints.tell(*self._stepped(terminated | truncated), infos)
+        self._hints.tell(self._stepped(terminated, truncated), infos)
         return observations, rewards, terminated, truncated, infos
 
     def counters(self) -> dict[str, float]:
@@ -110,7 +109,7 @@ class ClipReward(_Mentored):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step, weigh the actions that the scorer has judged, and show it the new observations."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        gain = self._bonuses.tell(actions, *self._stepped(terminated | truncated), infos)
+        gain = self._bonuses.tell(actions, self._stepped(terminated, truncated), infos)
         return observations, rewards + gain, terminated, truncated, infos
 
     def counters(self) -> dict[str, float]:

@@ -121,7 +121,7 @@ class ScriptedService:
     duplicates = False
 
     def __init__(self, mentor, *, options, picture_shape, batch_size, max_wait, max_outstanding, num_envs, worker):
-        self.mentor, self.options, self.max_outstanding = mentor, options, max_outstanding
+        self.mentor, self.options, self.max_outstanding, self.num_envs = mentor, options, max_outstanding, num_envs
         self.under_way: list[list[Any]] = []
         self.again: list[Any] = []
         self.closed = False
@@ -130,6 +130,10 @@ class ScriptedService:
         assert self.room(key[0] + 1)[key[0]], "asked beyond the bound"
         self.under_way.append([self.delay(key), key, request.action.copy()])
         return True
+
+    @property
+    def full(self):
+        return not self.room(self.num_envs).any()
 
     def room(self, num_envs):
         held = np.bincount([key[0] for _, key, _ in self.under_way], minlength=num_envs)
