@@ -4,8 +4,7 @@ A mentor watches the drive and says what it would do. Where its hint has come in
 actor's own action, the actor is drawn to it, the more the larger the advantage (Found-RL's paper, section 4.2, eq. 17
 to 24). The rest is `agents/drqv2.py`, where its differences from the papers stand. What differs here:
 
-- As in the released code, hints are as likely as an unbounded Gaussian with the scheduled noise says, and the mean is
-  over the hints that count, not over the batch (eq. 22).
+- As in the released code, hints' density has no bounds, and the mean is over those that count, not the batch (eq. 22).
 - The weight's horizon is a share of the run, so that 1 000 000 steps give the released code's 300 000.
 - `--no-q-filter` counts every hint, for a mentor that is better than critics that have hardly learned.
 

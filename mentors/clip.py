@@ -75,13 +75,8 @@ class TransformersScorer:
             raise ValueError(f"{name} lacks its tokenizer or preprocessor: {first_line(error)}") from None
         self.scale = float(self.model.logit_scale.exp())
         self.bias = float(getattr(config, "logit_bias", 0.0))
-        tokenizer, settings = (
-            self.tokenizer.backend_tokenizer.to_str(),
-            config.text_config.to_json_string(use_diff=False),
-        )
-        self.fingerprint = _fingerprint(
-            self.model.state_dict(), ("vision_model.", "visual_projection."), [tokenizer, settings]
-        )
+        settings = [self.tokenizer.backend_tokenizer.to_str(), config.text_config.to_json_string(use_diff=False)]
+        self.fingerprint = _fingerprint(self.model.state_dict(), ("vision_model.", "visual_projection."), settings)
 
     def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""

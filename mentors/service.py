@@ -184,12 +184,7 @@ class MentorService:
         self.close()
 
     def _start_worker(
-        self,
-        mentor: str | Mentor,
-        options: Mapping[str, Any],
-        batch_size: int,
-        max_wait: float,
-        worker: str,
+        self, mentor: str | Mentor, options: Mapping[str, Any], batch_size: int, max_wait: float, worker: str
     ) -> ProcessWorker | ThreadWorker:
         if worker not in ("process", "thread"):
             raise ValueError(f"worker must be 'process' or 'thread', not {worker!r}")

@@ -122,6 +122,7 @@ def test_the_fingerprint_is_that_of_the_text_tower_and_its_tokenizer(clip_folder
 
 def test_texts_are_encoded_anew_under_another_activation(clip_folder: Path, tmp_path: Path):
     other = shutil.copytree(clip_folder, tmp_path / "other")
+    assert TransformersScorer(str(other)).fingerprint == TransformersScorer(str(clip_folder)).fingerprint
     config = json.loads((other / "config.json").read_text())
     assert config["text_config"]["hidden_act"] != "relu"
     config["text_config"]["hidden_act"] = "relu"

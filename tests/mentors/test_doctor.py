@@ -72,6 +72,7 @@ def test_folders_that_variables_name(few, capsys, tmp_path: Path, monkeypatch: p
 
 
 def test_our_weights_are_opened(few, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    weights = doctor.WEIGHTS
     monkeypatch.setattr(doctor, "WEIGHTS", tmp_path)
     for kind in ("clip", "vlm"):
         (tmp_path / kind).mkdir()
@@ -81,8 +82,8 @@ def test_our_weights_are_opened(few, capsys, tmp_path: Path, monkeypatch: pytest
     assert found(capsys)[1]["weights/vlm"]["state"] == "missing"
     (tmp_path / "vlm" / "model.safetensors").write_bytes(b"not tensors at all")
     assert found(capsys)[1]["weights/vlm"]["state"] == "broken"
-    monkeypatch.undo()
-    folders = [each.name for each in doctor.WEIGHTS.iterdir() if each.is_dir()]
+    monkeypatch.setattr(doctor, "WEIGHTS", weights)
+    folders = [each.name for each in weights.iterdir() if each.is_dir()]
     assert {name for name in found(capsys)[1] if name.startswith("weights/")} == {f"weights/{name}" for name in folders}
 
 
