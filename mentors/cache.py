@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +30,25 @@ def read_picture(path: Path, shape: Sequence[int]) -> np.ndarray | None:
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """Keep a picture as PNG, whole or not at all; a folder that cannot be written to is no error."""
+    """Keep a picture as PNG; see `keep`."""
     from PIL import Image
 
+    keep(path, lambda scratch: Image.fromarray(pixels).save(scratch, "PNG", compress_level=6))
+
+
+def keep(path: Path, write: Callable[[Path], object]) -> None:
+    """Keep what `write` writes to the file that it is given, whole or not at all.
+
+    A folder that cannot be written to is no error.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(suffix=".part", dir=path.parent)
     except OSError:
         return
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            Image.fromarray(pixels).save(file, "PNG", compress_level=6)
+        write(Path(scratch))
         Path(scratch).replace(path)
     except OSError:
         Path(scratch).unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ import safetensors
 import torch
 from safetensors.numpy import load_file, save_file
 
-from mentorgym.mentors.cache import cache_folder
+from mentorgym.mentors.cache import cache_folder, keep
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.extras import (
     TORCHVISION_REMEDY,
@@ -185,11 +184,7 @@ def text_features(scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
         return load_file(path)["features"]
     chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
     features = np.concatenate([scorer.encode_texts(chunk) for chunk in chunks])
-    with contextlib.suppress(OSError):  # A cache that cannot be written is no reason to stop.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        save_file({"features": features}, draft)
-        os.replace(draft, path)
+    keep(path, lambda scratch: save_file({"features": features}, scratch))
     return features
 
 

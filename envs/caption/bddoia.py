@@ -32,7 +32,7 @@ from rich.progress import track
 
 from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Labels, Scenes
-from mentorgym.mentors.cache import cache_folder
+from mentorgym.mentors.cache import cache_folder, keep
 
 LAYOUTS = ("25k_images", "gt_4a_21r")
 
@@ -442,11 +442,8 @@ def _faults_of(folder: Path, paths: Iterable[Path]) -> dict[Path, str]:
         fault_of = dict.fromkeys(names, "") | dict(zip(new, shown, strict=True))
     if new and len(names) >= MANY:
         whole |= {names[path]: stamps[names[path]] for path in new if not fault_of[path]}
-        with contextlib.suppress(OSError):  # A cache that cannot be written is no reason to stop.
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            draft = memory.with_name(f"{memory.name}.{os.getpid()}")
-            draft.write_text(json.dumps(whole), "utf-8")
-            draft.replace(memory)
+        told = json.dumps(whole)
+        keep(memory, lambda scratch: scratch.write_text(told, "utf-8"))
     return fault_of
 
 
