@@ -29,6 +29,7 @@ for split, town, soft_reset in (("train", "Suburb", 1.0), ("test", "Village", 0.
     ended = 0
     while not ended:
         envs.expert_actions()
+        envs.adapter.urgent({})
         _, _, terminated, _, _ = envs.step(numpy.full((3, 2), 1.0, numpy.float32))
         ended += terminated.sum()
     envs.picture(0)
