@@ -14,7 +14,7 @@ batch, wrong texts are drawn anew each time, an epoch is as many draws as there 
 also flips left and right in the words. `--preset paper` has its constants and its 1,400, 200 and 400 pairs.
 
 Without `--model` a small CLIP of our own is trained from nothing (`mentors.tiny`); a folder or hub name fine-tunes that
-checkpoint, whole. The data are what `python -m mentorgym.benchmarks.collect` or `...caption_data` write, or any folder
+checkpoint, whole. The data are what `mentorgym collect` or `mentorgym caption-data` write, or any folder
 of WebDataset shards of PNG and text. Model, tokenizer and preprocessing are saved in the run's folder, under `model/`;
 the bias in its `config.json`, as `logit_bias`.
 
@@ -47,10 +47,10 @@ from mentorgym.agents.toolbox.tuning import (
     saved_dtype,
     spread,
 )
-from mentorgym.envs.driving import language
+from mentorgym.envs.driving.view import language
+from mentorgym.extras import import_transformers
 from mentorgym.mentors.checkpoints import load_model, save_pretrained
 from mentorgym.mentors.clip import load_clip
-from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import Request
 from mentorgym.mentors.tiny import build_clip
 from mentorgym.mentors.trainable import HIGHEST_SCALE, contrastive_losses, make_optimizer, take_step

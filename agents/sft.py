@@ -3,7 +3,7 @@
 Cross-entropy on the tokens of the answer and its end alone (Found-RL, section 5.2, fine-tunes InternVL3 so with
 LLaMA-Factory, whose recipe it does not publish). Without `--model` a small model of our own is trained from nothing
 (`mentors.tiny`); a folder or hub name fine-tunes that checkpoint, whole. The data are what
-`python -m mentorgym.benchmarks.collect` or `...caption_data` write, or ShareGPT records of one picture each. The model,
+`mentorgym collect` or `mentorgym caption-data` write, or ShareGPT records of one picture each. The model,
 its tokenizer and preprocessing are saved in the run's folder, under `model/`.
 
     python agents/sft.py --data drives --heldout heldout_drives
@@ -35,9 +35,9 @@ from mentorgym.agents.toolbox.tuning import (
 from mentorgym.envs.caption import language as caption_language
 from mentorgym.envs.caption import metrics
 from mentorgym.envs.caption.scenes import Labels
-from mentorgym.envs.driving import language
+from mentorgym.envs.driving.view import language
+from mentorgym.extras import import_transformers
 from mentorgym.mentors.checkpoints import load_model, save_pretrained
-from mentorgym.mentors.extras import import_transformers
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
 from mentorgym.mentors.trainable import make_optimizer, take_step

@@ -13,7 +13,6 @@ options, the prompt, and the SHA-256 of its files where they lie in a folder.
 """
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ import tyro
 
 from mentorgym.agents.toolbox import Run, parse_keywords
 from mentorgym.agents.toolbox.runs import write_atomically
-from mentorgym.envs.driving.language import PROMPT, check_prompt, grid
-from mentorgym.mentors.load import WEIGHTS, load_mentor
+from mentorgym.envs.driving.view.language import PROMPT, check_prompt, grid
+from mentorgym.mentors.load import load_mentor, weights_digest
 from mentorgym.mentors.mentor import GRID, Mentor
 
 BRAKE = np.array([-1.0, 0.0], np.float32)
@@ -68,19 +67,6 @@ def open_mentor(args: Args, device: str) -> Mentor:
     return load_mentor(args.mentor, **options)
 
 
-def digest(mentor: str) -> str | None:
-    """SHA-256 over the weights and settings in the mentor's folder; None where it has none, as an endpoint."""
-    kind, _, name = mentor.partition(":")
-    folder = Path(name).expanduser() if name else WEIGHTS / kind
-    if not folder.is_dir():
-        return None
-    total = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        with path.open("rb") as file:
-            total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
-
-
 class Policy:
     """Asks the model about every row at every step; called with the environments, whose pictures it needs."""
 
@@ -122,7 +108,7 @@ def train(args: Args) -> Path:
         return run.folder
     open_mentor(args, args.device)
     told: dict[str, Any] = {"mentor": args.mentor, "mentor_args": args.mentor_args, "prompt": args.prompt or PROMPT}
-    told |= {"score_grid": args.score_grid, "weights": digest(args.mentor)}
+    told |= {"score_grid": args.score_grid, "weights": weights_digest(args.mentor)}
     write_atomically(run.folder / "policy.json", json.dumps(told, indent=2) + "\n")
     run.finish(0)
     return run.folder
@@ -136,7 +122,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Policy:
     config = json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]
     args = Args(**config | {name: tuple(config[name]) for name in ("env_args", "mentor_args")})
     told = json.loads((Path(folder) / "policy.json").read_text("utf-8"))
-    if told["weights"] != digest(args.mentor):
+    if told["weights"] != weights_digest(args.mentor):
         raise ValueError(f"the weights of {args.mentor} have changed since {folder}: run its command with --no-resume")
     return Policy(open_mentor(args, device), told["prompt"])
 

@@ -5,7 +5,7 @@
 
 Prints, for each town and traffic and for all of them together, the difference of the means over runs and episodes with
 its 95 % bootstrap interval, and the probability that a run of the first driver beats one of the second on an episode,
-with its interval (`mentorgym.benchmarks.statistics.difference`). "above" and "below" stand where the interval of the
+with its interval (`harness.statistics.difference`). "above" and "below" stand where the interval of the
 difference leaves 0 out. Episodes that only one of them drove do not count.
 """
 
@@ -20,10 +20,10 @@ import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mentorgym.benchmarks.cli import UsageError, run_command, show
-from mentorgym.benchmarks.evaluate import choose_columns, heading
-from mentorgym.benchmarks.rows import Row, has_captions, has_rooms, merge, read_rows
-from mentorgym.benchmarks.statistics import difference
+from mentorgym.benchmarks.driving.measure import choose_columns, heading
+from mentorgym.benchmarks.harness.command import UsageError, run_command, show
+from mentorgym.benchmarks.harness.rows import Row, has_captions, has_rooms, merge, read_rows
+from mentorgym.benchmarks.harness.statistics import difference
 
 Episode = tuple[Any, ...]
 """What tells episodes apart, whoever drives: environment, town, traffic, weather, route and seed."""

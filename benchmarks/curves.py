@@ -38,8 +38,8 @@ import tyro
 
 from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.runs import NOT_HASHED
-from mentorgym.benchmarks.cli import UsageError, import_matplotlib, run_command, show
-from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, run_command, show
+from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
 
 LEARNING = {
     "episodes": "",

@@ -27,10 +27,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import write_atomically
-from mentorgym.benchmarks import caption_leaderboard, captions, spatial, spatial_leaderboard
-from mentorgym.benchmarks.cli import UsageError, command_line, csv_text, progress_console, run_command, show
-from mentorgym.benchmarks.drivers import AgentDriver, load_agent, read_training, require_policy
-from mentorgym.benchmarks.evaluate import (
+from mentorgym.benchmarks.captions import measure as captions
+from mentorgym.benchmarks.captions import section as caption_leaderboard
+from mentorgym.benchmarks.driving.drivers import AgentDriver, load_agent, read_training, require_policy
+from mentorgym.benchmarks.driving.measure import (
     MORE_SCORES,
     SCORES,
     Tasks,
@@ -41,9 +41,12 @@ from mentorgym.benchmarks.evaluate import (
     in_digits,
     summarise,
 )
-from mentorgym.benchmarks.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
-from mentorgym.benchmarks.rows import ROWS, Row, has_captions, has_rooms, merge, read_rows
-from mentorgym.benchmarks.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
+from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
+from mentorgym.benchmarks.harness.command import UsageError, command_line, csv_text, progress_console, run_command, show
+from mentorgym.benchmarks.harness.rows import ROWS, Row, has_captions, has_rooms, merge, read_rows
+from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
+from mentorgym.benchmarks.spatial import measure as spatial
+from mentorgym.benchmarks.spatial import section as spatial_leaderboard
 
 TRAFFIC_ORDER = ("empty", "regular", "dense", "busy")
 

@@ -4,7 +4,7 @@
     python -m mentorgym.benchmarks.run laptop --workers 2 --evaluate
     python -m mentorgym.benchmarks.run my_matrix.toml --shard 1/4 --set device=cuda total_steps=200000
 
-`mentorgym.benchmarks.matrix` describes the file. The same command goes on where it was stopped: runs that are done are
+`benchmarks.harness.matrix` describes the file. The same command goes on where it was stopped: runs that are done are
 skipped, others resume from their last checkpoint. What a cell prints goes to `<runs>/logs/<matrix>/<cell>.log`. Cells
 that fail do not stop the others; they are listed at the end with their last lines, and the exit code is then 1.
 
@@ -32,9 +32,9 @@ import tyro
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mentorgym.agents.toolbox.runs import parse_keywords, write_atomically
-from mentorgym.benchmarks.cli import UsageError, progress_console, run_command, show
-from mentorgym.benchmarks.matrix import Cell, find_matrix, read_matrix, shard
-from mentorgym.benchmarks.rows import ROWS, add_rows, read_rows
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.matrix import Cell, find_matrix, read_matrix, shard
+from mentorgym.benchmarks.harness.rows import ROWS, add_rows, read_rows
 
 LAST_LINES = 12
 """Lines of a failed cell's log that are shown."""

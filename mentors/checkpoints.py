@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mentorgym.mentors.extras import import_transformers
+from mentorgym.extras import import_transformers
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

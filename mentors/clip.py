@@ -12,14 +12,14 @@ import safetensors
 import torch
 from safetensors.numpy import load_file, save_file
 
-from mentorgym.mentors.cache import cache_folder, keep
-from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
-from mentorgym.mentors.extras import (
+from mentorgym.cache import cache_folder, keep
+from mentorgym.extras import (
     TORCHVISION_REMEDY,
     import_extra,
     import_transformers,
     torchvision_fault,
 )
+from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.mentor import Feedback, Request
 
 TEXTS_AT_ONCE = 64

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
 
 Result = TypeVar("Result")

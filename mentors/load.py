@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import functools
+import hashlib
 import importlib
 import inspect
 import os
@@ -80,6 +81,19 @@ def load_mentor(spec: str, **options: Any) -> Mentor:
         return _load_callable(spec, options)
     hint = _nearest(kind, ("expert", *_LOADERS, "http"))
     raise ValueError(f"unknown mentor {spec!r}: {hint}Valid are {', '.join(SPECS)}")
+
+
+def weights_digest(spec: str) -> str | None:
+    """SHA-256 over the weights and settings in a mentor's folder; None where it has none, as an endpoint."""
+    kind, _, name = spec.partition(":")
+    folder = Path(name).expanduser() if name else WEIGHTS / kind
+    if not folder.is_dir():
+        return None
+    total = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        with path.open("rb") as file:
+            total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:

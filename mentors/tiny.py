@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mentorgym.mentors.extras import import_transformers
+from mentorgym.extras import import_transformers
 
 NUMBERS = (
     # One digit before and after the point; up to 1.99 with two decimals; of others the whole part and the decimals.

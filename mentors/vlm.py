@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mentorgym.extras import import_transformers, is_installed
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
-from mentorgym.mentors.extras import import_transformers, is_installed
 from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request, without_slot
 
 ROWS_AT_ONCE = 256

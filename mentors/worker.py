@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from mentorgym.mentors.memory import keep_large_blocks
+from mentorgym.memory import keep_large_blocks
 from mentorgym.mentors.mentor import Feedback, Mentor, Request
 from mentorgym.mentors.shared_pictures import TEXT_BYTES, SharedPictures
 

@@ -23,8 +23,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mentorgym.extras import import_extra
 from mentorgym.mentors.checkpoints import save_pretrained
-from mentorgym.mentors.extras import import_extra
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.vlm import VlmMentor, load_vlm, render_prompt, render_reply
 

@@ -36,7 +36,7 @@ import mentorgym
 from mentorgym.agents.toolbox.masks import MASKS_SHAPE
 from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
-from mentorgym.mentors.memory import keep_large_blocks
+from mentorgym.memory import keep_large_blocks
 
 Flags = TypeVar("Flags")
 

@@ -18,7 +18,6 @@ from torch import nn
 from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.replay import Batch
 from mentorgym.agents.toolbox.runs import Run, parse_keywords
-from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.spatial import picture, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example
@@ -27,6 +26,7 @@ from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.samples import Samples
 from mentorgym.envs.spatial.world import REACH
 from mentorgym.mentors.load import WEIGHTS
+from mentorgym.names import nearest_name
 
 KINDS = ("clip", "negclip", "vlm")
 """Of models: `clip` and `negclip` differ in the loss that they learn from alone."""

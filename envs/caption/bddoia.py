@@ -30,9 +30,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from mentorgym.envs.arguments import nearest_name
+from mentorgym.cache import cache_folder, keep
 from mentorgym.envs.caption.scenes import Labels, Scenes
-from mentorgym.mentors.cache import cache_folder, keep
+from mentorgym.names import nearest_name
 
 LAYOUTS = ("25k_images", "gt_4a_21r")
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
+from mentorgym.names import nearest_name
 
 LABELS = ("one", "all")
 SPLITS = ("train", "val", "test", "toy")

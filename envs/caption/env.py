@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption.scenes import Scenes
 from mentorgym.envs.caption.vector import CaptionVectorEnv
+from mentorgym.names import nearest_name
 
 if TYPE_CHECKING:
     from mentorgym.envs.caption.mentoring import CaptionAdapter

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Scenes
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 from mentorgym.mentors.load import WEIGHTS, load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request, without_slot
+from mentorgym.names import nearest_name
 
 if TYPE_CHECKING:
     from mentorgym.mentors.clip import Scorer

@@ -10,12 +10,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from mentorgym.envs.arguments import check_names, nearest_name
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.picture import draw
 from mentorgym.envs.caption.reward import CaptionReward, clean
 from mentorgym.envs.caption.scenes import Scenes
+from mentorgym.names import check_names, nearest_name
 
 if TYPE_CHECKING:
     from mentorgym.envs.caption.mentoring import CaptionAdapter

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mentorgym.envs.driving.env import DrivingEnv, LeaderboardEnv
-from mentorgym.envs.driving.town import Town, load_town
+from mentorgym.envs.driving.map.town import Town, load_town
 from mentorgym.envs.driving.vector import DrivingVectorEnv, LeaderboardVectorEnv
 
 if TYPE_CHECKING:

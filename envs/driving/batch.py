@@ -11,18 +11,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from mentorgym.envs.arguments import nearest_name
-from mentorgym.envs.driving import rules, tasks, termination, view
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
 from mentorgym.envs.driving.kernel import announce_compilation, draw, episode_key
-from mentorgym.envs.driving.picture import pictures, prompt_contexts
-from mentorgym.envs.driving.routes import Route, find_routes, read_routes
-from mentorgym.envs.driving.simulator.world import EmbeddedWorld
-from mentorgym.envs.driving.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
-from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
-from mentorgym.envs.driving.tables import join
-from mentorgym.envs.driving.town import Town, find_map, load_town
+from mentorgym.envs.driving.map.tables import join
+from mentorgym.envs.driving.map.town import Town, find_map, load_town
+from mentorgym.envs.driving.task import rules, tasks, termination
+from mentorgym.envs.driving.task.routes import Route, find_routes, read_routes
+from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
+from mentorgym.envs.driving.view import masks as view
+from mentorgym.envs.driving.view.picture import pictures, prompt_contexts
+from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
+from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
+from mentorgym.names import nearest_name
 
 REWARDS = ("found-rl",)
 SPLITS = ("train", "test")

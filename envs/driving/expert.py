@@ -11,10 +11,10 @@ import math
 import numpy as np
 
 from mentorgym.envs.driving.kernel import f32, inner, kernel
-from mentorgym.envs.driving.reward import TARGET_SPEED
-from mentorgym.envs.driving.simulator.ego_car import FRONT, REAR, STEER_GAIN
-from mentorgym.envs.driving.state import CAR, LIGHT_RED, LIGHT_YELLOW, WALKER
-from mentorgym.envs.driving.tables import CELL, DRIVABLE, raster_bits, same_level
+from mentorgym.envs.driving.map.tables import CELL, DRIVABLE, raster_bits, same_level
+from mentorgym.envs.driving.task.reward import TARGET_SPEED
+from mentorgym.envs.driving.worlds.simulator.ego_car import FRONT, REAR, STEER_GAIN
+from mentorgym.envs.driving.worlds.state import CAR, LIGHT_RED, LIGHT_YELLOW, WALKER
 
 SIGHT = 35
 """Metres of route that the driver looks along."""

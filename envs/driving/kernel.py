@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from mentorgym.mentors.cache import cache_folder
+from mentorgym.cache import cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.envs.driving import language
 from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.kernel import f32, inner, kernel
-from mentorgym.envs.driving.state import EMPTY
-from mentorgym.envs.driving.tables import same_level
-from mentorgym.envs.driving.view import SIZE
+from mentorgym.envs.driving.map.tables import same_level
+from mentorgym.envs.driving.view import language
+from mentorgym.envs.driving.view.masks import SIZE
+from mentorgym.envs.driving.worlds.state import EMPTY
 from mentorgym.mentors.mentor import Feedback, Request
 
 CLOSE = f32(3.0)

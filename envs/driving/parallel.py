@@ -9,7 +9,7 @@ from gymnasium.utils import seeding
 from pettingzoo import ParallelEnv
 
 from mentorgym.envs.driving.batch import DrivingBatch
-from mentorgym.envs.driving.score import episode_score
+from mentorgym.envs.driving.task.score import episode_score
 
 Observation = dict[str, np.ndarray]
 

@@ -9,11 +9,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from mentorgym.envs.arguments import nearest_name
 from mentorgym.envs.driving.batch import DrivingBatch
-from mentorgym.envs.driving.score import episode_score
-from mentorgym.envs.driving.tasks import LEADERBOARD
-from mentorgym.envs.driving.window import Window
+from mentorgym.envs.driving.task.score import episode_score
+from mentorgym.envs.driving.task.tasks import LEADERBOARD
+from mentorgym.envs.driving.view.window import Window
+from mentorgym.names import nearest_name
 
 if TYPE_CHECKING:
     from mentorgym.envs.driving.mentoring import DrivingAdapter

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 
 Colour = tuple[float, float, float]
 """Linear red, green and blue, 0 to 1."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mentorgym.envs.rendering.meshes import GRAIN, LEAVES, WINDOWS, Mesh
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 
 FAR = np.float32(1e4)
 """Metres beyond which a ray counts as having met nothing."""

@@ -30,7 +30,7 @@ import numpy as np
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.relations import TERMS, all_relations
 from mentorgym.envs.spatial.samples import Sample
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 
 ROWS_IN_A_FILE, ROWS_IN_A_GROUP = 1000, 100
 """Of a Parquet file, and what a reader takes at once."""

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mentorgym.cache import cache_folder, read_picture, write_picture
+from mentorgym.digests import files_digest
 from mentorgym.envs.rendering.render import Picture
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example, example
-from mentorgym.mentors.cache import cache_folder, read_picture, write_picture
 
 SIZES = {"train": 4000, "val": 500, "test": 1000}
 """Samples of each split by default; the fixed sets that models are validated and tested on have seed 0 and these."""
@@ -114,10 +115,7 @@ class Samples(Sequence):
 def code_version() -> str:
     """A hash of all that the picture of an arrangement depends on."""
     here = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in (*(here / name for name in _DRAWN_BY), *sorted((here.parent / "rendering").glob("*.py"))):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return files_digest([*(here / name for name in _DRAWN_BY), *sorted((here.parent / "rendering").glob("*.py"))])
 
 
 def picture_path(arrangement: Arrangement) -> Path:

@@ -10,12 +10,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from mentorgym.envs.arguments import check_names, nearest_name
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import KINDS, ROOMS, TESTING, TRAINING
 from mentorgym.envs.spatial.unity.link import UnityWorld
 from mentorgym.envs.spatial.world import OBSERVED, REASONS, World
+from mentorgym.names import check_names, nearest_name
 
 if TYPE_CHECKING:
     from mentorgym.envs.spatial.mentoring import SpatialAdapter

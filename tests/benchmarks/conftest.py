@@ -51,7 +51,7 @@ def drawn_captions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drawn_scenes
         drawn_scenes.asked.append((data, split, labels, reason_order))
         return drawn_scenes.DrawnScenes()
 
-    monkeypatch.setattr("mentorgym.benchmarks.captions.load_scenes", load_scenes)
+    monkeypatch.setattr("mentorgym.benchmarks.captions.measure.load_scenes", load_scenes)
     monkeypatch.setattr("mentorgym.envs.caption.reward.CaptionReward", drawn_scenes.DrawnReward)
     monkeypatch.setattr("mentorgym.envs.caption.reward.load_scorer", lambda model, device: None)
     monkeypatch.chdir(tmp_path)

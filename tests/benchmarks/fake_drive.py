@@ -7,8 +7,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from mentorgym.envs.driving import language
-from mentorgym.envs.driving.score import COUNTS
+from mentorgym.envs.driving.task.score import COUNTS
+from mentorgym.envs.driving.view import language
 from mentorgym.mentors.mentor import Request
 
 NUM_ROUTES = 5

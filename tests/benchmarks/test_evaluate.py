@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mentorgym.benchmarks import evaluate
-from mentorgym.benchmarks.rows import fault, read_rows
+from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks.harness.rows import fault, read_rows
 
 ENV = "fake_drive:FakeDrive-v0"
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mentorgym.benchmarks import evaluate, leaderboard
-from mentorgym.benchmarks.published import FOUND_RL_METRICS
-from mentorgym.benchmarks.rows import read_rows
+from mentorgym.benchmarks import leaderboard
+from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS
+from mentorgym.benchmarks.harness.rows import read_rows
 
 ENV = "fake_drive:FakeDrive-v0"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from mentorgym.mentors.extras import import_transformers
+from mentorgym.extras import import_transformers
 
 TEMPLATE = (
     "<s>{% for message in messages %}{{ message['role'] }}:{% for part in message['content'] %}"

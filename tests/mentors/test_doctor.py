@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mentorgym.mentors import doctor
+from mentorgym.benchmarks import doctor
 
 
 @pytest.fixture
@@ -104,4 +104,4 @@ def test_every_extra_of_the_project_is_looked_at():
     assert {package.extra for package in doctor.PACKAGES} == extras | {""}
     core = {dependency.split(">")[0] for dependency in project["dependencies"]}
     assert {package.distribution for package in doctor.PACKAGES if not package.extra} == core
-    assert project["scripts"] == {"mentorgym": "mentorgym.mentors.doctor:main"}
+    assert project["scripts"] == {"mentorgym": "mentorgym.benchmarks.doctor:main"}

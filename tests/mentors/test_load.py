@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mentorgym.extras import import_extra, import_transformers, torchvision_fault
 from mentorgym.mentors import Request, load_mentor
-from mentorgym.mentors.extras import import_extra, import_transformers, torchvision_fault
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 

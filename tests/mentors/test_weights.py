@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from mentorgym.envs.driving import language
 from mentorgym.envs.driving.vector import DrivingVectorEnv
+from mentorgym.envs.driving.view import language
 from mentorgym.envs.spatial import language as rooms
 from mentorgym.mentors.load import WEIGHTS, load_mentor
 from mentorgym.mentors.mentor import Request

@@ -1,15 +1,16 @@
 """The staged scenes as a set: drawn when they are asked for, and kept on disk."""
 
-import hashlib
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from mentorgym.cache import cache_folder, read_picture, write_picture
+from mentorgym.digests import files_digest
 from mentorgym.envs.caption.language import ACTION_OF_REASON, REASONS
 from mentorgym.envs.caption.scenes import Labels
 from mentorgym.envs.caption.staging.records import Record
-from mentorgym.mentors.cache import cache_folder, read_picture, write_picture
+from mentorgym.envs.driving.map.town import packaged_towns
 
 TOWNS = {"train": ("Suburb", "City", "Ring"), "val": ("Suburb", "City", "Ring"), "test": ("Village", "Grid", "Avenue")}
 """The towns of each split: nothing is tested where it was trained."""
@@ -29,12 +30,9 @@ def code_version() -> str:
     """A hash of all that a picture depends on: the code and the maps."""
     here = Path(__file__).parent
     envs = here.parents[1]
-    digest = hashlib.sha256()
-    for sources in (here.glob("*.py"), (envs / "rendering").glob("*.py"), (envs / "driving" / "towns").glob("*.xodr")):
-        for path in sorted(sources):
-            digest.update(path.read_bytes())
-    digest.update((envs / "driving" / "opendrive.py").read_bytes())
-    return digest.hexdigest()[:16]
+    towns = sorted(packaged_towns().values())
+    drawing = sorted([*here.glob("*.py"), *(envs / "rendering").glob("*.py")])
+    return files_digest([*drawing, *towns, envs / "driving" / "map" / "opendrive.py"])
 
 
 class StagedScenes:

@@ -6,7 +6,7 @@ from importlib import resources
 
 import numpy as np
 
-from mentorgym.envs.driving.opendrive import OpenDrive, Road, read_opendrive
+from mentorgym.envs.driving.map.opendrive import OpenDrive, Road, read_opendrive
 
 BEHIND, AHEAD = 40.0, 130.0
 """Metres of a street behind and ahead of the ego."""
@@ -52,7 +52,7 @@ class Surface:
 @lru_cache(maxsize=6)
 def read_town(name: str) -> OpenDrive:
     """The roads of one of our towns."""
-    text = (resources.files("mentorgym.envs.driving.towns") / f"{name}.xodr").read_text("utf-8")
+    text = (resources.files("mentorgym.envs.driving.map.towns") / f"{name}.xodr").read_text("utf-8")
     return read_opendrive(text, name)
 
 

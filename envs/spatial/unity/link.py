@@ -28,7 +28,7 @@ from mentorgym.envs.spatial.unity import channel
 from mentorgym.envs.spatial.unity.channel import Record
 from mentorgym.envs.spatial.unity.shim import import_mlagents
 from mentorgym.envs.spatial.world import ACTIVE, OBSERVED, REASONS
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 
 EDITOR_PORT = 5004
 """Where the Unity Editor looks for Python when Play is pressed."""

@@ -30,7 +30,7 @@ from mentorgym.envs.spatial.unity.link import EDITOR_PORT, GO_ON, METHOD, SERVIC
 from mentorgym.envs.spatial.unity.shim import import_mlagents
 from mentorgym.envs.spatial.vector import SPLITS, SpatialVectorEnv
 from mentorgym.envs.spatial.world import REASONS, World
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 
 BEHAVIOUR = "Spatial?team=0"
 """What the agents are to ML-Agents; the number of a team belongs to such a name."""

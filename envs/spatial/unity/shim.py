@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from mentorgym.mentors.extras import import_extra
+from mentorgym.extras import import_extra
 
 MESSAGES = "mlagents_envs.communicator_objects"
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mentorgym.envs.driving import rules, termination
-from mentorgym.envs.driving.state import CAR, EpisodeState, WorldState, empty_episode_state, empty_world_state
-from mentorgym.envs.driving.step import CLOSE, REWARD, RULES, settle
-from mentorgym.envs.driving.tables import CELL, DRIVABLE, PIXELS_PER_METRE, ROAD, TownTables
+from mentorgym.envs.driving.map.tables import CELL, DRIVABLE, PIXELS_PER_METRE, ROAD, TownTables
+from mentorgym.envs.driving.task import rules, termination
+from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
+from mentorgym.envs.driving.worlds.state import CAR, EpisodeState, WorldState, empty_episode_state, empty_world_state
 from tests.envs.driving.synthetic import town_tables
 
 Frame = Mapping[str, np.ndarray]

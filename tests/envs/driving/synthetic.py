@@ -4,8 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.state import CAR, WALKER, EpisodeState, WorldState, empty_episode_state, empty_world_state
-from mentorgym.envs.driving.tables import BROKEN, DRIVABLE, ROAD, SOLID, TownTables
+from mentorgym.envs.driving.map.tables import BROKEN, DRIVABLE, ROAD, SOLID, TownTables
+from mentorgym.envs.driving.worlds.state import (
+    CAR,
+    WALKER,
+    EpisodeState,
+    WorldState,
+    empty_episode_state,
+    empty_world_state,
+)
 
 _FLOATS = "waypoint_width waypoint_speed lane_length lane_step lane_to_junction lane_ends spawn_s "
 _FLOATS += "sibling_overlap stop_line_half_width stop_sign_half_size"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, LeaderboardVectorEnv, load_town
-from mentorgym.envs.driving.opendrive import OpenDriveError
-from mentorgym.envs.driving.routes import COLUMNS, RouteError, find_routes, plan_route, read_routes
-from mentorgym.envs.driving.town import TownError, find_map
+from mentorgym.envs.driving.map.opendrive import OpenDriveError
+from mentorgym.envs.driving.map.town import TownError, find_map
+from mentorgym.envs.driving.task.routes import COLUMNS, RouteError, find_routes, plan_route, read_routes
 
 QUICK = dict(town="Village", traffic="empty", observation="state")
 HEADER = ",".join(("route", *COLUMNS)) + "\n"

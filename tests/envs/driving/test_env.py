@@ -10,13 +10,14 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import mentorgym.envs.driving
-from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, load_town, tasks
+from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, load_town
 from mentorgym.envs.driving.batch import STEP_INFOS
 from mentorgym.envs.driving.frames import from_carla
-from mentorgym.envs.driving.state import CAR, ROUTE_CAPACITY, WALKER
-from mentorgym.envs.driving.tasks import TRAFFIC, WEATHER_GROUPS, WEATHERS
-from mentorgym.envs.driving.town import find_map
-from mentorgym.envs.driving.window import load_pygame
+from mentorgym.envs.driving.map.town import find_map
+from mentorgym.envs.driving.task import tasks
+from mentorgym.envs.driving.task.tasks import TRAFFIC, WEATHER_GROUPS, WEATHERS
+from mentorgym.envs.driving.view.window import load_pygame
+from mentorgym.envs.driving.worlds.state import CAR, ROUTE_CAPACITY, WALKER
 
 ID = "CarlaNoCrash-v0"
 STEPS = 60

@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mentorgym.envs.driving import language
 from mentorgym.envs.driving.mentoring import DrivingAdapter, find_urgent
-from mentorgym.envs.driving.state import CAR, WALKER, empty_world_state
+from mentorgym.envs.driving.view import language
+from mentorgym.envs.driving.worlds.state import CAR, WALKER, empty_world_state
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from mentorgym.envs.driving import DrivingEnv, parallel_env
 from mentorgym.envs.driving.parallel import DrivingParallelEnv
-from mentorgym.envs.driving.state import CAR, EMPTY
+from mentorgym.envs.driving.worlds.state import CAR, EMPTY
 from tests.envs.driving.test_env import same
 
 QUICK = dict(town="Village", traffic=(15, 30))

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.simulator.world import EmbeddedWorld
-from mentorgym.envs.driving.tables import TownTables
+from mentorgym.envs.driving.map.tables import TownTables
+from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
 
 FAR_AWAY = np.array([[5000, 5000, 0, 0]], np.float32)
 

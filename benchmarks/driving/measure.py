@@ -1,0 +1,394 @@
+"""Evaluate drivers on enumerated episodes.
+
+    python -m mentorgym.benchmarks.evaluate --driver expert --town Suburb Village --traffic empty regular
+    python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd
+    python -m mentorgym.benchmarks.evaluate --driver expert --suite leaderboard
+
+Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`; or exactly the
+episodes that a suite names (`mentorgym.envs.driving.task.suites`). The environment's seed for an episode is
+1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
+
+The rows (see `mentorgym.benchmarks.harness.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
+`results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
+
+Runs of `BddOia-Caption-v0`, or whoever else with `--env BddOia-Caption-v0`, are measured by
+`benchmarks.captions.measure`, runs of `UnitySpatial-v0` by `benchmarks.spatial.measure`, and the other flags are then
+those commands'.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
+from mentorgym.benchmarks.captions import measure as captions
+from mentorgym.benchmarks.driving.drivers import Driver, load_drivers
+from mentorgym.benchmarks.harness.command import UsageError, command_line, progress_console, run_command, show
+from mentorgym.benchmarks.harness.rows import ROWS, SCHEMA, Row, add_rows, read_rows
+from mentorgym.benchmarks.spatial import measure as spatial
+from mentorgym.envs.driving import DrivingVectorEnv
+from mentorgym.envs.driving.task.energy import RATES
+from mentorgym.envs.driving.task.score import COUNTS, aggregate
+from mentorgym.envs.driving.task.suites import SuiteError, find_suite, read_suite
+from mentorgym.envs.driving.task.tasks import LEADERBOARD, nearest_name
+
+GROUP = ("driver", "training_seed", "town", "traffic")
+"""What a line of the table stands for."""
+
+SCORES = ("driving_score", "success", "strict_success", "route_completion", "infractions_per_km")
+"""The scores that tables show by default; `infractions_per_km` counts every kind, other collisions too."""
+
+MORE_SCORES = (
+    "success_found_rl",
+    "driving_score_2_1",
+    "infraction_penalty",
+    "infraction_penalty_2_1",
+    "return",
+    "mean_speed",
+    *RATES,
+    *(f"{name}_per_km" for name in COUNTS),
+    "outside_km",
+    "wrong_lane_km",
+    "completed_km",
+    "seconds",
+    "reward_per_step",
+    "metres_per_step",
+    "replies_parsed",
+)
+"""Scores for whoever asks; rows of an earlier version lack some, and only `vlm_driver` reads replies."""
+
+TRAINING_TOWNS = {
+    "CarlaNoCrash-v0": ("Suburb", "Town01"),
+    "CarlaLeaderboard-BEV-v0": (*LEADERBOARD.train_towns, "Town01", "Town03", "Town04", "Town06"),
+}
+"""The towns that a driver trained on an environment has seen, unless its flags name others; NoCrash's for any other
+environment."""
+
+
+@dataclass
+class Tasks:
+    """The episodes to drive, and with how many at a time."""
+
+    suite: str | None = None
+    """nocrash, leaderboard, or a file like theirs, in place of env, town, traffic, weather, routes and seeds"""
+    env: str = "CarlaNoCrash-v0"
+    """environment id, with `module:` before it where a module of yours registers it"""
+    town: tuple[str, ...] = ("Suburb", "Village")
+    """towns: ours, names in MENTORGYM_MAPS, or paths to .xodr"""
+    traffic: tuple[str, ...] = ("regular",)
+    """traffic levels: empty, regular, dense, busy"""
+    weather: tuple[str, ...] = ("train_eval",)
+    """weather groups or presets"""
+    routes: tuple[int, ...] = ()
+    """numbers of the routes in each town; all of them if none is given"""
+    route_file: str | None = None
+    """file with other routes than the town's own"""
+    seeds: tuple[int, ...] = (0,)
+    """seeds of the episodes; each drives every route once more, in other traffic"""
+    num_envs: int = 25
+    """episodes driven at the same time"""
+
+
+@dataclass
+class Args(Tasks):
+    """Evaluate drivers on enumerated episodes."""
+
+    driver: str = ""
+    """random, expert, an agent's name, or the path of its file; by default the agent that trained the run"""
+    run: tuple[Path, ...] = ()
+    """folders of finished training runs, each evaluated in turn"""
+    name: str = ""
+    """name on the table; by default the driver's"""
+    device: str = "cpu"
+    """torch device of the policy"""
+    output: Path | None = None
+    """file for the rows"""
+    columns: tuple[str, ...] = SCORES
+    """scores that the table shows, by name; `all` shows every one"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """print one JSON object instead of the table"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Episodes that one vector environment can run: they differ in route and seed alone."""
+
+    town: str
+    traffic: str
+    weather: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One drive along a route of its cell."""
+
+    route: int
+    seed: int
+
+    @property
+    def env_seed(self) -> int:
+        """What the environment is seeded with."""
+        return 1000 * self.seed + self.route
+
+
+def cells(tasks: Tasks) -> list[Cell]:
+    """Every cell of `tasks`."""
+    return [Cell(*names) for names in itertools.product(tasks.town, tasks.traffic, tasks.weather)]
+
+
+def episodes(tasks: Tasks, num_routes: int) -> list[Episode]:
+    """Every episode of a cell of `tasks` whose town has `num_routes` routes."""
+    if wrong := [route for route in tasks.routes if not 0 <= route < num_routes]:
+        raise UsageError(f"no route {wrong[0]}: there are {num_routes}, counted from 0")
+    # A number given twice is still one episode.
+    routes = dict.fromkeys(tasks.routes or range(num_routes))
+    return [Episode(route, seed) for seed in dict.fromkeys(tasks.seeds) for route in routes]
+
+
+def rounds(tasks: Tasks) -> list[tuple[Tasks, Cell, list[Episode] | None]]:
+    """Every cell of `tasks` with the environment to drive it in, and its episodes where a suite names them."""
+    if tasks.suite is None:
+        return [(tasks, cell, None) for cell in cells(tasks)]
+    names = ("env", "town", "traffic", "weather", "routes", "seeds")
+    if named := [name for name in names if getattr(tasks, name) != getattr(Tasks(), name)]:
+        raise UsageError(f"--suite names every episode: leave out --{named[0]}")
+    try:
+        suite = read_suite(find_suite(tasks.suite), tasks.route_file)
+    except SuiteError as error:
+        raise UsageError(str(error)) from error
+    queues: dict[tuple[str, Cell], list[Episode]] = {}
+    for line in suite:
+        cell = Cell(line.town, line.traffic, line.weather)
+        queues.setdefault((line.env, cell), []).append(Episode(line.route, line.seed))
+    most = {key: min(tasks.num_envs, len(queue)) for key, queue in queues.items()}
+    return [(replace(tasks, env=key[0], num_envs=most[key]), key[1], queue) for key, queue in queues.items()]
+
+
+def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
+    """The vector environment of `cell`, in which the caller restarts what has ended."""
+    if tasks.num_envs < 1:
+        raise UsageError(f"--num-envs {tasks.num_envs}: at least 1 episode is driven at a time")
+    rows = min(tasks.num_envs, len(tasks.routes) * len(tasks.seeds) or tasks.num_envs)
+    try:
+        envs = gym.make_vec(
+            tasks.env,
+            num_envs=rows,
+            autoreset_mode=gym.vector.AutoresetMode.DISABLED,
+            split="test",
+            routes=tasks.route_file,
+            observation=observation,
+            **asdict(cell),
+        )
+        return cast(DrivingVectorEnv, envs.unwrapped)
+    except (gym.error.Error, ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+def entry(infos: dict[str, Any], row: int) -> dict[str, Any]:
+    """Row `row` of a dict of arrays with masks, Gymnasium's form of batched infos, as plain Python values."""
+    return {
+        name: values[row].item() if isinstance(values[row], np.generic) else values[row]
+        for name, values in infos.items()
+        if not name.startswith("_") and infos[f"_{name}"][row]
+    }
+
+
+def drive(
+    driver: Driver, envs: DrivingVectorEnv, queue: Sequence[Episode], report: Callable[..., None]
+) -> Iterator[tuple[Episode, dict[str, Any]]]:
+    """Drive every episode of `queue` and yield each with its score as it ends.
+
+    `report(completed=...)` hears after every step how many episodes are done, those under way counted by their share.
+    """
+    waiting = iter(queue)
+    current = [next(waiting, None) for _ in range(envs.num_envs)]
+    done = 0
+    begins = np.ones(envs.num_envs, bool)
+    while any(current):
+        if begins.any():
+            # All rows are stepped together, so one that has nothing left to do drives on, unrecorded.
+            driven = [episode or queue[0] for episode in current]
+            for row in np.flatnonzero(begins).tolist():
+                driver.start(row, driven[row].env_seed)
+            routes = np.array([episode.route for episode in driven])
+            observations, _ = envs.reset(
+                seed=[episode.env_seed for episode in driven], options={"route": routes, "reset_mask": begins}
+            )
+        observations, _, terminated, truncated, infos = envs.step(driver.act(envs, observations))
+        begins = terminated | truncated
+        for row in np.flatnonzero(begins).tolist():
+            if episode := current[row]:
+                yield episode, entry(infos["score"], row) | driver.report(row)
+                current[row] = next(waiting, None)
+                done += 1
+        busy = np.array([episode is not None for episode in current]) & ~begins
+        report(completed=done + float(infos["route_completion"][busy].sum()))
+
+
+def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path) -> list[Row]:
+    """Drive every episode of `tasks`, showing progress, and add the rows to `output`, cell by cell."""
+    if output.exists():
+        read_rows(output)
+    training = driver.training
+    keywords = parse_keywords(tuple(training.args.get("env_args", ()))) if training else {}
+    named = keywords.get("town")
+    towns = (named,) if isinstance(named, str) else named
+    parts = rounds(tasks)
+    common = {
+        "schema": SCHEMA,
+        "backend": "embedded",
+        "driver": name or driver.name,
+        "run": training and training.folder.resolve().name,
+        "training_seed": training and training.seed,
+        "training_steps": training and training.steps,
+        "training_args": training and {name: value for name, value in training.args.items() if name != "runs"},
+        "weights": training and training.weights,
+        "command": command,
+        **describe_start(),
+    }
+    rows: list[Row] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} episodes"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
+        for part, cell, listed in parts:
+            env = part.env.split(":")[-1]
+            trained_on = training.args.get("env_id", env).split(":")[-1] if training else env
+            seen = TRAINING_TOWNS.get(trained_on, TRAINING_TOWNS["CarlaNoCrash-v0"]) if towns is None else towns
+            envs = make_envs(part, cell, driver.observation)
+            try:
+                queue = episodes(tasks, envs.num_routes) if listed is None else listed
+                label = f"{common['driver']}: {cell.town}, {cell.traffic} traffic"
+                report = functools.partial(progress.update, progress.add_task(label, total=len(queue)))
+                where = common | {"env": env} | asdict(cell) | {"seen": cell.town in seen}
+                finished = [
+                    where | asdict(episode) | {"score": score} for episode, score in drive(driver, envs, queue, report)
+                ]
+            finally:
+                envs.close()
+            add_rows(output, finished)
+            rows += finished
+    return rows
+
+
+def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The scores of each driver, training seed, town and traffic in `rows`, in the order in which they first appear.
+
+    What `score.aggregate` makes of the episodes, and `infractions_per_km`: those of every kind, other collisions too,
+    over all kilometres driven.
+    """
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in GROUP), []).append(row["score"])
+    summaries = []
+    for key, scores in groups.items():
+        means = aggregate(scores)
+        infractions = sum(means[f"{name}_per_km"] for name in COUNTS)
+        summaries.append(dict(zip(GROUP, key, strict=True)) | means | {"infractions_per_km": infractions})
+    return summaries
+
+
+def choose_columns(columns: Sequence[str]) -> list[str]:
+    """`columns` without repetitions, every score for "all"; raises UsageError for a name that is no score."""
+    scores = [*SCORES, *MORE_SCORES]
+    if wrong := [name for name in columns if name not in ("all", *scores)]:
+        raise UsageError(f"no score {wrong[0]!r}: {nearest_name(wrong[0], ['all', *scores])}")
+    return scores if "all" in columns else list(dict.fromkeys(columns))
+
+
+def heading(name: str) -> str:
+    """The score called `name` in words."""
+    return name.replace("_2_1", " 2.1").replace("_found_rl", " Found-RL").replace("_", " ")
+
+
+def in_digits(name: str, value: float | None) -> str:
+    """The score called `name` as a table shows it: shares of episodes in percent, "-" where there is none."""
+    if value is None:
+        return "-"
+    if "success" in name:
+        return f"{value:.1%}"
+    if name.startswith(("cell_current", "fuel_rate")):
+        return f"{value:.3g}"
+    return f"{value:.1f}" if name in ("return", "steps", "seconds") else f"{value:.3f}"
+
+
+def summary_table(summaries: Sequence[dict[str, Any]], columns: Sequence[str] = SCORES) -> Table:
+    """`summaries` for the terminal, with these scores."""
+    table = Table("driver", "town", "traffic", box=SIMPLE_HEAD)
+    for name in ("episodes", *columns):
+        table.add_column(heading(name).replace(" ", "\n"), justify="right")
+    for summary in summaries:
+        seed = summary["training_seed"]
+        table.add_row(
+            summary["driver"] if seed is None else f"{summary['driver']}, seed {seed}",
+            summary["town"],
+            summary["traffic"],
+            str(summary["episodes"]),
+            *(in_digits(name, summary.get(name)) for name in columns),
+        )
+    return table
+
+
+def default_output(driver: Driver, name: str, env: str) -> Path:
+    """Where the rows of `driver` go by default."""
+    if driver.training:
+        return driver.training.folder / "eval.jsonl"
+    return ROWS / f"{name or driver.name}__{env.split(':')[-1]}.jsonl"
+
+
+def environment_of(folder: Path) -> str:
+    """The id of the environment that the run in `folder` was trained in; "" where it does not say."""
+    try:
+        return str(json.loads((folder / "config.json").read_text("utf-8"))["args"]["env_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def environments(arguments: Sequence[str]) -> list[str]:
+    """The ids of environments that a command line names, by themselves or by their runs."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env", default="")
+    parser.add_argument("--run", nargs="*", type=Path, default=[])
+    known, _ = parser.parse_known_args(arguments)
+    return [known.env, *map(environment_of, known.run)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; `arguments` are those of the command line by default."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    named = environments(arguments)
+    if any(map(captions.is_of_captions, named)):
+        return captions.main(arguments, "evaluate")
+    if any(map(spatial.is_spatial, named)):
+        return spatial.main(arguments, "evaluate")
+    args = tyro.cli(Args, args=arguments, prog="evaluate", description=__doc__)
+    command = command_line("evaluate", arguments)
+
+    def job() -> dict[str, Any]:
+        columns = choose_columns(args.columns)
+        rows: list[Row] = []
+        outputs = []
+        for driver in load_drivers(args.driver, args.run, args.device):
+            output = args.output or default_output(driver, args.name, rounds(args)[0][0].env)
+            rows += evaluate(driver, args.name, args, command, output)
+            outputs.append(str(output))
+        summaries = summarise(rows)
+        show(summary_table(summaries, columns), f"rows: {', '.join(dict.fromkeys(outputs))}")
+        return {"cells": summaries, "outputs": list(dict.fromkeys(outputs))}
+
+    run_command("evaluate", job, args.as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The library under the commands: agents, rows, matrices, statistics, tables and plots."""

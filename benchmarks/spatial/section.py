@@ -1,0 +1,118 @@
+"""The leaderboard's section on rooms: which models know where things stand, and what fine-tuned them.
+
+A score is that of a run, and the mean over its training seeds; from three seeds on with the 95 % bootstrap interval of
+that mean, over seeds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
+from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.benchmarks.harness.rows import SPATIAL_SCORES, Row
+from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
+
+SET = ("env", "split", "camera", "samples")
+"""What a table is of, beside the task: the same samples."""
+
+PARTS = (*SPATIAL_TERMS, "terms_1", "terms_2", "terms_3")
+
+SCORES = ("score", "exact", "two_way", "four_way", "term", "order", *PARTS)
+
+CSV_COLUMNS = (
+    *SET,
+    "backend",
+    "task",
+    "driver",
+    *SCORES,
+    "low",
+    "high",
+    "by_seed",
+    "training_seeds",
+    "training_steps",
+    "commit",
+    "date",
+    "command",
+)
+
+LEGEND = """
+- score: mean of a VLM's answers on RLS3's rubric, 1 to 5; exact: answers with all true terms and no other
+- two-way: a CLIP's true captions likelier than an altered one, chance 50 %; four-way: likelier than all three, 25 %
+- from three training seeds on with the 95 % bootstrap interval of the seeds' mean
+- start: our own model, as RLS3's runs find it; training steps: moves, those of a sampler's pre-training included
+
+Scores by term and by the number of terms are in `leaderboard_spatial.csv`.
+"""
+
+Entry = dict[str, Any]
+
+
+def task_of(row: Row) -> str:
+    """Whether a VLM answers, or a CLIP chooses."""
+    return "answers" if row["kind"] == "vlm" else "choices"
+
+
+def make_entry(rows: Sequence[Row]) -> Entry:
+    """The line of the table that `rows`, one driver's on one set of samples, add up to."""
+    seeds = [row["training_seed"] for row in rows]
+    if len(set(seeds)) < len(seeds):
+        runs = sorted({str(row["run"]) for row in rows})
+        raise UsageError(
+            f"{rows[0]['driver']} in {rows[0]['env']}: runs {' and '.join(runs)} have the same training seed; delete a "
+            "row, or measure one under another --name"
+        )
+    trained = seeds[0] is not None
+    entry: Entry = {name: rows[0][name] for name in (*SET, "backend", "driver")} | {"task": task_of(rows[0])}
+    for name in SCORES:
+        values = [row["score"][name] for row in rows if name in row["score"]]
+        entry[name] = sum(values) / len(values) if len(values) == len(rows) else None
+    headline = [row["score"][SPATIAL_SCORES[row["kind"]][0]] for row in rows]
+    known = trained and len(rows) >= SEEDS_FOR_INTERVAL
+    entry["low"], entry["high"] = mean_interval(headline) if known else (None, None)
+    dates = sorted({row["time"][:10] for row in rows})
+    commits = {f"{row['commit'][:9]}{'+' if row['dirty'] else ''}" for row in rows if row["commit"]}
+    return entry | {
+        "by_seed": headline if trained else [],
+        "training_seeds": len(rows) if trained else 0,
+        "training_steps": " ".join(str(steps) for steps in sorted({row["training_steps"] for row in rows if trained})),
+        "commit": " ".join(sorted(commits)),
+        "date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
+        "command": "; ".join(sorted({row["command"] for row in rows})),
+    }
+
+
+def make_entries(rows: Sequence[Row]) -> list[Entry]:
+    """The tables, one after another, and in each the best on top."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((*(row[name] for name in SET), task_of(row), row["driver"]), []).append(row)
+    entries = [make_entry(group) for group in groups.values()]
+    return sorted(
+        entries,
+        key=lambda entry: (*(entry[name] for name in SET), entry["task"], -_headline(entry), entry["driver"]),
+    )
+
+
+def _headline(entry: Entry) -> float:
+    return entry["score"] if entry["task"] == "answers" else entry["two_way"]
+
+
+def title(entry: Entry) -> str:
+    """What the table of an entry is of."""
+    return (
+        f"{entry['env']}: {entry['task']}, {entry['samples']:,} samples of {entry['split']}, {entry['camera']} camera"
+    )
+
+
+def in_words(entry: Entry) -> dict[str, str]:
+    """The columns that a reader of the table sees."""
+    answers, bounds = entry["task"] == "answers", (entry["low"], entry["high"])
+    if answers:
+        scores = {"score": f"{entry['score']:.2f}", "exact": f"{entry['exact']:.1%}"}
+        interval = "" if None in bounds else " [{:.2f}, {:.2f}]".format(*bounds)
+    else:
+        scores = {"two-way": f"{entry['two_way']:.1%}", "four-way": f"{entry['four_way']:.1%}"}
+        interval = "" if None in bounds else " [{:.1f}, {:.1f}]".format(*(100 * bound for bound in bounds))
+    scores[next(iter(scores))] += interval
+    more = {"training steps": entry["training_steps"] or "-", "seeds": str(entry["training_seeds"] or "-")}
+    return {"driver": entry["driver"]} | scores | more

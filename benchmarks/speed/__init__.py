@@ -1,0 +1,1 @@
+"""Benchmarks of speed, one file for each subject."""

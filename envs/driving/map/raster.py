@@ -1,0 +1,72 @@
+"""Paints a town's raster: road, drivable area and lane markings at 5 px/m.
+
+Found-RL's masks (section 4.1; the method is Roach's, Zhang et al. 2021) draw each lane as a filled polygon with a 5
+pixel outline and each marking as a line of one pixel.
+"""
+
+import numpy as np
+
+from mentorgym.envs.driving.kernel import f32, kernel
+from mentorgym.envs.driving.map.tables import BROKEN, DRIVABLE, PIXELS_PER_METRE, ROAD, SOLID
+
+OUTLINE = 0.5
+"""Metres by which the road's outline (5 px) reaches beyond the lane."""
+
+MARGIN = 10.0
+"""Metres of raster around the lanes."""
+
+
+@kernel
+def _fill_strip(raster, left, right, bit):
+    """Set `bit` where a pixel's centre lies in the strip of quadrilaterals between two polylines, in pixel units."""
+    rows, columns = raster.shape
+    corner = np.empty((4, 2), np.float64)
+    for i in range(left.shape[0] - 1):
+        corner[0], corner[1], corner[2], corner[3] = left[i], left[i + 1], right[i + 1], right[i]
+        low_x = max(int(np.floor(corner[:, 0].min())), 0)
+        high_x = min(int(np.ceil(corner[:, 0].max())), columns - 1)
+        low_y = max(int(np.floor(corner[:, 1].min())), 0)
+        high_y = min(int(np.ceil(corner[:, 1].max())), rows - 1)
+        for row in range(low_y, high_y + 1):
+            for column in range(low_x, high_x + 1):
+                x, y = column + 0.5, row + 0.5
+                negative = positive = False
+                for k in range(4):
+                    ax, ay = corner[k, 0], corner[k, 1]
+                    bx, by = corner[(k + 1) % 4, 0], corner[(k + 1) % 4, 1]
+                    side = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
+                    negative |= side < -1e-9
+                    positive |= side > 1e-9
+                if not (negative and positive):
+                    raster[row, column] |= bit
+
+
+class Canvas:
+    """A raster that covers all `points` (float64 [n, 2], metres) with a margin."""
+
+    def __init__(self, points: np.ndarray):
+        low, high = points.min(0) - MARGIN, points.max(0) + MARGIN
+        self.origin = np.floor(low).astype(f32)
+        columns, rows = np.ceil((high - self.origin) * PIXELS_PER_METRE).astype(int)
+        self.raster = np.zeros((rows, columns), np.uint8)
+
+    def _pixels(self, points: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray((points - self.origin.astype(np.float64)) * PIXELS_PER_METRE)
+
+    def lane(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Paint the area between two borders (float64 [n, 2], metres)."""
+        across = right - left
+        outward = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9) * OUTLINE
+        _fill_strip(self.raster, self._pixels(left), self._pixels(right), np.uint8(DRIVABLE))
+        _fill_strip(self.raster, self._pixels(left - outward), self._pixels(right + outward), np.uint8(ROAD))
+
+    def marking(self, line: np.ndarray, white_broken: bool) -> None:
+        """Paint a marking along a polyline (float64 [n, 2], metres, points closer than a pixel)."""
+        column, row = self._pixels(line).astype(int).T
+        self.raster[row, column] |= BROKEN if white_broken else SOLID
+
+    def finish(self) -> np.ndarray:
+        """The raster, uint8 [rows, columns]; a white broken marking replaces any other under it."""
+        broken = (self.raster & BROKEN) != 0
+        self.raster[broken] &= 255 - SOLID
+        return self.raster

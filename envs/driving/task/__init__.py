@@ -1,0 +1,1 @@
+"""The task: routes, rules, reward, ends and score."""

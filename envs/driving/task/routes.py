@@ -1,0 +1,312 @@
+"""Routes: planning over lanes at 1 m, and reading the files that name them."""
+
+import csv
+import heapq
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from mentorgym.envs.driving.frames import from_carla
+from mentorgym.envs.driving.kernel import f32, inner, kernel
+from mentorgym.envs.driving.map.tables import LEFT, RIGHT
+from mentorgym.envs.driving.map.town import Town
+from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY
+
+UNREACHABLE, TOO_LONG = -1, -2
+
+CHANGE_COST = 25.0
+"""Metres of way that one change of lanes is worth avoiding."""
+
+CHANGE_ROOM = 10
+"""Waypoints, about as many metres, that a change keeps from where its lanes begin and from junctions."""
+
+SNAP_DISTANCE = 5.0
+"""Metres within which a pose of a file is moved onto its lane."""
+
+
+class RouteError(ValueError):
+    """A route that does not fit its town, or a file that holds none."""
+
+
+@inner
+def _change(beside, allowed_from, waypoint_lane, lane_first, lane_junction, successor_first, successor, entry, end):
+    """Where to leave a lane entered at waypoint `entry`, and that ends at `end`, for the lane beside it.
+
+    `beside` is `waypoint_left` or `waypoint_right`, whose first entry on the lane is at `allowed_from`. Returns the
+    last waypoint here and the first one there: CHANGE_ROOM after the entry if the paint allows it there, else as early
+    as it does, and CHANGE_ROOM before a junction at the latest; (-1, -1) where one may not change.
+    """
+    early, early_following = np.int32(-1), np.int32(-1)
+    for p in range(max(entry, allowed_from), end):
+        if beside[p] < 0:
+            continue
+        following = beside[p] + np.int32(1)
+        other = waypoint_lane[following]
+        room = lane_first[other + 1] - 1 - following
+        k = successor_first[other]
+        leads_on = successor_first[other + 1] > k and lane_junction[successor[k]] < 0
+        if room <= 0 or (room < CHANGE_ROOM and not leads_on):
+            break
+        if p >= entry + CHANGE_ROOM:
+            return np.int32(p), following
+        if early < 0:
+            early, early_following = np.int32(p), following
+    return early, early_following
+
+
+@kernel
+def plan(tables, start, goal, out, length):
+    """Append the cheapest way from waypoint `start` to `goal` to `out` (int32) behind its first `length` entries.
+
+    A way costs its metres and CHANGE_COST for every change to the lane beside, which is a step from a waypoint to one
+    about a metre ahead on the other lane, as in the routes of CARLA's planner. Both ends are included, lanes' end
+    points are not. Returns the new length, UNREACHABLE, or TOO_LONG.
+    """
+    start_lane, goal_lane = tables.waypoint_lane[start], tables.waypoint_lane[goal]
+    if start_lane == goal_lane and start <= goal:
+        if length + goal - start + 1 > out.shape[0]:
+            return TOO_LONG
+        for p in range(start, goal + 1):
+            out[length] = p
+            length += 1
+        return length
+    # Dijkstra. Node 2 l is lane l (of this town) driven from its beginning, 2 l + 1 the lane entered from the one
+    # beside it, and the last node the start lane from `start` on; a node's cost is that of reaching the lane's end.
+    low = tables.town_lane_first[tables.lane_town[start_lane]]
+    lanes = tables.town_lane_first[tables.lane_town[start_lane] + 1] - low
+    nodes = 2 * lanes + 1
+    cost = np.full(nodes, np.inf, np.float64)
+    previous = np.full(nodes, -1, np.int32)
+    left_at = np.full(nodes, -1, np.int32)  # the waypoint at which the previous lane is left, -1 for its end
+    entry = np.full(nodes, -1, np.int32)
+    done = np.zeros(nodes, np.uint8)
+    root = np.int32(2 * lanes)
+    entry[root] = start
+    cost[root] = np.float64(tables.lane_first[start_lane + 1] - 1 - start) * tables.lane_step[start_lane]
+    queue = [(cost[root], root)]
+    found = np.int32(-1)
+    while len(queue) > 0:
+        metres, node = heapq.heappop(queue)
+        if done[node]:
+            continue
+        done[node] = 1
+        lane = start_lane if node == root else low + node // 2
+        if lane == goal_lane and entry[node] <= goal:
+            found = node
+            break
+        end = tables.lane_first[lane + 1] - 1
+        for k in range(tables.successor_first[lane], tables.successor_first[lane + 1]):
+            following = tables.successor[k]
+            other = np.int32(2 * (following - low))
+            total = metres + tables.lane_length[following]
+            if total < cost[other]:
+                cost[other], previous[other], left_at[other] = total, node, -1
+                entry[other] = tables.lane_first[following]
+                heapq.heappush(queue, (total, other))
+        for side in range(2):
+            allowed_from = tables.lane_change[lane, side]
+            if allowed_from < 0:
+                continue
+            p, q = _change(
+                tables.waypoint_left if side == 0 else tables.waypoint_right,
+                allowed_from,
+                tables.waypoint_lane,
+                tables.lane_first,
+                tables.lane_junction,
+                tables.successor_first,
+                tables.successor,
+                entry[node],
+                end,
+            )
+            if p < 0:
+                continue
+            following = tables.waypoint_lane[q]
+            other = np.int32(2 * (following - low) + 1)
+            saved = np.float64(end - p) * tables.lane_step[lane]
+            rest = np.float64(tables.lane_first[following + 1] - 1 - q) * tables.lane_step[following]
+            total = metres + max(CHANGE_COST + rest - saved, 0.0)
+            if total < cost[other]:
+                cost[other], previous[other], left_at[other], entry[other] = total, node, p, q
+                heapq.heappush(queue, (total, other))
+    if found < 0:
+        return UNREACHABLE
+    # Walk back for the nodes and the waypoints before which their lanes are left, then write forward.
+    chain = np.empty(nodes, np.int32)
+    stops = np.empty(nodes, np.int32)
+    count, total = 0, length
+    stop = goal + 1
+    while found >= 0:
+        chain[count], stops[count] = found, max(stop, entry[found] + 1)
+        total += stops[count] - entry[found]
+        count += 1
+        stop = left_at[found] + 1
+        found = previous[found]
+        if found >= 0 and stop == 0:
+            lane = start_lane if found == root else low + found // 2
+            stop = tables.lane_first[lane + 1] - 1
+    if total > out.shape[0]:
+        return TOO_LONG
+    for k in range(count - 1, -1, -1):
+        for p in range(entry[chain[k]], stops[k]):
+            out[length] = p
+            length += 1
+    return length
+
+
+@kernel
+def snap(tables, town, x, y, yaw):
+    """The waypoint nearest to (x, y) that points within 90 degrees of `yaw`, no lane's end, and its distance in m."""
+    best, nearest = -1, f32(np.inf)
+    for lane in range(tables.town_lane_first[town], tables.town_lane_first[town + 1]):
+        for p in range(tables.lane_first[lane], tables.lane_first[lane + 1] - 1):
+            dx, dy = tables.waypoint_pose[p, 0] - x, tables.waypoint_pose[p, 1] - y
+            squared = dx * dx + dy * dy
+            if (
+                squared < nearest
+                and tables.waypoint_direction[p, 0] * np.cos(yaw) + tables.waypoint_direction[p, 1] * np.sin(yaw) > 0
+            ):
+                best, nearest = p, squared
+    return best, np.sqrt(nearest)
+
+
+def plan_route(town: Town, stops: list[int]) -> np.ndarray:
+    """The route int32 [n] through waypoints `stops`, about 1 m apart. Raises RouteError when a leg cannot be driven."""
+    out = np.empty(ROUTE_CAPACITY, np.int32)
+    length = 0
+    for start, goal in zip(stops[:-1], stops[1:], strict=True):
+        length = plan(town.tables, start, goal, out, max(length - 1, 0))
+        if length == UNREACHABLE:
+            x, y = town.tables.waypoint_pose[goal, :2] + town.origin
+            raise RouteError(
+                f"no lane of {town.name} leads to ({x:.1f}, {y:.1f}) from the point before it: choose other ends"
+            )
+        if length == TOO_LONG:
+            raise RouteError(f"a route holds at most {ROUTE_CAPACITY} waypoints, about as many metres: split it")
+    return out[:length].copy()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A fixed route: its name in its file and its waypoints, int32 [n]."""
+
+    name: str
+    waypoints: np.ndarray
+
+
+class Measures(NamedTuple):
+    """How hard a route is, as far as the map says."""
+
+    metres: float
+    lights: int
+    """junctions entered under a light"""
+    turns: int
+    """to the left or right, at junctions"""
+    changes: int
+    """of lane"""
+
+
+def measure(town: Town, route: np.ndarray) -> Measures:
+    """The Measures of a route int32 [n] of waypoints."""
+    tables = town.tables
+    metres = np.hypot(*np.diff(tables.waypoint_pose[route, :2].astype(np.float64), axis=0).T).sum()
+    lane = tables.waypoint_lane[route]
+    entered = lane[np.append(True, lane[1:] != lane[:-1])]
+    changes = 0
+    for here, there in zip(entered[:-1], entered[1:], strict=True):
+        changes += there not in tables.successor[tables.successor_first[here] : tables.successor_first[here + 1]]
+    # A light rules over the junction lanes behind its line, of which a short one may follow another.
+    light = tables.lane_light[entered]
+    lights = (light >= 0) & (np.append(-1, light[:-1]) != light)
+    turns = np.isin(tables.lane_turn[entered], (LEFT, RIGHT))
+    return Measures(float(metres), int(lights.sum()), int(turns.sum()), changes)
+
+
+def find_routes(routes: str | os.PathLike) -> Path:
+    """A route file by path, or by name under `MENTORGYM_ROUTES`. Raises RouteError when there is none."""
+    path = Path(routes)
+    folder = os.environ.get("MENTORGYM_ROUTES")
+    for candidate in [path, *([Path(folder) / path] if folder else [])]:
+        if candidate.is_file():
+            return candidate
+    raise RouteError(
+        f"there is no route file {path}; pass its path, or set MENTORGYM_ROUTES to the folder that holds it"
+    )
+
+
+def read_routes(town: Town, path: Path) -> list[Route]:
+    """The routes of a file in CARLA's frame: a CSV of start and goal poses, or a leaderboard XML (this town's only).
+
+    Raises RouteError naming file and line or route: unreadable, missing columns, off the map, unreachable.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RouteError(f"the route file {path} cannot be read: {error}") from error
+    named = _xml_poses(text, path, town.name) if path.suffix == ".xml" else _csv_poses(text, path)
+    routes = []
+    for name, where, poses in named:
+        try:
+            stops = [_stop(town, *pose) for pose in poses]
+            routes.append(Route(name, plan_route(town, stops)))
+        except RouteError as error:
+            raise RouteError(f"{path}, {where}: {error}") from error
+    return routes
+
+
+def _stop(town: Town, x: float, y: float, yaw_degrees: float) -> int:
+    map_x, map_y, yaw = from_carla(x, y, yaw_degrees)
+    waypoint, distance = snap(town.tables, 0, f32(map_x - town.origin[0]), f32(map_y - town.origin[1]), f32(yaw))
+    if not distance <= SNAP_DISTANCE:
+        raise RouteError(
+            f"({x:.1f}, {y:.1f}) is off the map: no lane of {town.name} in that direction within {SNAP_DISTANCE} m"
+        )
+    return waypoint
+
+
+COLUMNS = ("start_x_m", "start_y_m", "start_yaw_deg", "goal_x_m", "goal_y_m", "goal_yaw_deg")
+
+
+def _csv_poses(text: str, path: Path):
+    rows = csv.DictReader(text.splitlines())
+    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+        raise RouteError(f"{path} lacks the columns {', '.join(missing)}: a route file has route, {', '.join(COLUMNS)}")
+    named: list[tuple[str, str, list[list[float]]]] = []
+    for row in rows:
+        where = f"line {rows.line_num}"
+        try:
+            values = [float(row[name]) for name in COLUMNS]
+        except (TypeError, ValueError) as error:
+            raise RouteError(f"{path}, {where}: not a row of numbers ({error})") from error
+        if not np.isfinite(values).all():
+            raise RouteError(f"{path}, {where}: not a row of finite numbers")
+        named.append((row.get("route") or str(len(named)), where, [values[:3], values[3:]]))
+    if not named:
+        raise RouteError(f"{path} holds no routes")
+    return named
+
+
+def _xml_poses(text: str, path: Path, town: str):
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise RouteError(f"{path} is not XML: {error}") from error
+    named = []
+    for route in root.iter("route"):
+        where = f"route {route.get('id')}"
+        if route.get("town") != town:
+            continue
+        try:
+            poses = [[float(point.attrib[key]) for key in ("x", "y", "yaw")] for point in route.iter("waypoint")]
+        except (KeyError, ValueError) as error:
+            raise RouteError(f"{path}, {where}: a waypoint needs the numbers x, y, yaw ({error})") from error
+        if len(poses) < 2 or not np.isfinite(poses).all():
+            raise RouteError(f"{path}, {where}: a route needs two waypoints with finite numbers")
+        named.append((str(route.get("id")), where, poses))
+    if not named:
+        towns = sorted({str(route.get("town")) for route in root.iter("route")})
+        raise RouteError(f"{path} holds no routes of {town}, but of {', '.join(towns) or 'no town'}")
+    return named

@@ -1,0 +1,123 @@
+"""Suites: tables that name every episode of a benchmark, so that everybody drives the same ones.
+
+A suite is a CSV file with one episode a line: `env`, the environment's id; `town` and `route`, the number of one of its
+fixed routes; `traffic`, a level; `weather`, a preset; `seed`, a whole number that tells apart drives of one route in
+different traffic. The environment is seeded with 1000 * seed + route.
+"""
+
+import csv
+import difflib
+import functools
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from mentorgym.envs.driving.map.opendrive import OpenDriveError
+from mentorgym.envs.driving.map.town import TownError, find_map, load_town
+from mentorgym.envs.driving.task.routes import RouteError, find_routes, read_routes
+from mentorgym.envs.driving.task.tasks import LEADERBOARD, NOCRASH, TRAFFIC, WEATHERS, packaged_routes
+from mentorgym.names import nearest_name
+
+BENCHMARKS = {"CarlaNoCrash-v0": NOCRASH, "CarlaLeaderboard-BEV-v0": LEADERBOARD}
+"""The environments that suites may name, and where their towns' routes come from."""
+
+COLUMNS = ("env", "town", "route", "traffic", "weather", "seed")
+
+MOST_DIGITS = 12
+
+
+class Episode(NamedTuple):
+    """One line of a suite."""
+
+    env: str
+    town: str
+    route: int
+    traffic: str
+    weather: str
+    seed: int
+
+
+class SuiteError(ValueError):
+    """A suite that is not there, or a line of one that names no episode."""
+
+
+def packaged_suites() -> dict[str, Path]:
+    """The suites that come with the package, by name."""
+    return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.csv"))}
+
+
+def find_suite(suite: str | os.PathLike) -> Path:
+    """A suite by the name of one of ours or by its file's path. Raises SuiteError when there is none."""
+    if str(suite) in packaged_suites():
+        return packaged_suites()[str(suite)]
+    if not Path(suite).is_file():
+        raise SuiteError(f"unknown suite {str(suite)!r}: {nearest_name(suite, packaged_suites())}, or a file's path")
+    return Path(suite)
+
+
+@functools.cache
+def _count_routes(env: str, town: str, route_file: str | None) -> int:
+    """How many fixed routes a town has."""
+    try:
+        path = find_map(town)
+    except TownError as error:
+        close = difflib.get_close_matches(town, LEADERBOARD.test_towns, n=1, cutoff=0.4)
+        raise TownError(f"{f'did you mean {close[0]!r}? ' if close else ''}{error}") from error
+    loaded = load_town(town)
+    routes = (
+        read_routes(loaded, find_routes(route_file)) if route_file else packaged_routes(loaded, path, BENCHMARKS[env])
+    )
+    if not routes:
+        raise SuiteError(f"{town} has no routes of its own for this environment: name a route file beside the suite")
+    return len(routes)
+
+
+def _episode(row: dict[str, str], route_file: str | None) -> Episode:
+    if None in row or None in row.values():
+        raise SuiteError(f"a line has {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
+    if row["env"] not in BENCHMARKS:
+        raise SuiteError(f"unknown env {row['env']!r}: {nearest_name(row['env'], BENCHMARKS)}")
+    if row["traffic"] not in TRAFFIC:
+        raise SuiteError(f"unknown traffic {row['traffic']!r}: {nearest_name(row['traffic'], TRAFFIC)}")
+    if row["weather"] not in WEATHERS:
+        raise SuiteError(f"unknown weather {row['weather']!r}: {nearest_name(row['weather'], WEATHERS)}")
+    for name in ("route", "seed"):
+        if not (row[name].isascii() and row[name].isdigit() and len(row[name]) <= MOST_DIGITS):
+            raise SuiteError(f"{name}={row[name]!r} is not a whole number from 0 on, of at most {MOST_DIGITS} digits")
+    count = _count_routes(row["env"], row["town"], route_file)
+    if int(row["route"]) >= count:
+        raise SuiteError(f"route {row['route']}: {row['town']} has routes 0 to {count - 1}")
+    return Episode(row["env"], row["town"], int(row["route"]), row["traffic"], row["weather"], int(row["seed"]))
+
+
+def read_suite(path: Path, route_file: str | None = None) -> list[Episode]:
+    """The episodes of a suite in their order; `route_file` has the routes of towns in place of their own.
+
+    Raises SuiteError that names file and line: unreadable, other columns, an unknown environment, town, traffic level
+    or weather, a route that the town does not have or that is off its map, an episode that stands there twice.
+    """
+    try:
+        rows = csv.DictReader(path.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"the suite {path} cannot be read: {error}") from error
+    if tuple(rows.fieldnames or ()) != COLUMNS:
+        raise SuiteError(f"{path}, line 1: a suite has the columns {','.join(COLUMNS)}")
+    lines: dict[Episode, int] = {}
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise SuiteError(f"{path}, line {rows.line_num}: {error}") from error
+        if row is None:
+            break
+        where = f"{path}, line {rows.line_num}"
+        try:
+            episode = _episode(row, route_file)
+        except (SuiteError, TownError, RouteError, OpenDriveError) as error:
+            raise SuiteError(f"{where}: {error}") from error
+        if episode in lines:
+            raise SuiteError(f"{where}: the episode of line {lines[episode]} again; give it another seed, or delete it")
+        lines[episode] = rows.line_num
+    if not lines:
+        raise SuiteError(f"{path} names no episodes")
+    return list(lines)

@@ -1,0 +1,1 @@
+"""What is seen: masks, the mentors' picture and words."""

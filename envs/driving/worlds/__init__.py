@@ -1,0 +1,1 @@
+"""The record of what moves, and the worlds that write it."""

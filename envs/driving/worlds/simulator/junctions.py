@@ -1,0 +1,247 @@
+"""Who may enter a junction: all-or-nothing reservation of compound paths, with room behind the junction.
+
+A car that leads its storage lane, or follows cars that all have their grants, asks for its whole path to the next
+storage lane. It is granted when its lights are green, no conflicting junction lane is reserved, no ego is in the way
+and the exit has room for it and all those already on their way there. A reservation ends when the car has cleared the
+junction; until then the car is granted nothing else.
+
+Right of way: requests are decided by rank (signs, and left turns after the others: `TownTables.path_rank`), then by
+arrival. Cars of the first rank ask while they are still some seconds away, so whoever has to yield finds their
+reservation. At a stop sign a car asks only after it has stood at the line. A car that has been refused for long goes
+first, and blocks later requests that conflict with its own; one whose exit stays full takes another way.
+"""
+
+import numpy as np
+
+from mentorgym.envs.driving.kernel import draw, f32, inner
+from mentorgym.envs.driving.map.tables import STOPS, YIELDS, same_level
+from mentorgym.envs.driving.worlds.simulator.records import NOTHING, STREAM_DETOUR
+from mentorgym.envs.driving.worlds.state import CAR, LIGHT_GREEN, TICK
+
+SLOT = 7.0
+"""Metres of lane that a standing car takes."""
+
+ASKING_DISTANCE, ASKING_TIME = 15.0, 4.5
+"""A car asks this many metres before the junction, a fast one earlier, and one with the right of way this many seconds:
+the gap that those who yield to it leave."""
+
+COMFORTABLE_BRAKING = 2.0
+LATEST_BRAKING = 4.0
+"""m/s2: a granted car whose light leaves green goes on if it could not stop with this."""
+
+IMPATIENCE, LATE_IMPATIENCE, TURNING_IMPATIENCE = 10.0, 15.0, 5.0
+"""Seconds of refusals after which a car goes before others: usually, where it has to yield, and turning left, which has
+to be done within one green."""
+
+DETOUR_TIME = 5.0
+"""Seconds of a full exit after which a car takes another way, and between two tries."""
+
+LINE_DISTANCE, LINE_TIME = 3.0, 1.0
+"""A car has stopped at a stop sign when it has stood this near to the line (m), this long (s)."""
+
+EGO_SECONDS, EGO_SECONDS_YIELDING = 2.5, 4.0
+"""Seconds of an ego's way, straight on at its present speed, that others keep out of."""
+
+
+@inner
+def hold(path_lane_first, path_lane, lane_junction, reserved, path, change):
+    """Add `change` to the reservations (int16 [N], of one world) of every junction lane of a path."""
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        if lane_junction[path_lane[k]] >= 0:
+            reserved[path_lane[k]] += change
+
+
+@inner
+def _reserved_by_others(path_lane_first, path_lane, lane_junction, conflict_first, conflict, reserved, path):
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        lane = path_lane[k]
+        if lane_junction[lane] >= 0:
+            for i in range(conflict_first[lane], conflict_first[lane + 1]):
+                if reserved[conflict[i]] > 0:
+                    return True
+    return False
+
+
+@inner
+def _lies_across(path_lane_first, path_lane, lane_junction, lane_first, waypoint_pose, path, pose, front, back):
+    """Whether a corridor from `back` to `front` metres along a pose, a lane wide, meets the path's junction lanes."""
+    cos, sin = np.cos(pose[3]), np.sin(pose[3])
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        lane = path_lane[k]
+        if lane_junction[lane] < 0:
+            continue
+        for p in range(lane_first[lane], lane_first[lane + 1]):
+            dx, dy = waypoint_pose[p, 0] - pose[0], waypoint_pose[p, 1] - pose[1]
+            if back < dx * cos + dy * sin < front and abs(dy * cos - dx * sin) < f32(2.4):
+                if same_level(waypoint_pose[p, 2] - pose[2]):
+                    return True
+    return False
+
+
+@inner
+def _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
+    """Whether every light on a path is green."""
+    for k in range(path_lane_first[path], path_lane_first[path + 1]):
+        light = lane_light[path_lane[k]]
+        if light >= 0 and light_state[light - first_light] != LIGHT_GREEN:
+            return False
+    return True
+
+
+@inner
+def _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
+    """Whether a path's exit holds one more car.
+
+    Whoever yields leaves one more place free, so that a roundabout never fills up: the condition under which a ring of
+    buffers cannot lock up (bubble flow control, Carrión et al. 1997).
+    """
+    way_out = path_lane[path_lane_first[path + 1] - 1]
+    places = 2 if YIELDS <= path_rank[path] < STOPS else 1
+    return f32(waiting[way_out] + expected[way_out] + places) * f32(SLOT) <= lane_length[way_out]
+
+
+@inner
+def _patience(rank):
+    if rank == 1:
+        return f32(TURNING_IMPATIENCE)
+    return f32(LATE_IMPATIENCE) if rank >= YIELDS else f32(IMPATIENCE)
+
+
+@inner
+def _in_an_egos_way(tables, world, w, egos, path):
+    seconds = f32(EGO_SECONDS) if tables.path_rank[path] == 0 else f32(EGO_SECONDS_YIELDING)
+    for e in range(egos):
+        pose = world.vehicle_pose[w, e]
+        if world.vehicle_kind[w, e] != CAR:
+            continue
+        speed = np.hypot(world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1])
+        front = world.vehicle_half_size[w, e, 0] + f32(1.0) + speed * seconds
+        if _lies_across(
+            tables.path_lane_first,
+            tables.path_lane,
+            tables.lane_junction,
+            tables.lane_first,
+            tables.waypoint_pose,
+            path,
+            pose,
+            front,
+            -world.vehicle_half_size[w, e, 0],
+        ):
+            return True
+    return False
+
+
+@inner
+def grant(tables, world, traffic, w, egos):
+    """Decide all requests of one world for this tick."""
+    first_light = tables.light_first[world.town[w]]
+    path_lane_first, path_lane, path_rank = tables.path_lane_first, tables.path_lane, tables.path_rank
+    lane_junction, lane_length, lane_light = tables.lane_junction, tables.lane_length, tables.lane_light
+    light_state = world.light_state[w]
+    lanes, places, speeds = traffic.lane[w], traffic.s[w], traffic.speed[w]
+    paths, steps, granted = traffic.path[w], traffic.path_step[w], traffic.granted[w]
+    holding, asked, refused = traffic.holding[w], traffic.asked[w], traffic.refused[w]
+    reserved, expected, waiting = traffic.reserved[w], traffic.expected[w], traffic.waiting[w]
+    head, following = traffic.lane_head[w], traffic.lane_next[w]
+    vehicles = lanes.shape[0]
+
+    candidates = np.empty(vehicles, np.int32)
+    order = np.empty(vehicles, np.int32)
+    count = 0
+    for i in range(egos, vehicles):
+        path = paths[i]
+        if world.vehicle_kind[w, i] != CAR or path < 0 or steps[i] > 0:
+            continue
+        room = lane_length[lanes[i]] - places[i]
+        if holding[i] == path:
+            # Granted, not entered yet: a car whose light has left green and that can stop returns its grant.
+            room -= world.vehicle_half_size[w, i, 0] + f32(1.0)
+            if room > speeds[i] * speeds[i] / f32(2 * LATEST_BRAKING) and not _lights_allow(
+                path_lane_first, path_lane, lane_light, light_state, first_light, path
+            ):
+                hold(path_lane_first, path_lane, lane_junction, reserved, path, -1)
+                expected[path_lane[path_lane_first[path + 1] - 1]] -= 1
+                holding[i] = NOTHING
+                granted[i] = 0
+            continue
+        if holding[i] != NOTHING:
+            continue
+        if not tables.path_crosses[path]:
+            granted[i] = 1
+            continue
+        rank = path_rank[path]
+        distance = max(f32(ASKING_DISTANCE), speeds[i] * speeds[i] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0))
+        if rank == 0:
+            distance = max(distance, speeds[i] * f32(ASKING_TIME))
+        if room > distance or traffic.other_lane[w, i] >= 0:
+            continue
+        if rank == STOPS and asked[i] < 0:
+            at_line = room - world.vehicle_half_size[w, i, 0] < f32(LINE_DISTANCE)
+            if not at_line or traffic.standing[w, i] < f32(LINE_TIME):
+                continue
+        leads = True
+        j = head[lanes[i]]
+        while j >= 0:
+            leads &= j >= vehicles or places[j] <= places[i] or granted[j] == 1
+            j = following[j]
+        if not leads:
+            continue
+        if asked[i] < 0:
+            asked[i] = world.tick[w]
+        if _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
+            key = -1 if refused[i] > _patience(rank) else np.int32(rank)
+            place = count
+            while place > 0 and (
+                order[place - 1] > key or (order[place - 1] == key and asked[candidates[place - 1]] > asked[i])
+            ):
+                candidates[place], order[place] = candidates[place - 1], order[place - 1]
+                place -= 1
+            candidates[place], order[place] = i, key
+            count += 1
+
+    blocking = np.empty(count, np.int32)
+    blocked = 0
+    for c in range(count):
+        i = candidates[c]
+        path = paths[i]
+        if not _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
+            refused[i] += f32(TICK)
+            if refused[i] > f32(DETOUR_TIME) and (world.tick[w] + i) % np.int32(DETOUR_TIME / TICK) == 0:
+                paths[i] = _detour(tables, traffic, w, lanes[i], path, i, world.tick[w])
+            continue
+        if not _reserved_by_others(
+            path_lane_first, path_lane, lane_junction, tables.conflict_first, tables.conflict, reserved, path
+        ) and not _in_an_egos_way(tables, world, w, egos, path):
+            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
+            expected[path_lane[path_lane_first[path + 1] - 1]] += 1
+            holding[i] = path
+            granted[i] = 1
+            continue
+        refused[i] += f32(TICK)
+        if order[c] < 0:
+            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
+            blocking[blocked] = path
+            blocked += 1
+    for k in range(blocked):
+        hold(path_lane_first, path_lane, lane_junction, reserved, blocking[k], -1)
+
+
+@inner
+def _detour(tables, traffic, w, lane, path, i, tick):
+    """Another path from the same lane whose exit has room, the present one where there is none."""
+    first = tables.path_first[lane]
+    count = tables.path_first[lane + 1] - first
+    start = np.int32(draw(traffic.key[w], STREAM_DETOUR, i, tick) % np.uint64(count))
+    for k in range(count):
+        other = first + (start + k) % count
+        if other != path and _exit_has_room(
+            tables.path_lane_first,
+            tables.path_lane,
+            tables.path_rank,
+            tables.lane_length,
+            traffic.waiting[w],
+            traffic.expected[w],
+            np.int32(other),
+        ):
+            return np.int32(other)
+    return path

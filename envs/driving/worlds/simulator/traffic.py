@@ -1,0 +1,546 @@
+"""Background vehicles: lane following with the Intelligent Driver Model (Treiber, Hennecke, Helbing 2000).
+
+A car sees the car ahead on its lane and path, cars that have just left its path for another branch, egos and walkers
+on or about to step onto its path, the end of its lane while its path is not granted, and the curves ahead. While it
+changes lanes (see `lane_changes`) it is on both: it minds the cars ahead on either, and those behind mind it.
+"""
+
+import numpy as np
+
+from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
+from mentorgym.envs.driving.map.tables import DRIVABLE, raster_bits, same_level
+from mentorgym.envs.driving.worlds.simulator.car_following import BRAKING, STANDSTILL_GAP, acceleration_behind
+from mentorgym.envs.driving.worlds.simulator.junctions import hold
+from mentorgym.envs.driving.worlds.simulator.records import CROSSING, NOTHING, STREAM_PATH, STREAM_RESPAWN
+from mentorgym.envs.driving.worlds.state import CAR, LIGHT_GREEN, TICK, WALKER
+
+STOP_LINE_GAP = 1.0
+"""Metres between a waiting car's front and the end of its lane."""
+
+LOOKAHEAD, SECONDS_AHEAD, LANES_AHEAD = 50.0, 4.0, 10
+"""Metres that a driver looks ahead, seconds where that is farther, and lanes at most."""
+
+CLEARANCE = 5.0
+"""Metres of a car's tail beyond the junction at which its reservation ends."""
+
+DEAD_END_WAIT = 2.0
+"""Seconds that a car stands at the end of a lane without successors before it is moved elsewhere."""
+
+STUCK, STUCK_AT_LIGHT = 60.0, 80.0
+"""Seconds of standing after which a car far from every ego is moved elsewhere: usually, and before a light that is not
+green; no red lasts as long as the latter."""
+
+FAR_FROM_EGOS = 50.0
+"""Metres."""
+
+MOST_WALKERS = 12
+"""Walkers that a driver takes into account at once."""
+
+
+CLEAR_OF_LANE = 0.7
+"""Metres from its new lane's centre line within which a changing car has cleared the old one."""
+
+SOFT_BRAKING = 1.5
+"""m/s2 with which drivers make room for one whose lane ends."""
+
+
+@inner
+def list_lanes(world, traffic, w, egos):
+    """Rebuild the lists of cars on each lane."""
+    vehicles = world.vehicle_kind.shape[1]
+    traffic.lane_head[w, :] = -1
+    traffic.waiting[w, :] = 0
+    for i in range(egos, vehicles):
+        if world.vehicle_kind[w, i] == CAR:
+            lane = traffic.lane[w, i]
+            traffic.lane_next[w, i] = traffic.lane_head[w, lane]
+            traffic.lane_head[w, lane] = i
+            traffic.waiting[w, lane] += 1
+            other = traffic.other_lane[w, i]
+            if other >= 0:
+                traffic.lane_next[w, vehicles + i] = traffic.lane_head[w, other]
+                traffic.lane_head[w, other] = vehicles + i
+
+
+@inner
+def choose_path(tables, traffic, w, i, lane, tick):
+    """Draw a path among those of a storage lane and of the lanes beside it.
+
+    The car gets a path of its own lane in any case, NOTHING where there is none; `wants` says on which side the drawn
+    one begins.
+    """
+    here = tables.path_first[lane + 1] - tables.path_first[lane]
+    middle = (tables.lane_first[lane] + tables.lane_first[lane + 1]) // 2
+    left, right = tables.waypoint_left[middle], tables.waypoint_right[middle]
+    on_left, on_right = np.int32(0), np.int32(0)
+    if left >= 0:
+        beside = tables.waypoint_lane[left]
+        on_left = tables.path_first[beside + 1] - tables.path_first[beside]
+    if right >= 0:
+        beside = tables.waypoint_lane[right]
+        on_right = tables.path_first[beside + 1] - tables.path_first[beside]
+    lot = draw(traffic.key[w], STREAM_PATH, i, tick)
+    traffic.path[w, i] = NOTHING
+    traffic.wants[w, i] = 0
+    if here > 0:
+        traffic.path[w, i] = tables.path_first[lane] + np.int32(lot % np.uint64(here))
+    if here + on_left + on_right > here:
+        choice = np.int32((lot >> np.uint64(32)) % np.uint64(here + on_left + on_right)) - here
+        if choice >= 0:
+            traffic.wants[w, i] = 1 if choice < on_left else -1
+    traffic.path_step[w, i] = 0
+    path = traffic.path[w, i]
+    traffic.granted[w, i] = path >= 0 and not tables.path_crosses[path] and traffic.holding[w, i] == NOTHING
+    traffic.asked[w, i] = -1
+    traffic.refused[w, i] = f32(0.0)
+
+
+@inner
+def _gap_to_car(
+    lane_length,
+    way,
+    ways,
+    sibling_first,
+    sibling,
+    sibling_overlap,
+    head,
+    following,
+    s,
+    other_s,
+    speeds,
+    sizes,
+    i,
+    at,
+    sight,
+):
+    """Gap in m to the car ahead on the way (lanes from the present one on, where car `i` is `at` metres from the
+    start), and its speed; (inf, 0) for none."""
+    half = sizes[i, 0]
+    gap, ahead = f32(np.inf), f32(0.0)
+    base = -at
+    vehicles = s.shape[0]
+    for n in range(ways):
+        lane = way[n]
+        entry = head[lane]
+        while entry >= 0:
+            j = entry if entry < vehicles else entry - vehicles
+            distance = base + (s[j] if entry < vehicles else other_s[j])
+            room = distance - half - sizes[j, 0]
+            if (distance > f32(0.0) or (distance == f32(0.0) and j > i)) and j != i and room < gap:
+                gap, ahead = room, speeds[j]
+            entry = following[entry]
+        for k in range(sibling_first[lane], sibling_first[lane + 1]):
+            entry = head[sibling[k]]
+            while entry >= 0:
+                j = entry if entry < vehicles else entry - vehicles
+                tail = s[j] - sizes[j, 0]
+                room = base + tail - half
+                if tail < sibling_overlap[k] and base + s[j] > f32(0.0) and room < gap and j != i:
+                    gap, ahead = room, speeds[j]
+                entry = following[entry]
+        base += lane_length[lane]
+        if gap < f32(np.inf) or base > sight:
+            break
+    return gap, ahead
+
+
+@inner
+def _gap_to_obstacle(
+    lane_first, lane_step, poses, directions, way, ways, s, aside, half_length, half_width, obstacles, count, sight
+):
+    """Gap in m to the first obstacle (rows x, y, vx, vy, radius) on the way in `sight`, and its speed along it.
+
+    A car that is `aside` of the lane's centre line sweeps all that lies between.
+    """
+    half_width += f32(0.5) * abs(aside)
+    steps_done = np.int32(s / lane_step[way[0]]) + 1
+    travelled = f32(steps_done) * lane_step[way[0]] - s
+    for n in range(ways):
+        lane = way[n]
+        for p in range(lane_first[lane] + steps_done, lane_first[lane + 1] - 1):
+            if travelled > sight:
+                return f32(np.inf), f32(0.0)
+            x, y = poses[p, 0], poses[p, 1]
+            if aside != f32(0.0):
+                x -= f32(0.5) * aside * directions[p, 1]
+                y += f32(0.5) * aside * directions[p, 0]
+            for k in range(count):
+                dx, dy = obstacles[k, 0] - x, obstacles[k, 1] - y
+                reach = half_width + obstacles[k, 4]
+                if dx * dx + dy * dy < reach * reach:
+                    cos, sin = directions[p, 0], directions[p, 1]
+                    along = max(obstacles[k, 2] * cos + obstacles[k, 3] * sin, f32(0.0))
+                    return travelled + min(dx * cos + dy * sin, f32(0.0)) - half_length, along
+            travelled += lane_step[lane]
+        steps_done = np.int32(0)
+    return f32(np.inf), f32(0.0)
+
+
+@inner
+def _list_egos(world, w, egos, x, y, z, sight, obstacles):
+    """Write the egos in sight as obstacles, a box as three discs; returns how many rows."""
+    count = 0
+    for e in range(egos):
+        dx, dy = world.vehicle_pose[w, e, 0] - x, world.vehicle_pose[w, e, 1] - y
+        reach = sight + f32(5.0)
+        if dx * dx + dy * dy > reach * reach or world.vehicle_kind[w, e] != CAR:
+            continue
+        if not same_level(world.vehicle_pose[w, e, 2] - z):
+            continue
+        yaw = world.vehicle_pose[w, e, 3]
+        for k in range(3):
+            offset = f32(k - 1) * (world.vehicle_half_size[w, e, 0] - world.vehicle_half_size[w, e, 1])
+            obstacles[count, 0] = world.vehicle_pose[w, e, 0] + offset * np.cos(yaw)
+            obstacles[count, 1] = world.vehicle_pose[w, e, 1] + offset * np.sin(yaw)
+            obstacles[count, 2] = world.vehicle_velocity[w, e, 0]
+            obstacles[count, 3] = world.vehicle_velocity[w, e, 1]
+            obstacles[count, 4] = world.vehicle_half_size[w, e, 1] + f32(0.15)
+            count += 1
+    return count
+
+
+@inner
+def drive(tables, world, traffic, w, egos):
+    """Accelerate and move every background car of one world by one tick, along lanes and paths."""
+    town, tick = world.town[w], world.tick[w]
+    lane_first, lane_step, lane_length = tables.lane_first, tables.lane_step, tables.lane_length
+    path_lane_first, path_lane = tables.path_lane_first, tables.path_lane
+    poses, velocities, sizes = world.vehicle_pose[w], world.vehicle_velocity[w], world.vehicle_half_size[w]
+    walker_poses, walker_velocities = world.walker_pose[w], world.walker_velocity[w]
+    lanes, places, speeds = traffic.lane[w], traffic.s[w], traffic.speed[w]
+    paths, steps, granted, holding = traffic.path[w], traffic.path_step[w], traffic.granted[w], traffic.holding[w]
+    other_lanes, other_places, lets_in = traffic.other_lane[w], traffic.other_s[w], traffic.lets_in[w]
+    starts, done, lengths = traffic.change_from[w], traffic.change_done[w], traffic.change_length[w]
+    vehicles, walkers = poses.shape[0], walker_poses.shape[0]
+
+    # Walkers on the road or stepping onto it, gathered once.
+    roaming = np.empty(walkers, np.int32)
+    roamers = 0
+    for j in range(walkers):
+        if world.walker_kind[w, j] == WALKER and (
+            traffic.walker_mode[w, j] == CROSSING
+            or raster_bits(tables, town, walker_poses[j, 0], walker_poses[j, 1]) & DRIVABLE
+        ):
+            roaming[roamers] = j
+            roamers += 1
+
+    obstacles = np.empty((3 * egos + 4 * MOST_WALKERS, 5), np.float32)
+    acceleration = np.zeros(vehicles, np.float32)
+    way = np.empty(LANES_AHEAD, np.int32)
+    other_way = np.empty(1, np.int32)
+    for i in range(egos, vehicles):
+        if world.vehicle_kind[w, i] != CAR:
+            continue
+        lane, s, speed, path = lanes[i], places[i], speeds[i], paths[i]
+        temper = traffic.temper[w, i]
+        desired = tables.waypoint_speed[lane_first[lane] + np.int32(s / lane_step[lane])] * temper
+        to_end = lane_length[lane] - s
+        far = max(f32(LOOKAHEAD), f32(SECONDS_AHEAD) * speed)
+        way[0], ways = lane, 1
+        if path >= 0:
+            distance = to_end
+            for k in range(path_lane_first[path] + steps[i], path_lane_first[path + 1]):
+                if distance > far or ways == LANES_AHEAD:
+                    break
+                way[ways] = path_lane[k]
+                ways += 1
+                entry = tables.waypoint_speed[lane_first[path_lane[k]]] * temper
+                desired = min(desired, np.sqrt(entry * entry + f32(2.0 * 1.5) * distance))
+                distance += lane_length[path_lane[k]]
+        gap, ahead = _gap_to_car(
+            lane_length,
+            way,
+            ways,
+            tables.sibling_first,
+            tables.sibling,
+            tables.sibling_overlap,
+            traffic.lane_head[w],
+            traffic.lane_next[w],
+            places,
+            other_places,
+            speeds,
+            sizes,
+            i,
+            s,
+            far,
+        )
+        wish = acceleration_behind(speed, desired, gap, ahead)
+        if other_lanes[i] >= 0:
+            other_way[0] = other_lanes[i]
+            gap, ahead = _gap_to_car(
+                lane_length,
+                other_way,
+                1,
+                tables.sibling_first,
+                tables.sibling,
+                tables.sibling_overlap,
+                traffic.lane_head[w],
+                traffic.lane_next[w],
+                places,
+                other_places,
+                speeds,
+                sizes,
+                i,
+                other_places[i],
+                far,
+            )
+            wish = min(wish, acceleration_behind(speed, desired, gap, ahead))
+        end = tables.lane_ends[lane] - s
+        if path < 0 or (steps[i] == 0 and not granted[i]):
+            end = min(end, to_end)
+        if end < f32(np.inf):
+            room = end - sizes[i, 0] - f32(STOP_LINE_GAP) + f32(STANDSTILL_GAP)
+            wish = min(wish, acceleration_behind(speed, desired, room, f32(0.0)))
+        if lets_in[i] >= 0:
+            j = lets_in[i]
+            dx, dy = poses[j, 0] - poses[i, 0], poses[j, 1] - poses[i, 1]
+            gap = dx * np.cos(poses[i, 3]) + dy * np.sin(poses[i, 3]) - sizes[i, 0] - sizes[j, 0]
+            wish = min(wish, max(acceleration_behind(speed, desired, gap, speeds[j]), f32(-SOFT_BRAKING)))
+
+        x, y, z = poses[i, 0], poses[i, 1], poses[i, 2]
+        sight = f32(12.0) + f32(3.0) * speed
+        count = _list_egos(world, w, egos, x, y, z, sight, obstacles)
+        cos, sin = np.cos(poses[i, 3]), np.sin(poses[i, 3])
+        for k in range(roamers):
+            j = roaming[k]
+            dx, dy = walker_poses[j, 0] - x, walker_poses[j, 1] - y
+            if dx * dx + dy * dy > sight * sight or dx * cos + dy * sin < f32(0.0) or count + 4 > obstacles.shape[0]:
+                continue
+            if not same_level(walker_poses[j, 2] - z):
+                continue
+            # Where the walker is, and will be over the next 2 s.
+            for moment in range(4):
+                t = f32(0.7) * f32(moment)
+                obstacles[count, 0] = walker_poses[j, 0] + walker_velocities[j, 0] * t
+                obstacles[count, 1] = walker_poses[j, 1] + walker_velocities[j, 1] * t
+                obstacles[count, 2] = f32(0.0)
+                obstacles[count, 3] = f32(0.0)
+                obstacles[count, 4] = f32(0.8)
+                count += 1
+        if count > 0:
+            gap, ahead = _gap_to_obstacle(
+                lane_first,
+                lane_step,
+                tables.waypoint_pose,
+                tables.waypoint_direction,
+                way,
+                ways,
+                s,
+                offset(starts[i], done[i], lengths[i]),
+                sizes[i, 0],
+                sizes[i, 1],
+                obstacles,
+                count,
+                sight,
+            )
+            if gap < f32(np.inf):
+                wish = min(wish, acceleration_behind(speed, desired, gap, ahead))
+        acceleration[i] = wish
+
+    for i in range(egos, vehicles):
+        if world.vehicle_kind[w, i] != CAR:
+            continue
+        before = speeds[i]
+        speed = max(before + acceleration[i] * f32(TICK), f32(0.0))
+        moved = f32(0.5) * (before + speed) * f32(TICK)
+        if done[i] < lengths[i]:
+            # The way along the lane is shorter than the slanting one that is driven.
+            aslant = slope(starts[i], done[i], lengths[i])
+            moved /= np.sqrt(f32(1.0) + aslant * aslant)
+            done[i] += moved
+            other_places[i] += moved
+            if abs(offset(starts[i], done[i], lengths[i])) < f32(CLEAR_OF_LANE):
+                other_lanes[i] = NOTHING
+        if other_lanes[i] >= 0 and other_places[i] >= lane_length[other_lanes[i]]:
+            other_places[i] -= lane_length[other_lanes[i]]
+            other_lanes[i] = _only_successor(tables, other_lanes[i])
+        s = places[i] + moved
+        traffic.standing[w, i] = f32(0.0) if speed > f32(0.1) else traffic.standing[w, i] + f32(TICK)
+        lane = lanes[i]
+        while s >= lane_length[lane]:
+            path = paths[i]
+            if path < 0 or (steps[i] == 0 and not granted[i]):
+                s, speed = lane_length[lane], f32(0.0)
+                break
+            s -= lane_length[lane]
+            k = path_lane_first[path] + steps[i]
+            lane = path_lane[k]
+            steps[i] += 1
+            if k + 1 == path_lane_first[path + 1]:
+                if holding[i] == path:
+                    traffic.expected[w, lane] -= 1
+                choose_path(tables, traffic, w, i, lane, tick)
+        lanes[i], places[i], speeds[i] = lane, s, speed
+        tail = s - sizes[i, 0]
+        cleared = tail > f32(CLEARANCE) or (tail > f32(0.5) and traffic.standing[w, i] > f32(1.0))
+        cleared |= holding[i] == paths[i]
+        if holding[i] != NOTHING and steps[i] == 0 and not granted[i] and cleared:
+            hold(path_lane_first, path_lane, tables.lane_junction, traffic.reserved[w], holding[i], -1)
+            holding[i] = NOTHING
+        place(
+            lane_first,
+            lane_step,
+            tables.waypoint_pose,
+            tables.waypoint_direction,
+            lane,
+            s,
+            speed,
+            offset(starts[i], done[i], lengths[i]),
+            slope(starts[i], done[i], lengths[i]),
+            poses[i],
+            velocities[i],
+        )
+
+
+@inner
+def _only_successor(tables, lane):
+    """The lane outside junctions that alone follows a lane, else NOTHING."""
+    first = tables.successor_first[lane]
+    if tables.successor_first[lane + 1] - first == 1 and tables.lane_junction[tables.successor[first]] < 0:
+        return tables.successor[first]
+    return NOTHING
+
+
+@inner
+def offset(start, done, length):
+    """Metres to the left of the lane's centre line of a car that began a lane change `start` metres aside of it.
+
+    Half a cosine over the distance driven, so that position and heading are continuous at any speed.
+    """
+    if done >= length:
+        return f32(0.0)
+    return f32(0.5) * start * (f32(1.0) + np.cos(f32(np.pi) * done / length))
+
+
+@inner
+def slope(start, done, length):
+    """The derivative of `offset` by the distance driven."""
+    if done >= length:
+        return f32(0.0)
+    return f32(-0.5 * np.pi) * start / length * np.sin(f32(np.pi) * done / length)
+
+
+@inner
+def place(lane_first, lane_step, waypoint_pose, waypoint_direction, lane, s, speed, aside, aslant, pose, velocity):
+    """Write the pose and velocity of a car `s` metres along a lane, `aside` metres to the left of it, at this slope."""
+    along = s / lane_step[lane]
+    k = min(np.int32(along), lane_first[lane + 1] - 2 - lane_first[lane])
+    share = along - f32(k)
+    p = lane_first[lane] + k
+    for axis in range(3):
+        pose[axis] = waypoint_pose[p, axis] + share * (waypoint_pose[p + 1, axis] - waypoint_pose[p, axis])
+    cos = waypoint_direction[p, 0] + share * (waypoint_direction[p + 1, 0] - waypoint_direction[p, 0])
+    sin = waypoint_direction[p, 1] + share * (waypoint_direction[p + 1, 1] - waypoint_direction[p, 1])
+    length = np.sqrt(cos * cos + sin * sin)
+    cos, sin = cos / length, sin / length
+    if aside != f32(0.0):
+        pose[0] -= sin * aside
+        pose[1] += cos * aside
+        length = np.sqrt(f32(1.0) + aslant * aslant)
+        cos, sin = (cos - aslant * sin) / length, (sin + aslant * cos) / length
+    pose[3] = np.arctan2(sin, cos)
+    velocity[0] = speed * cos
+    velocity[1] = speed * sin
+
+
+@inner
+def put(tables, world, traffic, w, i, lane, s, tick):
+    """Set a car down on a lane, standing, with a path drawn and nothing reserved."""
+    traffic.lane[w, i] = lane
+    traffic.s[w, i] = s
+    traffic.speed[w, i] = f32(0.0)
+    traffic.standing[w, i] = f32(0.0)
+    traffic.holding[w, i] = NOTHING
+    traffic.other_lane[w, i] = NOTHING
+    traffic.change_done[w, i] = f32(0.0)
+    traffic.change_length[w, i] = f32(0.0)
+    traffic.changed[w, i] = tick
+    choose_path(tables, traffic, w, i, lane, tick)
+    place(
+        tables.lane_first,
+        tables.lane_step,
+        tables.waypoint_pose,
+        tables.waypoint_direction,
+        lane,
+        s,
+        f32(0.0),
+        f32(0.0),
+        f32(0.0),
+        world.vehicle_pose[w, i],
+        world.vehicle_velocity[w, i],
+    )
+
+
+@inner
+def _distance_to_egos(world, w, egos, x, y, z):
+    """Metres from a point to the nearest ego on its level."""
+    nearest = f32(np.inf)
+    for j in range(egos):
+        if world.vehicle_kind[w, j] == CAR and same_level(world.vehicle_pose[w, j, 2] - z):
+            dx, dy = world.vehicle_pose[w, j, 0] - x, world.vehicle_pose[w, j, 1] - y
+            nearest = min(nearest, dx * dx + dy * dy)
+    return np.sqrt(nearest)
+
+
+@inner
+def _may_appear(world, w, egos, x, y, z):
+    """Whether a car may be set down at a point: 10 m from every other one, and as far as each needs to stop."""
+    for j in range(egos, world.vehicle_kind.shape[1]):
+        if world.vehicle_kind[w, j] == CAR and same_level(world.vehicle_pose[w, j, 2] - z):
+            dx, dy = world.vehicle_pose[w, j, 0] - x, world.vehicle_pose[w, j, 1] - y
+            speed = np.hypot(world.vehicle_velocity[w, j, 0], world.vehicle_velocity[w, j, 1])
+            room = f32(10.0) + speed + speed * speed / f32(2.0 * BRAKING)
+            if dx * dx + dy * dy < room * room:
+                return False
+    return True
+
+
+@inner
+def respawn_stuck(tables, world, traffic, w, egos):
+    """Move cars that have stood too long, or reached a dead end, to a free spawn point; counted in `respawns`."""
+    town, tick = world.town[w], world.tick[w]
+    first = tables.spawn_first[town]
+    points = tables.spawn_first[town + 1] - first
+    first_light = tables.light_first[town]
+    for i in range(egos, world.vehicle_kind.shape[1]):
+        standing = traffic.standing[w, i]
+        if standing <= f32(DEAD_END_WAIT) or world.vehicle_kind[w, i] != CAR:
+            continue
+        if standing <= f32(STUCK):
+            if traffic.path[w, i] >= 0:
+                continue
+            # At the end of a lane with another one beside it a car waits for a gap there.
+            here = tables.lane_first[traffic.lane[w, i]]
+            here += np.int32(traffic.s[w, i] / tables.lane_step[traffic.lane[w, i]])
+            if tables.waypoint_left[here] >= 0 or tables.waypoint_right[here] >= 0:
+                continue
+        line = tables.lane_stop_line[traffic.lane[w, i]]
+        red = line >= 0 and world.light_state[w, tables.stop_line_light[line] - first_light] != LIGHT_GREEN
+        if red and standing <= f32(STUCK_AT_LIGHT):
+            continue
+        x, y, z, _ = world.vehicle_pose[w, i]
+        if _distance_to_egos(world, w, egos, x, y, z) < f32(FAR_FROM_EGOS):
+            continue
+        k = first + np.int32(draw(traffic.key[w], STREAM_RESPAWN, i, tick) % np.uint64(points))
+        lane = tables.spawn_lane[k]
+        p = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
+        x, y, z, _ = tables.waypoint_pose[p]
+        if _distance_to_egos(world, w, egos, x, y, z) < f32(FAR_FROM_EGOS):
+            continue
+        # Where the drawn point is taken the next tick draws again.
+        if _may_appear(world, w, egos, x, y, z):
+            holding = traffic.holding[w, i]
+            if holding != NOTHING:
+                hold(tables.path_lane_first, tables.path_lane, tables.lane_junction, traffic.reserved[w], holding, -1)
+                if holding == traffic.path[w, i]:
+                    traffic.expected[w, tables.path_lane[tables.path_lane_first[holding + 1] - 1]] -= 1
+            put(tables, world, traffic, w, i, lane, tables.spawn_s[k], tick)
+            world.vehicle_id[w, i] = traffic.next_id[w]
+            traffic.next_id[w] += 1
+            traffic.respawns[w] += 1
+
+
+@inner
+def driver(key, i):
+    """The share of the speed limit that driver `i` drives, in [0.8, 1)."""
+    return f32(0.8) + f32(0.2) * uniform(key, STREAM_PATH, i, 0xFFFFFFFF)

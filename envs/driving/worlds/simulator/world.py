@@ -1,0 +1,218 @@
+"""The embedded world: populates `WorldState` and advances it, any number of worlds in one call."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mentorgym.envs.driving.kernel import draw, f32, inner, kernel
+from mentorgym.envs.driving.map.tables import TownTables, nearest_waypoint, same_level
+from mentorgym.envs.driving.worlds.simulator.contacts import touch
+from mentorgym.envs.driving.worlds.simulator.ego_car import HALF_SIZE, REAR, gear, next_speed, slip
+from mentorgym.envs.driving.worlds.simulator.junctions import grant
+from mentorgym.envs.driving.worlds.simulator.lane_changes import change_lanes
+from mentorgym.envs.driving.worlds.simulator.lights import set_lights
+from mentorgym.envs.driving.worlds.simulator.records import STREAM_VEHICLE, empty_traffic_state
+from mentorgym.envs.driving.worlds.simulator.traffic import drive, driver, list_lanes, put, respawn_stuck
+from mentorgym.envs.driving.worlds.simulator.walkers import place_walker, walk
+from mentorgym.envs.driving.worlds.state import CAR, EMPTY, TICK, WALKER, empty_world_state
+
+VEHICLE_SIZES = np.array(
+    [[1.85, 0.86, 0.75], [2.10, 0.92, 0.75], [2.30, 0.95, 0.80], [2.45, 1.06, 0.76], [2.60, 1.00, 1.00]], np.float32
+)
+"""Half extents of the background vehicles, m: from a small to a large car and a van."""
+
+SPAWN_DISTANCE = 10.0
+"""Metres between an ego and the vehicles that appear with it (Found-RL's released settings)."""
+
+
+NOWHERE = np.array([1e6, 1e6, -1e4, 0.0], np.float32)
+"""Where the car of an ego that has left is kept."""
+
+
+@kernel
+def _set_ego(world, traffic, w, e, x, y, z, yaw):
+    world.vehicle_pose[w, e, 0], world.vehicle_pose[w, e, 1] = x, y
+    world.vehicle_pose[w, e, 2], world.vehicle_pose[w, e, 3] = z, yaw
+    world.vehicle_velocity[w, e] = f32(0.0)
+    world.vehicle_half_size[w, e] = HALF_SIZE
+    world.vehicle_id[w, e] = e + 1
+    world.vehicle_kind[w, e] = CAR
+    world.ego_control[w, e] = f32(0.0)
+    world.ego_gear[w, e] = 1
+    world.ego_acceleration[w, e] = f32(0.0)
+    world.contact_count[w, e] = 0
+    traffic.ego_speed[w, e] = f32(0.0)
+
+
+@kernel
+def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, walkers):
+    """Start a world anew: egos at `poses` (float32 [E, 4]), `vehicles` cars on distinct spawn points, `walkers` on
+    pavements."""
+    egos = poses.shape[0]
+    world.tick[w], world.town[w], world.weather[w] = 0, town, weather
+    traffic.key[w] = key
+    traffic.respawns[w] = 0
+    traffic.next_id[w] = world.vehicle_kind.shape[1] + 1
+    world.vehicle_kind[w] = 0
+    world.walker_kind[w] = 0
+    traffic.reserved[w] = 0
+    traffic.expected[w] = 0
+    traffic.holding[w] = -1
+    for e in range(egos):
+        _set_ego(world, traffic, w, e, poses[e, 0], poses[e, 1], poses[e, 2], poses[e, 3])
+    set_lights(
+        tables, world.town[w], key, world.tick[w], world.light_state[w], world.light_elapsed[w], world.light_duration[w]
+    )
+    first = tables.spawn_first[town]
+    points = tables.spawn_first[town + 1] - first
+    # A partial Fisher-Yates shuffle: distinct spawn points, near ones to the egos passed over.
+    order = np.arange(points)
+    i = egos
+    for k in range(points):
+        if i >= min(egos + vehicles, world.vehicle_kind.shape[1]):
+            break
+        other = k + np.int64(draw(key, STREAM_VEHICLE, k, 0) % np.uint64(points - k))
+        order[k], order[other] = order[other], order[k]
+        lane, s = tables.spawn_lane[first + order[k]], tables.spawn_s[first + order[k]]
+        p = tables.lane_first[lane] + np.int32(s / tables.lane_step[lane])
+        near = False
+        for e in range(egos):
+            dx, dy = tables.waypoint_pose[p, 0] - poses[e, 0], tables.waypoint_pose[p, 1] - poses[e, 1]
+            level = same_level(tables.waypoint_pose[p, 2] - poses[e, 2])
+            near |= level and dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
+        if near:
+            continue
+        size = np.int64(draw(key, STREAM_VEHICLE, i, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
+        world.vehicle_half_size[w, i] = VEHICLE_SIZES[size]
+        world.vehicle_id[w, i] = i + 1
+        world.vehicle_kind[w, i] = CAR
+        traffic.temper[w, i] = driver(key, i)
+        put(tables, world, traffic, w, i, lane, s, world.tick[w])
+        i += 1
+    for j in range(min(walkers, world.walker_kind.shape[1])):
+        place_walker(tables, world, traffic, w, j, egos)
+
+
+@inner
+def _drive_ego(tables, world, traffic, w, e):
+    throttle, steer, brake = world.ego_control[w, e]
+    pose = world.vehicle_pose[w, e]
+    x, y, yaw = pose[0], pose[1], pose[3]
+    before_x, before_y = x, y
+    vx, vy = world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1]
+    speed = traffic.ego_speed[w, e]
+    angle = f32(slip(steer))
+    for _ in range(2):
+        speed = f32(next_speed(speed, throttle, brake))
+        x += f32(0.05) * speed * np.cos(yaw + angle)
+        y += f32(0.05) * speed * np.sin(yaw + angle)
+        yaw += f32(0.05) * speed / f32(REAR) * np.sin(angle)
+    yaw = np.arctan2(np.sin(yaw), np.cos(yaw))
+    pose[0], pose[1], pose[3] = x, y, yaw
+    waypoint, _ = nearest_waypoint(tables, world.town[w], x, y, pose[2])
+    if waypoint >= 0:
+        pose[2] = tables.waypoint_pose[waypoint, 2]
+    world.vehicle_velocity[w, e, 0] = speed * np.cos(yaw + angle)
+    world.vehicle_velocity[w, e, 1] = speed * np.sin(yaw + angle)
+    if touch(world, w, e):
+        # The car that is run into does not give way: the ego stays where it was. The velocity of the impact shows for
+        # this tick, because reward and contacts ask for it.
+        pose[0], pose[1] = before_x, before_y
+        speed = f32(0.0)
+    traffic.ego_speed[w, e] = speed
+    world.ego_gear[w, e] = gear(speed)
+    world.ego_acceleration[w, e, 0] = (world.vehicle_velocity[w, e, 0] - vx) / f32(TICK)
+    world.ego_acceleration[w, e, 1] = (world.vehicle_velocity[w, e, 1] - vy) / f32(TICK)
+
+
+@kernel
+def advance(tables, world, traffic, controls, running, first, last):
+    """One tick of the worlds `first` to `last` that run (uint8 [B]); `controls` float32 [B, E, 3] as in
+    `ego_control`."""
+    for w in range(first, last):
+        if not running[w]:
+            continue
+        egos = controls.shape[1]
+        world.ego_control[w] = controls[w]
+        world.tick[w] += 1
+        set_lights(
+            tables,
+            world.town[w],
+            traffic.key[w],
+            world.tick[w],
+            world.light_state[w],
+            world.light_elapsed[w],
+            world.light_duration[w],
+        )
+        list_lanes(world, traffic, w, egos)
+        grant(tables, world, traffic, w, egos)
+        change_lanes(tables, world, traffic, w, egos)
+        drive(tables, world, traffic, w, egos)
+        respawn_stuck(tables, world, traffic, w, egos)
+        walk(tables, world, traffic, w)
+        for e in range(egos):
+            _drive_ego(tables, world, traffic, w, e)
+
+
+@kernel
+def _is_free(world, w, ego, x, y, z):
+    """No vehicle but the ego itself, and no walker, within 12 m on one level (Found-RL: no vehicle 12 m ahead and 8 m
+    behind)."""
+    for i in range(world.vehicle_kind.shape[1]):
+        dx, dy = world.vehicle_pose[w, i, 0] - x, world.vehicle_pose[w, i, 1] - y
+        level = same_level(world.vehicle_pose[w, i, 2] - z)
+        if i != ego and world.vehicle_kind[w, i] == CAR and level and dx * dx + dy * dy < f32(12.0 * 12.0):
+            return False
+    for j in range(world.walker_kind.shape[1]):
+        dx, dy = world.walker_pose[w, j, 0] - x, world.walker_pose[w, j, 1] - y
+        level = same_level(world.walker_pose[w, j, 2] - z)
+        if world.walker_kind[w, j] == WALKER and level and dx * dx + dy * dy < f32(12.0 * 12.0):
+            return False
+    return True
+
+
+class EmbeddedWorld:
+    """`worlds` embedded worlds on the towns of `tables`, with room for the given numbers of actors.
+
+    `state` is the WorldState that it writes. `vehicles` does not count the egos.
+    """
+
+    def __init__(self, tables: TownTables, worlds: int, vehicles: int, walkers: int, egos: int = 1):
+        self.tables = tables
+        lights = int(np.diff(tables.light_first).max())
+        self.state = empty_world_state(worlds, egos + vehicles, walkers, lights, egos)
+        self.traffic = empty_traffic_state(worlds, egos + vehicles, walkers, len(tables.lane_length), egos)
+
+    def reset(
+        self, row: int, town: int, weather: int, key: int | np.uint64, poses: np.ndarray, vehicles: int, walkers: int
+    ) -> None:
+        """Populate world `row` anew. `poses` float32 [E, 4]: the egos' x, y, z, yaw."""
+        populate(self.tables, self.state, self.traffic, row, town, weather, np.uint64(key), poses, vehicles, walkers)
+
+    def tick(self, controls: np.ndarray, running: np.ndarray, first: int, last: int) -> None:
+        """Advance those of worlds `first:last` that run by 0.1 s. `controls` float32 [B, E, 3]: throttle, steer, brake;
+        `running` uint8 [B]."""
+        advance(self.tables, self.state, self.traffic, controls, running, first, last)
+
+    @property
+    def respawns(self) -> np.ndarray:
+        """int32 [B]: vehicles moved elsewhere, stuck or at a dead end, since each world was populated."""
+        return self.traffic.respawns
+
+    def move_ego(self, row: int, ego: int, pose: np.ndarray, weather: int) -> None:
+        """Set an ego down at rest at `pose` (x, y, z, yaw), in new weather, and leave everything else as it is."""
+        _set_ego(self.state, self.traffic, row, ego, *(f32(value) for value in pose))
+        self.state.weather[row] = weather
+
+    def remove_ego(self, row: int, ego: int) -> None:
+        """Take an ego's car off the road until the world is reset: an empty slot, out of everything's reach."""
+        self.move_ego(row, ego, NOWHERE, self.state.weather[row])
+        self.state.vehicle_kind[row, ego] = EMPTY
+
+    def is_free(self, row: int, ego: int, pose: np.ndarray) -> bool:
+        """Whether no other vehicle and no walker is within 12 m of a pose."""
+        return bool(_is_free(self.state, row, ego, *pose[:3]))
+
+    def records(self) -> dict[str, NamedTuple]:
+        """What must be saved to freeze the worlds, by name."""
+        return {"world": self.state, "traffic": self.traffic}
