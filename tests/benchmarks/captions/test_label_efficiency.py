@@ -14,10 +14,10 @@ from mentorgym.benchmarks.captions import data as caption_data
 from mentorgym.benchmarks.captions import label_efficiency
 from mentorgym.benchmarks.captions import measure as captions
 from mentorgym.benchmarks.captions.label_efficiency import ALL_LABELS, points
-from mentorgym.benchmarks.driving.drivers import load_agent
+from mentorgym.benchmarks.harness.agents import load_agent
 from mentorgym.benchmarks.harness.rows import read_rows
 
-AGENT = Path(__file__).parent / "drawn_scenes.py"
+AGENT = Path(__file__).parents[1] / "drawn_scenes.py"
 FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --contrast-flags= --contrast-steps 7 --pairs-flags= --workers 2"
 
 
@@ -159,7 +159,7 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(commands, capsys: pytest
 def test_a_dry_run_of_the_agents_own_commands_names_every_flag_that_they_have(capsys: pytest.CaptureFixture[str]):
     label_efficiency.main(["--dry-run", "--shares", "0.01", "--seeds", "7"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("python -m mentorgym.benchmarks.captions.data --data staged --split train --share 0.01")
+    assert lines[0].startswith("mentorgym caption-data --data staged --split train --share 0.01")
     programs = [line.split()[2].rpartition(".")[2] for line in lines]
     counts = {"caption_data": 2, "clip_finetune": 4, "sft": 1, "rloo": 2, "action_sft": 2, "captions": 5}
     assert {name: programs.count(name) for name in counts} == counts

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mentorgym.agents import vlm_driver
-from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks import evaluate
 from mentorgym.benchmarks.driving.drivers import load_drivers
 from mentorgym.benchmarks.harness.command import UsageError
 from mentorgym.benchmarks.harness.rows import read_rows

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mentorgym.benchmarks.driving import play, watch
 from mentorgym.benchmarks.driving.dashboard import HEIGHT, WIDTH, Trip, compose
-from mentorgym.benchmarks.harness.rows import SCORES
+from mentorgym.benchmarks.driving.measure import SCORES
 from mentorgym.envs.driving.task.score import COUNTS
 from mentorgym.envs.driving.view.window import load_pygame
 from tests.benchmarks.driving.test_demo import decode

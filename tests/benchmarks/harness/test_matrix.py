@@ -118,7 +118,7 @@ def test_mistakes_in_the_file_are_named_before_anything_runs(matrix: Path, old: 
 
 def test_an_unknown_agent_and_an_unknown_matrix_get_the_nearest_name(matrix: Path):
     matrix.write_text("seeds = [1]\n[agents.sacc]\n[environments.fake]\n")
-    with pytest.raises(SystemExit, match="run: small.toml: no driver 'sacc': did you mean sac"):
+    with pytest.raises(SystemExit, match="run: small.toml: no agent 'sacc': did you mean 'sac'"):
         run.main([str(matrix)])
     with pytest.raises(SystemExit, match="no file laptpo: give a matrix by its path, or one of ours: .*laptop"):
         run.main(["laptpo"])

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import compare, leaderboard
-from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks import compare, evaluate, leaderboard
 from mentorgym.benchmarks.harness.matrix import find_matrix, read_matrix
 from mentorgym.benchmarks.harness.rows import fault, read_rows
 from mentorgym.benchmarks.spatial import curves as spatial_curves
 from mentorgym.benchmarks.spatial import measure as spatial
 
 ENV = "UnitySpatial-v0"
+
+
+def evaluate_family(arguments) -> None:
+    evaluate.main(["--env", spatial.ENV, *arguments])
 
 
 class Student:
@@ -79,21 +82,21 @@ def test_runs_and_models_have_rows_and_a_place_on_the_leaderboard(workplace: Pat
     for sampler in ("sac", "random"):
         for seed in (1, 2, 3):
             folder = write_run(workplace / "runs", sampler, seed, (2.0, 2.5))
-            output = f"results/rows/{sampler}__{ENV}.jsonl"
+            output = f"runs/rows/{sampler}__{ENV}.jsonl"
             evaluate.main(["--run", str(folder), "--name", f"rls3_{sampler}", "--split", "test", "--output", output])
-    spatial.main(["--model", "vlm", "clip"])
-    rows = [row for path in sorted(Path("results/rows").glob("*.jsonl")) for row in read_rows(path)]
+    evaluate_family(["--model", "vlm", "clip"])
+    rows = [row for path in sorted(Path("runs/rows").glob("*.jsonl")) for row in read_rows(path)]
     assert len(rows) == 8
     told = next(row for row in rows if row["run"] == "rls3__seed1__sac")
     assert (told["kind"], told["samples"], told["camera"], told["split"]) == ("vlm", 1000, "close", "test")
     assert told["score"]["left"] == told["score"]["score"] and "behind" not in told["score"]
     assert "benchmarks.evaluate" in told["command"] and told["weights"] is not None
     leaderboard.main([])
-    page = Path("results/leaderboard.md").read_text("utf-8")
+    page = Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
     answers = page.split("## UnitySpatial-v0: answers")[1]
     assert answers.index("rls3_random") < answers.index("rls3_sac") < answers.index("| start, vlm |")
     assert "UnitySpatial-v0: choices" in page and "60.0%" in page
-    with Path("results/leaderboard_spatial.csv").open(newline="") as file:
+    with Path("runs/leaderboard/spatial/leaderboard.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert {line["driver"]: line["training_seeds"] for line in lines} == {
         "rls3_sac": "3",
@@ -102,7 +105,7 @@ def test_runs_and_models_have_rows_and_a_place_on_the_leaderboard(workplace: Pat
         "start, clip": "0",
     }
     with pytest.raises(SystemExit, match="nor have those of rooms"):
-        compare.main(["--rows", f"results/rows/sac__{ENV}.jsonl", "--against", f"results/rows/random__{ENV}.jsonl"])
+        compare.main(["--rows", f"runs/rows/sac__{ENV}.jsonl", "--against", f"runs/rows/random__{ENV}.jsonl"])
 
 
 FINDER = """
@@ -129,12 +132,12 @@ def test_an_agent_that_is_added_has_a_line_of_its_own(workplace: Path, capsys: p
     told = json.loads(capsys.readouterr().out)
     ((driver, seeds),) = {(entry["driver"], entry["training_seeds"]) for entry in told["rooms"]}
     assert (driver, seeds) == ("finder, sac, vlm", 2) and not told["entries"]
-    assert [row["training_seed"] for row in read_rows(Path(f"results/rows/finder__{ENV}.jsonl"))] == [1, 2]
+    assert [row["training_seed"] for row in read_rows(Path(f"runs/rows/finder__{ENV}.jsonl"))] == [1, 2]
 
 
 def test_rows_that_lack_something_are_refused(workplace: Path):
-    spatial.main(["--model", "vlm"])
-    (row,) = read_rows(Path(f"results/rows/vlm__{ENV}.jsonl"))
+    evaluate_family(["--model", "vlm"])
+    (row,) = read_rows(Path(f"runs/rows/vlm__{ENV}.jsonl"))
     assert fault(row) is None
     assert "score.exact" in str(fault(row | {"score": {"score": 2.0}}))
     assert "kind" in str(fault(row | {"kind": "clop"}))
@@ -152,7 +155,7 @@ def test_rows_that_lack_something_are_refused(workplace: Path):
 )
 def test_what_cannot_be_measured_is_told(workplace: Path, arguments: list[str], message: str):
     with pytest.raises(SystemExit, match=message):
-        spatial.main(arguments)
+        evaluate_family(arguments)
 
 
 def test_curves_are_those_of_the_logs(workplace: Path):
