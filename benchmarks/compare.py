@@ -1,12 +1,12 @@
 """Is one driver better than another? The difference of their scores on the same episodes, with an interval.
 
-    mentorgym compare --rows results/rows/sac_vmr_expert__CarlaNoCrash-v0.jsonl \
-        --against results/rows/sac__CarlaNoCrash-v0.jsonl
+    mentorgym compare --rows results/driving/rows/ppo@regular__CarlaNoCrash-v0.jsonl \
+        --against results/driving/rows/sac@60k,regular__CarlaNoCrash-v0.jsonl
 
-Prints, for each town and traffic and for all of them together, the difference of the means over runs and episodes with
-its 95 % bootstrap interval, and the probability that a run of the first driver beats one of the second on an episode,
-with its interval (`harness.statistics.difference`). "above" and "below" stand where the interval of the
-difference leaves 0 out. Episodes that only one of them drove do not count.
+Prints, for each cell of tasks (in driving a town and its traffic) and for all of them together, the difference of the
+means over runs and episodes with its 95 % bootstrap interval, and the probability that a run of the first driver beats
+one of the second on an episode, with its interval (`harness.statistics.difference`). "above" and "below" stand where
+the interval of the difference excludes 0. Episodes that only one of them drove do not count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,19 +96,26 @@ def verdict(low: float, high: float) -> str:
 
 
 def compare(
-    first: Mapping[Any, Mapping[Episode, Row]], second: Mapping[Any, Mapping[Episode, Row]], columns: Sequence[str]
+    first: Mapping[Any, Mapping[Episode, Row]],
+    second: Mapping[Any, Mapping[Episode, Row]],
+    columns: Sequence[str],
+    cell_fields: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The lines of the table: each environment's towns and traffic one by one, and, if there are several, together."""
+    """The lines of the table: each environment's cells one by one, and, if there are several, together.
+
+    A cell is all episodes with equal `cell_fields`, which an episode begins with after its environment.
+    """
     episodes = shared_episodes(first, second)
+    width = 1 + len(cell_fields)
     cells: dict[tuple[str, ...], list[Episode]] = {}
     for episode in episodes:
-        cells.setdefault(episode[:3], []).append(episode)
+        cells.setdefault(episode[:width], []).append(episode)
     for env in sorted({episode[0] for episode in episodes}):
         if len(parts := [cell for cell in cells if cell[0] == env]) > 1:
-            cells[env, "all", "all"] = [episode for cell in parts for episode in cells[cell]]
+            cells[env, *["all"] * len(cell_fields)] = [episode for cell in parts for episode in cells[cell]]
     lines = []
-    for (env, town, traffic), driven in cells.items():
-        places = [episode[1:3] for episode in driven]
+    for (env, *cell), driven in cells.items():
+        places = [episode[1:width] for episode in driven]
         strata = [sorted(set(places)).index(place) for place in places]
         for column in columns:
             if any(
@@ -123,8 +130,7 @@ def compare(
             lines.append(
                 {
                     "env": env,
-                    "town": town,
-                    "traffic": traffic,
+                    **dict(zip(cell_fields, cell, strict=True)),
                     "score": column,
                     "first": float(scores[0].mean()),
                     "second": float(scores[1].mean()),
@@ -140,16 +146,15 @@ def compare(
     return lines
 
 
-def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str) -> Table:
+def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str, cell_fields: Sequence[str]) -> Table:
     """`lines` for the terminal."""
-    table = Table("town", "traffic", "score", box=SIMPLE_HEAD, title=f"{first} against {second}")
+    table = Table(*cell_fields, "score", box=SIMPLE_HEAD, title=f"{first} against {second}")
     for name in (first, second, "difference", "", "improves with probability", "runs", "episodes"):
         table.add_column(name, justify="right")
     for line in lines:
         low, high, likely = line["difference_low"], line["difference_high"], line["probability"]
         table.add_row(
-            line["town"],
-            line["traffic"],
+            *(line[name] for name in cell_fields),
             line["score"].replace("_", " "),
             f"{line['first']:.3f}",
             f"{line['second']:.3f}",
@@ -171,8 +176,8 @@ def main(args: Args) -> dict[str, Any]:
     measure = measure_of(rows[0]["env"])
     shown = [name for name in measure.SCORES if name in rows[0]["score"]]
     columns = choose_columns(args.columns or shown, (*measure.SCORES, *measure.MORE_SCORES))
-    lines = compare(runs, others, columns)
+    lines = compare(runs, others, columns, measure.CELL)
     if not lines:
         raise UsageError(f"no episode has all of {', '.join(columns)}")
-    show(in_table(lines, first, second))
+    show(in_table(lines, first, second, measure.CELL))
     return {"first": first, "second": second, "lines": lines}

@@ -34,6 +34,8 @@ class Measure(Protocol):
     """Fields that tell rows of one driver and run apart; of two rows with equal ones the later counts."""
     EPISODE: tuple[str, ...]
     """Fields that tell episodes apart, whoever acts; none where a row is more than an episode."""
+    CELL: tuple[str, ...]
+    """The first fields of EPISODE: episodes that are alike in these are compared together too."""
     SCORES: Sequence[str]
     """Scores that tables show by default."""
     MORE_SCORES: Sequence[str]

@@ -70,6 +70,8 @@ KEY = ("data", "split", "labels", "frames", "scenes", "label_share")
 
 EPISODE: tuple[str, ...] = ()
 
+CELL: tuple[str, ...] = ()
+
 RANKS_TRAINERS = True
 
 FIT = tuple(f"{part}{name}" for name in ("clip_score", "match") for part in ("", "action_", "reason_"))

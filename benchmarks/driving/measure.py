@@ -56,6 +56,8 @@ KEY = ("town", "traffic", "weather", "route", "seed")
 
 EPISODE = KEY
 
+CELL = ("town", "traffic")
+
 RANKS_TRAINERS = False
 
 GROUP = ("driver", "training_seed", "town", "traffic")

@@ -73,7 +73,7 @@ def load_agent(agent: str | Path, others: Sequence[str] = ()) -> ModuleType:
         names = agent_names()
         if str(agent) not in names:
             raise UsageError(
-                f"no agent {str(agent)!r}: {nearest_name(str(agent), [*others, *names])}, or the path of an agent's file"
+                f"no agent {str(agent)!r}: {nearest_name(str(agent), [*others, *names])}, or the path of a file"
             )
         return importlib.import_module(f"mentorgym.agents.{agent}")
     if not path.is_file():

@@ -40,6 +40,8 @@ KEY = tuple(FIELDS)
 
 EPISODE: tuple[str, ...] = ()
 
+CELL: tuple[str, ...] = ()
+
 RANKS_TRAINERS = False
 
 KIND_SCORES = {"vlm": ("score", "exact"), "clip": ("two_way", "four_way"), "negclip": ("two_way", "four_way")}
@@ -112,7 +114,7 @@ def make_row(args: Args, spec: str, training: Training | None, command: str) -> 
         figures = describe(student, fixed_samples(args.split, count, camera), "of")
     name = spec if folder else f"start, {kind}"
     if training:
-        name = run_name(training.agent, training.flags)
+        name = run_name(training.agent, training.flags, environment_defaults(ENV))
     path = Path(folder) if folder else WEIGHTS / f"spatial_{kind.removeprefix('neg')}"
     return make_header(ENV, "embedded", args.name or name, training, command) | {
         "weights": digest(path),
@@ -133,7 +135,7 @@ def required_scores(row: Row) -> Sequence[str]:
 
 def environment_defaults(env: str) -> Mapping[str, Any]:
     """The camera of the environment where none is named."""
-    return {"camera": "close"}
+    return {"env_id": ENV, "camera": "close"}
 
 
 def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:

@@ -9,6 +9,7 @@ from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS
 from mentorgym.benchmarks.harness.rows import read_rows, rows_text
 
 ENV = "fake_drive:FakeDrive-v0"
+AGENT = "tiny_agent@800,horizon=20"
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
@@ -54,9 +55,9 @@ def test_an_agent_outside_the_package_is_trained_and_ranked_by_one_command(
     leaderboard.main(command.split())
     table = entries()
     assert [(line["town"], line["driver"]) for line in table] == [
-        ("Suburb", "tiny_agent"),
+        ("Suburb", AGENT),
         ("Suburb", "random"),
-        ("Village", "tiny_agent"),
+        ("Village", AGENT),
         ("Village", "random"),
     ]
     agent = table[0]
@@ -64,7 +65,7 @@ def test_an_agent_outside_the_package_is_trained_and_ranked_by_one_command(
     assert (agent["training_seeds"], agent["training_steps"], agent["episodes"]) == ("2", "960", "10")
     assert agent["command"].startswith(f"mentorgym evaluate --env {ENV} --run runs/")
     assert "tiny_agent" in capsys.readouterr().out
-    assert "| tiny_agent |" in Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
+    assert f"| {AGENT} |" in Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
 
 
 def test_a_run_that_is_done_is_not_trained_again(fake_drive, tiny_agent: Path):
@@ -186,8 +187,10 @@ def test_rows_with_all_of_found_rls_measures_get_a_table_of_them(rows: list[dict
     write_rows(Path("runs/rows/rows.jsonl"), [row | {"score": row["score"] | whole} for row in rows])
     leaderboard.main([])
     page = Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
-    assert "### FakeDrive-v0 in the measures of Found-RL's tables" in page
-    assert "| Suburb (seen) | regular | expert | 0.1 | 0.125 | 0.125 | 12.5% | 0.125 |" in page
+    assert "### FakeDrive-v0: Suburb, Village; regular traffic, 10 episodes" in page
+    assert "### FakeDrive-v0: Suburb; regular traffic, 5 episodes" in page
+    assert "| expert | 0.1 | 0.125 | 0.125 | 12.5% | 0.125 |" in page
+    assert "| agent | 0.1 ± 0.0 | 0.125 ± 0.000 |" in page
 
 
 def test_published_figures_stand_apart(rows: list[dict], capsys: pytest.CaptureFixture):

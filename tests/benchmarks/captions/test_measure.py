@@ -69,7 +69,7 @@ def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_bes
     (row,) = read_rows(folder / "eval.jsonl")
     assert (row["data"], row["split"], row["labels"], row["frames"]) == ("staged:paper", "val", "all", 2)
     assert (row["driver"], row["run"], row["training_seed"], row["training_steps"]) == (
-        ("drawn_scenes", folder.name, 0, 5)
+        ("drawn_scenes@staged:paper,frames=2,all,table1", folder.name, 0, 5)
     )
     assert row["score"]["exact"] == pytest.approx(10 / 21)
     assert row["score"]["clip_score"] == pytest.approx((0.9 * 10 + 0.2 * 11) / 21)
@@ -123,7 +123,7 @@ def test_who_is_shown_one_picture_is_refused_several_frames_before_anybody_is_de
     drawn_captions.asked.clear()
     monkeypatch.delattr(drawn_captions, "load_policy")
     monkeypatch.setattr(captions, "load_agent", lambda agent: drawn_captions)
-    with pytest.raises(SystemExit, match="drawn_scenes is shown one picture of a scene, not 2: give --frames 1"):
+    with pytest.raises(SystemExit, match="drawn_scenes@frames=2 is shown one picture of a scene, not 2"):
         evaluate_family(["--driver", "truth", "--run", str(folder)])
     assert drawn_captions.asked == []
     assert [str(path) for path in Path().rglob("*.jsonl") if "predictions" not in path.name] == ["policy.jsonl"]
@@ -144,7 +144,7 @@ def test_any_text_has_a_score_and_nothing_of_it_is_exact(drawn_captions, capsys:
         ("--driver majorities", "no baseline 'majorities'"),
         ("--driver truth --frames 4", "has 3 frames"),
         ("--driver truth --batch-size 0", "count from 1"),
-        ("--driver truth --env CarlaNoCrash-v0", "captions are measured in"),
+        ("--driver truth --env CarlaNoCrash-v0", "no agent 'truth'"),
         ("--model gpt:none", "there is no module 'gpt'"),
         (f"--model {__name__}:numbers", "answers in numbers"),
         ("--run nowhere", "not the folder of a training run"),
@@ -164,7 +164,8 @@ def test_who_was_trained_to_drive_is_not_asked_for_captions(drawn_captions):
 
 def test_the_leaderboard_has_seeds_intervals_and_always_the_majority(drawn_captions):
     for seed, known in enumerate((9, 10, 14)):
-        output = f"--output runs/rows/x.jsonl --run {trained(seed, known)} --driver {AGENT}"
+        folder = trained(seed, known)
+        output = f"--output runs/rows/x.jsonl --name drawn_scenes --run {folder} --driver {AGENT}"
         evaluate_family(output.split())
     leaderboard.main([])
     page = Path("runs/leaderboard/leaderboard.md").read_text()
@@ -188,19 +189,19 @@ def test_a_captioner_is_added_to_the_leaderboard_by_one_command(drawn_captions):
     leaderboard.main(["--add", str(AGENT), "--training-seeds", "4", "--", "--known", "3"])
     (row,) = read_rows(Path("runs/rows/drawn_scenes__BddOia-Caption-v0.jsonl"))
     assert (row["training_seed"], row["score"]["reason_top1"]) == (4, 1 / 7)
-    assert "| drawn_scenes | 14.3% |" in Path("runs/leaderboard/leaderboard.md").read_text()
+    assert "| drawn_scenes@known=3 | 14.3% |" in Path("runs/leaderboard/leaderboard.md").read_text()
 
 
 def test_rows_of_captions_and_of_episodes_stand_in_one_folder(drawn_captions):
-    from test_rows import ROW
+    from tests.benchmarks.harness.test_rows import ROW
 
     evaluate_family(["--driver", "truth"])
     (row,) = read_rows(Path("runs/rows/truth__BddOia-Caption-v0.jsonl"))
     add_rows(Path("mixed.jsonl"), [row, ROW | {"run": "a"}, row | {"label_share": 0.5}, ROW])
-    assert [("split" in each) for each in read_rows(Path("mixed.jsonl"))] == [False, False, True, True]
+    assert [("split" in each) for each in read_rows(Path("mixed.jsonl"))] == [True, True, False, False]
     assert "score.exact is nan" in (fault(row | {"score": row["score"] | {"exact": float("nan")}}) or "")
     assert fault({name: value for name, value in row.items() if name != "data"}) == "missing or unknown: data"
-    with pytest.raises(SystemExit, match="rows of captions have no episodes"):
+    with pytest.raises(SystemExit, match="a row of BddOia-Caption-v0 is of a whole split"):
         compare.main(["--rows", "mixed.jsonl", "--against", "mixed.jsonl"])
 
 
@@ -222,9 +223,8 @@ def test_the_papers_tables_come_out_of_rows_with_its_own_figures_beside_them(dra
     evaluate_family(["--driver", "truth"])
     for seed in (1, 2):
         evaluate_family(f"--run {trained(seed)} --driver {AGENT} --output runs/rows/a.jsonl".split())
-    Path("results", PUBLISHED.name).write_text(PUBLISHED.read_text())
-    caption_tables.main([])
-    page = Path("results/captions.md").read_text()
+    caption_tables.main(["--published", str(PUBLISHED)])
+    page = Path("runs/caption_tables.md").read_text()
     assert "| action | scenes (%) | scenes | truth | drawn_scenes | the paper's SFT, on BDD-OIA |" in page
     assert "| stop | 28.57 | 12 | 100.0 | 100.0 | 89.24 |" in page
     assert "| mean |  |  | 100.0 | 41.0 | 32.7 |" in page

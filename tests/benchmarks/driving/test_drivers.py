@@ -72,7 +72,7 @@ def test_drivers_and_runs_have_to_match(driver: str, runs: list[Path], message: 
 
 
 def test_a_finished_run_tells_its_training(run_folder: Path, tiny_agent: Path):
-    training = read_training(run_folder)
+    training = read_training(run_folder, load_agent(tiny_agent))
     assert (training.seed, training.steps, len(training.weights)) == (3, 80, 12)
     (driver,) = load_drivers(str(tiny_agent), [run_folder], "cpu")
     assert driver.name == "tiny_agent" and driver.training == training

@@ -32,7 +32,7 @@ def test_it_drives_what_the_model_replies_and_the_rows_say_how_much_could_be_rea
     assert [row["score"]["success"] for row in rows] == [True, True]
     # The last action is repeated, so the car never lifts its foot; every other reply could be read.
     assert all(0.5 <= row["score"]["replies_parsed"] < 0.8 for row in rows)
-    assert (rows[0]["driver"], rows[0]["training_steps"]) == ("vlm_driver", 0)
+    assert (rows[0]["driver"].partition("@")[0], rows[0]["training_steps"]) == ("vlm_driver", 0)
     assert rows[0]["training_args"]["mentor"] == "scripted_mentor:Scripted"
 
 
