@@ -54,7 +54,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "speed": (f"{_HARNESS}.speed.__main__", "time steps, updates, mentors and pictures beside peers"),
     },
     "check": {
-        "doctor": (f"{_HARNESS}.doctor", "what is installed, what is missing or broken, and the remedy"),
+        "doctor": ("mentorgym.doctor", "what is installed, what is missing or broken, and the remedy"),
         "soak": (f"{_HARNESS}.driving.soak", "watch the traffic of the embedded world for a long time"),
         "difficulty": (f"{_HARNESS}.driving.difficulty", "our towns' routes beside those that they stand for"),
     },

@@ -1,6 +1,8 @@
 """`mentorgym doctor`: what it finds, and when its exit code is 1."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mentorgym.benchmarks import doctor
+from mentorgym import doctor
 
 
 @pytest.fixture
@@ -46,6 +48,18 @@ def test_a_core_package_that_cannot_be_imported_is(few, capsys, tmp_path: Path, 
     assert code == 1
     assert pieces["broken-core"]["state"] == "broken"
     assert pieces["broken-core"]["detail"] == "RuntimeError: wrong build"
+
+
+def test_it_needs_none_of_what_the_other_verbs_stand_on(tmp_path: Path):
+    for module in ("platformdirs", "rich", "torch", "tyro"):
+        (tmp_path / f"{module}.py").write_text("raise ImportError('no such build')")
+    code = "from mentorgym import cli, doctor; doctor.PACKAGES = doctor.PACKAGES[4:6]; cli.main(['doctor', '--json'])"
+    surroundings = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True)
+    pieces = {piece["name"]: piece for piece in json.loads(done.stdout)["pieces"]}
+    assert done.returncode == 1
+    assert pieces["rich"]["detail"] == "ImportError: no such build"
+    assert {name for name, piece in pieces.items() if piece["state"] == "broken"} == {"platformdirs", "rich", "cache"}
 
 
 def test_a_broken_torchvision_breaks_what_imports_it(few, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -102,7 +116,7 @@ def test_the_table_has_a_line_for_each_piece_and_its_remedy(few, capsys: pytest.
 def test_every_extra_of_the_project_is_looked_at():
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     # "spatial" is made of others.
     extras = project["optional-dependencies"].keys() - {"test", "peers", "spatial"}
     assert {package.extra for package in doctor.PACKAGES} == extras | {""}

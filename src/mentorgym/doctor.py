@@ -1,26 +1,29 @@
 """`mentorgym doctor`: every piece that mentorgym can use, whether it is there and works, and what to do where not.
 
-The exit code is 1 where a piece is missing or broken without which nothing runs, and otherwise 0.
+The exit code is 1 where a piece is missing or broken without which nothing runs, and otherwise 0. The command needs
+gymnasium and the standard library alone, so that it can say what is wrong with everything else.
 """
 
+import argparse
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mentorgym.benchmarks.harness.command import show, verb
-from mentorgym.cache import cache_folder
 from mentorgym.extras import TORCHVISION_REMEDY, is_installed, torchvision_fault
-from mentorgym.mentors.load import WEIGHTS
+
+_MENTORS = importlib.util.find_spec("mentorgym.mentors")
+assert _MENTORS and _MENTORS.submodule_search_locations, "the package has its floors"
+WEIGHTS = Path(_MENTORS.submodule_search_locations[0]) / "weights"
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 
@@ -122,7 +125,12 @@ def check_gpu() -> Piece:
 
 def check_cache() -> Piece:
     """Where compiled kernels, read maps, text features and staged scenes are kept."""
-    folder = cache_folder()
+    try:
+        from mentorgym.cache import cache_folder
+
+        folder = cache_folder()
+    except ImportError as error:
+        return Piece("cache", BROKEN, f"its place is not known: {error}", "pip install mentorgym")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -179,20 +187,21 @@ def examine() -> list[Piece]:
         return [check() for check in checks]
 
 
-@dataclass
-class Args:
-    """Examine every piece."""
-
-
-@verb("doctor")
-def main(args: Args) -> tuple[dict[str, Any], int]:
-    """Examine every piece, and print what was found."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Examine every piece, and print what was found; `arguments` are those of the process by default."""
+    parser = argparse.ArgumentParser("mentorgym doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    as_json = parser.parse_args(arguments).json
     with contextlib.redirect_stdout(sys.stderr):  # Some packages greet whoever imports them.
         pieces = examine()
     sound = all(piece.state == OK for piece in pieces if piece.core)
-    width = max(len(piece.name) for piece in pieces)
-    for piece in pieces:
-        show(f"{piece.state:8} {piece.name:{width}} {piece.detail}")
-        if piece.remedy:
-            show(f"{'':{9 + width}} -> {piece.remedy}")
-    return {"ok": sound, "pieces": [piece._asdict() for piece in pieces]}, 0 if sound else 1
+    if as_json:
+        print(json.dumps({"ok": sound, "pieces": [piece._asdict() for piece in pieces]}))
+    else:
+        width = max(len(piece.name) for piece in pieces)
+        for piece in pieces:
+            print(f"{piece.state:8} {piece.name:{width}} {piece.detail}")
+            if piece.remedy:
+                print(f"{'':{9 + width}} -> {piece.remedy}")
+    if not sound:
+        sys.exit(1)
