@@ -36,8 +36,8 @@ from typing import Any, Literal
 
 from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.runs import NOT_HASHED
-from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, show, verb
-from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.benchmarks.harness import plots
+from mentorgym.benchmarks.harness.command import UsageError, output_files, show, verb
 
 LEARNING = {
     "episodes": "",
@@ -112,13 +112,13 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} is not the folder of a training run: {error}") from error
-    kept: list[dict[str, Any]] = []
+    log: list[dict[str, Any]] = []
     for line in lines:
         # A resumed run takes the steps since its last checkpoint again.
-        if kept and (line["step"] < kept[-1]["step"] or line.get("resumes") != kept[-1].get("resumes")):
-            kept = [earlier for earlier in kept if earlier["step"] < line["step"]]
-        kept.append(line)
-    return config | {"seed": seed}, kept
+        if log and (line["step"] < log[-1]["step"] or line.get("resumes") != log[-1].get("resumes")):
+            log = [earlier for earlier in log if earlier["step"] < line["step"]]
+        log.append(line)
+    return config | {"seed": seed}, log
 
 
 def windows(lines: Sequence[dict[str, Any]], window: int) -> dict[int, list[dict[str, Any]]]:
@@ -195,11 +195,11 @@ def group(configs: Mapping[Path, dict[str, Any]]) -> dict[str, list[Path]]:
         names = dict.fromkeys(name for own in each for name in own)
         differing = [name for name in names if any(own.get(name) != each[0].get(name) for own in each)]
         for own, folders in zip(each, variants.values(), strict=True):
-            told = ", ".join(f"{name}={in_words(own.get(name))}" for name in differing)
+            label = ", ".join(f"{name}={in_words(own.get(name))}" for name in differing)
             seeds = [configs[folder]["seed"] for folder in folders]
             if len(set(seeds)) < len(seeds):
                 raise UsageError("two runs have the same seed: name runs that differ in nothing but the seed")
-            named[f"{agent} ({told})" if told else agent] = folders
+            named[f"{agent} ({label})" if label else agent] = folders
     return named
 
 
@@ -217,12 +217,7 @@ def means(curves: Mapping[int, Curve], column: str) -> list[tuple[float, float, 
     """(step, mean, low, high) wherever every seed of `curves` has `column`; the bounds are NaN for too few seeds."""
     by_seed = [{row["step"]: row[column] for row in curve if column in row} for curve in curves.values()]
     shared = sorted(set.intersection(*(set(values) for values in by_seed)))
-    points = []
-    for step in shared:
-        values = [each[step] for each in by_seed]
-        bounds = mean_interval(values) if len(values) >= SEEDS_FOR_INTERVAL else (math.nan, math.nan)
-        points.append((step, sum(values) / len(values), *bounds))
-    return points
+    return plots.means((step, [each[step] for each in by_seed]) for step in shared)
 
 
 def draw(
@@ -233,27 +228,19 @@ def draw(
     steps_are: str = "environment steps",
 ) -> None:
     """Write one panel for each of `panels`, by column the title, as a PNG; `agents` by name their curves by seed."""
-    matplotlib = import_matplotlib("a picture of curves")
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = matplotlib.figure.Figure(figsize=(3.4 * across + 0.4, 2.6 * down + 0.4), layout="constrained")
+    with plots.new_figure(path, 3.4 * across + 0.4, 2.6 * down + 0.4) as figure:
         grid = figure.subplots(down, across, squeeze=False).ravel()
         for axes, (column, title) in zip(grid, panels.items(), strict=False):
             # The weight's scale, at the right, only where there is one.
             weight = axes.twinx() if column in AUXILIARY else None
             for number, (agent, curves) in enumerate(agents.items()):
-                colour = f"C{number}"
-                for curve in curves.values():
-                    own = [row for row in curve if column in row]
-                    axes.plot(*columns_of(own, column), color=colour, alpha=0.35, linewidth=0.8)
-                if points := means(curves, column):
-                    steps, middle, low, high = zip(*points, strict=True)
-                    axes.plot(steps, middle, color=colour, linewidth=1.8, label=agent)
-                    axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+                runs = [columns_of([row for row in curve if column in row], column) for curve in curves.values()]
+                plots.draw_seeds(axes, means(curves, column), f"C{number}", agent, runs)
                 if weight:
                     decay = [row for row in next(iter(curves.values())) if {column, WEIGHT} <= row.keys()]
-                    weight.plot(*columns_of(decay, WEIGHT), color=colour, linestyle="--", linewidth=1)
+                    weight.plot(*columns_of(decay, WEIGHT), color=f"C{number}", linestyle="--", linewidth=1)
             axes.set(xlabel=steps_are, title=title, ylim=(min(0, axes.get_ylim()[0]), None))
             if weight:
                 weight.set(ylabel="weight (dashed)", ylim=(0, 1.1 * weight.get_ylim()[1]))
@@ -268,7 +255,6 @@ def draw(
         columns = min(across, max(fitting, 1))
         figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside lower center", ncols=columns)
         figure.suptitle(name)
-        figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def columns_of(rows: Sequence[dict[str, float]], column: str) -> tuple[list[float], list[float]]:
@@ -290,7 +276,7 @@ def write_table(path: Path, agents: Mapping[str, Mapping[int, Curve]], columns: 
 
 @verb("curves")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Draw the curves of the runs, and write their numbers."""
     if args.window < 1:
         raise UsageError(f"--window {args.window}: a point sums up at least 1 step")
     configs = {folder: read_run(folder)[0] for folder in args.run}
@@ -310,9 +296,8 @@ def main(args: Args) -> dict[str, Any]:
     titles = LEARNING if args.what == "learning" else {name: in_full(name) for name in LOGGED[args.what]}
     columns = [column for column in titles if column in logged]
     panels = {column: titles[column] for column in columns if titles[column] and column != WEIGHT}
-    args.output.mkdir(parents=True, exist_ok=True)
     stem = args.name if args.what == "learning" else f"{args.name}_{args.what}"
-    table, picture = (args.output / f"{stem}{suffix}" for suffix in (".csv", ".png"))
+    table, picture = output_files(args.output, stem, ".csv", ".png")
     draw(agents, panels, args.name, picture, "updates" if args.what == "captions" else "environment steps")
     write_table(table, agents, columns)
     show(f"curves: {table}, {picture}")

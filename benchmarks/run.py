@@ -23,7 +23,7 @@ from mentorgym.benchmarks.harness.cells import Cell
 from mentorgym.benchmarks.harness.command import Result, UsageError, progress_console, show, user_input, verb
 from mentorgym.benchmarks.harness.matrix import find_matrix, read_matrix, shard
 from mentorgym.benchmarks.harness.rows import ROWS
-from mentorgym.benchmarks.harness.runner import Runner, as_shell, exit_code, run_cells
+from mentorgym.benchmarks.harness.runner import Runner, as_shell, exit_code, run_cells, show_failures
 
 
 @dataclass
@@ -59,7 +59,7 @@ def dry_run(cells: Sequence[Cell], runner: Runner) -> list[str]:
 
 @verb("run")
 def main(args: Args) -> Result:
-    """The command."""
+    """Run the cells of the matrix, or print their commands."""
     if args.workers < 1:
         raise UsageError(f"--workers {args.workers}: at least 1")
     path = find_matrix(args.matrix)
@@ -77,9 +77,7 @@ def main(args: Args) -> Result:
         status: sum(outcome.status == status for outcome in outcomes)
         for status in ("trained", "skipped", "failed", "stopped")
     }
-    for outcome in outcomes:
-        if outcome.status == "failed":
-            show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
+    show_failures(outcomes)
     show(f"{len(cells)} cells: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count))
     cells_ended = [
         {

@@ -17,7 +17,6 @@ with it. For each model:
 Written to `--output`: `<name>.json` (the figures), `<name>.md` (the table) and `<name>.png` (ROC curves and confusion).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +24,23 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.progress import track
 from rich.table import Table
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, wrong_text
-from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.harness.command import (
     UsageError,
-    import_matplotlib,
-    progress_console,
+    output_files,
     show,
+    track,
+    user_input,
     verb,
+    write_figures,
 )
+from mentorgym.benchmarks.harness.plots import new_figure
+from mentorgym.benchmarks.harness.tables import markdown_table
 from mentorgym.envs.caption.reward import load_scorer
 from mentorgym.mentors.clip import Scorer
 
@@ -88,28 +90,28 @@ def ask(captions: Sequence[str], generator: np.random.Generator) -> dict[str, Qu
     """The texts for each of PARTS; ValueError where a part is the same for all pictures."""
     questions: dict[str, Question] = {}
     for part in PARTS:
-        told = [part_of(caption, part) for caption in captions]
-        texts = sorted(set(told))
+        parts = [part_of(caption, part) for caption in captions]
+        texts = sorted(set(parts))
         if len(texts) < 2:
             raise ValueError(f"all pictures have the {part} {texts[0]!r}: there is no wrong one to weigh against")
         places = {text: place for place, text in enumerate(texts)}
-        wrong = [places[wrong_text(text, texts, generator)] for text in told]
-        hard = np.full(len(told), -1)
+        wrong = [places[wrong_text(text, texts, generator)] for text in parts]
+        hard = np.full(len(parts), -1)
         if part == "output":
             groups: dict[str, list[str]] = {}
             for text in texts:
                 groups.setdefault(part_of(text, "action"), []).append(text)
-            for row, text in enumerate(told):
+            for row, text in enumerate(parts):
                 group = groups[part_of(text, "action")]
                 if len(group) > 1:
                     hard[row] = places[wrong_text(text, group, generator)]
-        questions[part] = Question(texts, np.array([places[text] for text in told]), np.array(wrong), hard)
+        questions[part] = Question(texts, np.array([places[text] for text in parts]), np.array(wrong), hard)
     return questions
 
 
-def accuracies(found: np.ndarray, own: np.ndarray) -> tuple[float, float]:
-    """Share of `found` int64 [N] that is `own`, plain and as the mean over what occurs in `own`."""
-    right = found == own
+def accuracies(likeliest: np.ndarray, own: np.ndarray) -> tuple[float, float]:
+    """Share of `likeliest` int64 [N] that is `own`, plain and as the mean over what occurs in `own`."""
+    right = likeliest == own
     return float(right.mean()), float(np.mean([right[own == each].mean() for each in np.unique(own)]))
 
 
@@ -137,37 +139,37 @@ def measure(
     Those are the cosines of own and of wrong captions, float32 [2, N], and the counts at 0.5 of the read-out with the
     bias, or where the model has none of the paper's, int64 [2, 2].
     """
-    told: dict[str, Any] = {"scale": scorer.scale, "bias": scorer.bias, "auroc": {}, "retrieval": {}}
+    figures: dict[str, Any] = {"scale": scorer.scale, "bias": scorer.bias, "auroc": {}, "retrieval": {}}
     weighed: dict[str, np.ndarray] = {}
     rows = np.arange(len(images))
     for part, question in questions.items():
         cosines = images @ scorer.encode_texts(question.texts).T
         weighed[part], wrong = cosines[rows, question.own], cosines[rows, question.wrong]
         labels = np.repeat([True, False], len(images))
-        told["auroc"][part] = auroc(np.concatenate([weighed[part], wrong]), labels)
+        figures["auroc"][part] = auroc(np.concatenate([weighed[part], wrong]), labels)
         plain, balanced = accuracies(cosines.argmax(1), question.own)
-        told["retrieval"][part] = {"texts": len(question.texts), "accuracy": plain, "balanced_accuracy": balanced}
+        figures["retrieval"][part] = {"texts": len(question.texts), "accuracy": plain, "balanced_accuracy": balanced}
         if part == "output":
             weighed["wrong output"] = wrong
             there = question.hard >= 0
             if there.any():
                 weighed["hard output"] = cosines[rows[there], question.hard[there]]
                 pairs = np.concatenate([weighed[part][there], weighed["hard output"]])
-                told["auroc"]["hard output"] = auroc(pairs, np.repeat([True, False], int(there.sum())))
+                figures["auroc"]["hard output"] = auroc(pairs, np.repeat([True, False], int(there.sum())))
     cosines = images @ scorer.encode_texts(IRRELEVANT).T
     weighed |= {f'"{text}"': cosines[:, place] for place, text in enumerate(IRRELEVANT)}
-    told["readouts"] = {}
+    figures["readouts"] = {}
     for readout, bias in {"paper": 0.0, **({"bias": scorer.bias} if scorer.bias else {})}.items():
-        found = {name: probabilities(each, scorer.scale, bias) for name, each in weighed.items()}
-        told["readouts"][readout] = {
-            "similarity": {name: float(each.mean()) for name, each in found.items()},
-            "match": {name: float((each > 0.5).mean()) for name, each in found.items()},
-            "at_half": at_half(found["output"], found["wrong output"]),
+        read = {name: probabilities(each, scorer.scale, bias) for name, each in weighed.items()}
+        figures["readouts"][readout] = {
+            "similarity": {name: float(each.mean()) for name, each in read.items()},
+            "match": {name: float((each > 0.5).mean()) for name, each in read.items()},
+            "at_half": at_half(read["output"], read["wrong output"]),
         }
-    *_, last = told["readouts"].values()
+    *_, last = figures["readouts"].values()
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
     return (
-        told,
+        figures,
         np.stack([weighed["output"], weighed["wrong output"]]),
         np.reshape([last["at_half"][each] for each in names], (2, 2)),
     )
@@ -183,9 +185,7 @@ def roc_curve(cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], pictures: int, path: Path) -> None:
     """Write the ROC curves and, for each model, its counts at 0.5 as a PNG."""
-    matplotlib = import_matplotlib("the picture")
-    with matplotlib.rc_context({"font.size": 8}):
-        figure = matplotlib.figure.Figure(figsize=(4.2 + 2.4 * len(curves), 4.0), layout="constrained")
+    with new_figure(path, 4.2 + 2.4 * len(curves), 4.0, font_size=8, frames=True) as figure:
         ratios = [1.75, *[1.0] * len(curves)]
         roc, *squares = figure.subplots(1, 1 + len(curves), width_ratios=ratios)
         for square, (name, (cosines, counts, area)) in zip(squares, curves.items(), strict=True):
@@ -200,59 +200,50 @@ def draw(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], pictures: i
         roc.plot([0, 1], [0, 1], color="0.7", linestyle=":")
         roc.set(xlabel="wrong captions that match", ylabel="own captions that match", title="ROC", aspect="equal")
         roc.legend(title="area under the curve", loc="lower right")
-        figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def rows_of(told: Mapping[str, Any], readout: str) -> dict[str, str]:
+def rows_of(figures: Mapping[str, Any], readout: str) -> dict[str, str]:
     """The table's cells for one model's read-out, by row."""
-    read = told["readouts"][readout]
+    read = figures["readouts"][readout]
     cells = {
         f"image vs. {name}": f"{read['similarity'][name]:.4f}, {read['match'][name]:.2%}" for name in read["similarity"]
     }
-    cells |= {f"AUROC, {name}": f"{value:.4f}" for name, value in told["auroc"].items()}
-    for part, found in told["retrieval"].items():
-        text = f"{found['accuracy']:.2%}, {found['balanced_accuracy']:.2%}"
-        cells[f"likeliest {part} of {found['texts']}"] = text
+    cells |= {f"AUROC, {name}": f"{value:.4f}" for name, value in figures["auroc"].items()}
+    for part, likeliest in figures["retrieval"].items():
+        text = f"{likeliest['accuracy']:.2%}, {likeliest['balanced_accuracy']:.2%}"
+        cells[f"likeliest {part} of {likeliest['texts']}"] = text
     half = read["at_half"]
     return cells | {f"at 0.5, {name}": f"{half[name]:.4f}" for name in ("accuracy", "precision", "recall", "f1")}
 
 
-def columns_of(models: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The table's columns: for each model its read-out with the bias, where there is one, after the paper's."""
+def table_of(models: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The table's header and rows: for each model its read-out with the bias, where there is one, after the paper's."""
     titles = {"paper": "paper's read-out", "bias": "with bias"}
-    return {
-        f"{name}, {titles[readout]}": rows_of(told, readout)
-        for name, told in models.items()
-        for readout in told["readouts"]
+    columns = {
+        f"{name}, {titles[readout]}": rows_of(figures, readout)
+        for name, figures in models.items()
+        for readout in figures["readouts"]
     }
+    names = dict.fromkeys(name for cells in columns.values() for name in cells)
+    return ["", *columns], [[name, *(cells.get(name, "-") for cells in columns.values())] for name in names]
 
 
-def markdown(told: Mapping[str, Any], command: str) -> str:
+def markdown(result: Mapping[str, Any], command: str) -> str:
     """The table with what its cells are, and the command that made it."""
-    columns = columns_of(told["models"])
-    names = list(dict.fromkeys(name for cells in columns.values() for name in cells))
-    lines = [
-        f"Reward models on {told['pictures']:,} held-out pictures ({told['data']}).",
-        "",
-        "Image vs. text: mean probability and share above 0.5. Likeliest: accuracy, plain and balanced. AUROC and the",
-        "likeliest depend on the cosines alone, not on the read-out. Output is the whole caption; a hard one has the",
-        "same action and another reason.",
-        "",
-        f"| | {' | '.join(columns)} |",
-        f"| --- |{' --- |' * len(columns)}",
-        *(f"| {name} | {' | '.join(cells.get(name, '-') for cells in columns.values())} |" for name in names),
-        "",
-        f"Made by `{command}`.",
-    ]
-    return "\n".join(lines) + "\n"
+    return (
+        f"Reward models on {result['pictures']:,} held-out pictures ({result['data']}).\n\n"
+        "Image vs. text: mean probability and share above 0.5. Likeliest: accuracy, plain and balanced. AUROC and the\n"
+        "likeliest depend on the cosines alone, not on the read-out. Output is the whole caption; a hard one has the\n"
+        f"same action and another reason.\n\n{markdown_table(*table_of(result['models']))}\nMade by `{command}`.\n"
+    )
 
 
 def summary(models: Mapping[str, Any]) -> Table:
     """The same table for the terminal."""
-    columns = columns_of(models)
-    table = Table("", *columns, box=SIMPLE_HEAD)
-    for name in dict.fromkeys(name for cells in columns.values() for name in cells):
-        table.add_row(name, *(cells.get(name, "-") for cells in columns.values()))
+    header, rows = table_of(models)
+    table = Table(*header, box=SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -262,21 +253,21 @@ def encode(scorer: Scorer, picture: Callable[[int], np.ndarray], chosen: Sequenc
     return np.concatenate(
         [
             scorer.encode_images([picture(index) for index in chosen[start : start + 64]])
-            for start in track(starts, name, console=progress_console, transient=True)
+            for start in track(starts, name)
         ]
     )
 
 
 @verb("clip-reward")
 def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
+    """Measure the models, and write table, figures and plots."""
     named = {name: folder for name, _, folder in (each.partition("=") for each in args.models)}
     if "" in named or not all("=" in each for each in args.models) or not 0 < len(named) == len(args.models):
         raise UsageError("--models are name=<folder or hub name>, each with a name of its own")
     if args.limit < 0:
         raise UsageError("--limit counts from 0")
     start_torch(seed=0, threads=args.torch_threads)
-    try:
+    with user_input():
         samples = Samples(args.data)
         if any("caption" not in words for words in samples.words):
             raise UsageError(f"{args.data} has samples without a caption")
@@ -286,19 +277,16 @@ def main(args: Args, command: str) -> dict[str, Any]:
         questions = ask(captions, np.random.default_rng(args.seed))
         scorers = {name: load_scorer(folder) for name, folder in named.items()}
         images = {name: encode(scorer, samples.picture, chosen, name) for name, scorer in scorers.items()}
-    except (ValueError, ImportError, OSError) as error:
-        raise UsageError(str(error)) from error
     models, curves = {}, {}
     for name, scorer in scorers.items():
         figures, cosines, counts = measure(scorer, images[name], questions)
         models[name] = {"model": named[name] or "caption_clip", **figures}
         curves[name] = cosines, counts, figures["auroc"]["output"]
-    told = {"data": str(args.data), "pictures": len(chosen), "models": models}
-    page = markdown(told, command)
-    args.output.mkdir(parents=True, exist_ok=True)
-    picture, text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".md", ".json"))
+    result = {"data": str(args.data), "pictures": len(chosen), "models": models}
+    page = markdown(result, command)
+    picture, text, figures_file = output_files(args.output, args.name, ".png", ".md", ".json")
     write_atomically(text, page)
-    write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
+    write_figures(figures_file, result, command)
     draw(curves, len(chosen), picture)
     show(page if args.table else summary(models), f"written: {picture}, {text}, {figures_file}")
-    return told
+    return result

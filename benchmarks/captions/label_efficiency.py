@@ -24,33 +24,27 @@ go to `<output>.jsonl` as they come, and in the end `<output>.md` and `<output>.
 reasons against the share, of this command's own rows: those that other flags have left in the file stay there.
 """
 
+import collections
 import functools
 import math
 import re
 import shlex
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.agents.toolbox.shards import UNFINISHED
 from mentorgym.benchmarks.captions.measure import ENV
 from mentorgym.benchmarks.harness import runner
 from mentorgym.benchmarks.harness.agents import load_agent
 from mentorgym.benchmarks.harness.cells import Cell
-from mentorgym.benchmarks.harness.command import (
-    Result,
-    UsageError,
-    import_matplotlib,
-    progress_console,
-    show,
-    verb,
-)
+from mentorgym.benchmarks.harness.command import Result, UsageError, progress_console, show, verb, write_text
 from mentorgym.benchmarks.harness.matrix import agent_args
+from mentorgym.benchmarks.harness.plots import draw_seeds, means, new_figure
 from mentorgym.benchmarks.harness.rows import Row, add_rows, read_rows
-from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.benchmarks.harness.statistics import seeds_interval
 from mentorgym.benchmarks.harness.tables import as_arguments, in_percent, markdown_table
 
 AGENTS = {
@@ -135,7 +129,7 @@ class Part:
 
     share: float
     seed: int
-    args: None = field(default=None, compare=False)
+    args: Args = field(compare=False)
 
     @property
     def name(self) -> str:
@@ -143,206 +137,155 @@ class Part:
         return f"share{self.share:g}_seed{self.seed}"
 
 
-class Plan(Protocol):
-    """Carries a plan out, or writes it down."""
+@dataclass(frozen=True)
+class Step:
+    """A command of the study, without `mentorgym`, and what it leaves."""
 
-    def data(self, share: float, seed: int) -> Path:
-        """The labelled scenes of a share."""
-
-    def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
-        """The run's folder of one of AGENTS."""
-
-    def measure(self, folder: Path, name: str, share: float) -> None:
-        """The row of a run."""
-
-
-def updates(steps: int, share: float) -> int:
-    """Of `steps` updates those that a share of the labelled scenes gets."""
-    return math.ceil(steps * min(1.0, share / FULLY_TRAINED))
+    command: Sequence[str]
+    folder: Callable[[], Path | None]
+    """the folder that it leaves; None as long as there is something to do"""
+    checks: bool = False
+    """whether the command also runs, once, where there is nothing to do: it refuses what does not fit its flags"""
+    rows: Path | None = None
+    """the file with the rows that it makes"""
 
 
-def carry_out(plan: Plan, args: Args, share: float, seed: int) -> None:
-    """Everything at one share with one seed."""
+def take_steps(part: Part, take: Callable[[Step], Path]) -> None:
+    """Everything at one share with one seed, step by step; `take` returns the folder that a step leaves."""
+    args, seed = part.args, part.seed
 
-    def reward_of(labelled: Path, share: float) -> str | Path:
+    def updates(steps: int, share: float) -> int:
+        return math.ceil(steps * min(1.0, share / FULLY_TRAINED))
+
+    def train(stage: str, flags: Mapping[str, Any], more: str) -> Path:
+        cell = cell_of(stage, {**flags, "seed": seed}, more, args.runs)
+        return take(Step(cell.command, cell.finished))
+
+    def reward_of(share: float) -> str | Path:
         if share == 1.0 and args.all_labels_reward:
             return args.all_labels_reward
-        flags = {"data": labelled, "seed": seed, "total_steps": updates(args.contrast_steps, share)}
-        start = plan.train("contrast", flags, args.contrast_flags)
-        flags = {"loss": "pairs", "data": labelled, "model": start / "model", "seed": seed, "epochs": args.pairs_epochs}
-        return plan.train("pairs", flags, args.pairs_flags) / "model"
+        labelled = take_labels(part, share, take)
+        flags = {"data": labelled, "total_steps": updates(args.contrast_steps, share)}
+        start = train("contrast", flags, args.contrast_flags)
+        flags = {"loss": "pairs", "data": labelled, "model": start / "model", "epochs": args.pairs_epochs}
+        return train("pairs", flags, args.pairs_flags) / "model"
 
-    labelled = plan.data(share, seed)
-    flags: dict[str, Any] = {"data": labelled, "seed": seed, "total_steps": updates(args.sft_steps, share)}
-    start = plan.train("sft", flags, args.sft_flags)
-    plan.measure(start, "sft", share)
-    rewards = {"": reward_of(labelled, share)}
-    if share < 1.0:
-        rewards[ALL_LABELS] = reward_of(plan.data(1.0, seed), 1.0)
+    labelled = take_labels(part, part.share, take)
+    flags: dict[str, Any] = {"data": labelled, "total_steps": updates(args.sft_steps, part.share)}
+    start = train("sft", flags, args.sft_flags)
+    take(measurement(part, start, "sft"))
+    rewards = {"": reward_of(part.share)}
+    if part.share < 1.0:
+        rewards[ALL_LABELS] = reward_of(1.0)
+    data = f"data={args.data}"
     for kind, reward in rewards.items():
-        flags = {
-            "env_args": [f"data={args.data}", f"model={reward}"],
-            "model": start / "model",
-            "seed": seed,
-            "epochs": args.rloo_epochs,
-        }
-        learned = plan.train("rloo", flags, args.rloo_flags)
-        plan.measure(learned, f"sft, rloo{kind}", share)
-        flags = {
-            "env_args": [f"data={args.data}"],
-            "data": labelled,
-            "model": learned / "model",
-            "seed": seed,
-            "total_steps": args.action_steps,
-        }
-        plan.measure(plan.train("action", flags, args.action_flags), f"sft, rloo, action sft{kind}", share)
+        flags = {"env_args": [data, f"model={reward}"], "model": start / "model", "epochs": args.rloo_epochs}
+        learned = train("rloo", flags, args.rloo_flags)
+        take(measurement(part, learned, f"sft, rloo{kind}"))
+        flags = {"env_args": [data], "data": labelled, "model": learned / "model", "total_steps": args.action_steps}
+        take(measurement(part, train("action", flags, args.action_flags), f"sft, rloo, action sft{kind}"))
 
 
-def data_folder(args: Args, share: float, seed: int) -> Path:
-    """Where the labelled scenes of a share lie."""
-    name = f"{Path(args.data).name}_{100 * share:g}_percent_seed{seed}"
-    return args.shards / re.sub(r"\W", "_", name)
+def take_labels(part: Part, share: float, take: Callable[[Step], Path]) -> Path:
+    """Write the labelled scenes of a share; returns their folder."""
+    args = part.args
+    name = f"{Path(args.data).name}_{100 * share:g}_percent_seed{part.seed}"
+    folder = args.shards / re.sub(r"\W", "_", name)
+    flags = {"data": args.data, "split": "train", "share": share, "seed": part.seed, "output": folder}
 
+    def whole() -> Path | None:
+        return folder if folder.is_dir() and not (folder / UNFINISHED).exists() else None
 
-def data_command(args: Args, share: float, seed: int) -> list[str]:
-    """The command that writes the labelled scenes of a share, without `mentorgym`."""
-    flags = {
-        "data": args.data,
-        "split": "train",
-        "share": share,
-        "seed": seed,
-        "output": data_folder(args, share, seed),
-    }
-    return ["caption-data", *as_arguments(flags)]
+    # What is there may be of other data.
+    take(Step(["caption-data", *as_arguments(flags)], whole, checks=True))
+    return folder
 
 
 open_agent = functools.cache(load_agent)
 """`load_agent`, which reads all agents' files to know their names."""
 
+PARSING = threading.Lock()
+"""Flags are checked by reading sources, and Python's parser may fail in two threads at once (3.11)."""
+
 
 def cell_of(stage: str, flags: Mapping[str, Any], more: str, runs: Path) -> Cell:
     """A training as a cell of a matrix, which finds its run again."""
-    agent = AGENTS[stage]
-    extra = shlex.split(more)
-    arguments = [*as_arguments({**flags, "runs": runs}), *extra]
-    module = open_agent(agent)
-    args = agent_args(module, {**flags, "runs": runs}, f"{stage}: {agent}", extra)
-    return Cell(f"{stage}_seed{flags['seed']}", agent, "", int(flags["seed"]), tuple(arguments), args)
+    agent, flags, extra = AGENTS[stage], {**flags, "runs": runs}, shlex.split(more)
+    with PARSING:
+        args = agent_args(open_agent(agent), flags, f"{stage}: {agent}", extra)
+    arguments = (*as_arguments(flags), *extra)
+    return Cell(f"{stage}_seed{flags['seed']}", agent, "", int(flags["seed"]), arguments, args)
 
 
-def measure_command(args: Args, folder: Path, name: str, share: float) -> list[str]:
-    """The command that measures a run, without `mentorgym`."""
-    flags = {"env": ENV, "run": folder, "name": name, "label_share": share, "data": args.data, "split": "test"}
-    more = {name: value for name in ("limit", "reward_model") if (value := getattr(args, name))}
-    return ["evaluate", *as_arguments(flags | more)]
+def measurement(part: Part, folder: Path, name: str) -> Step:
+    """The step that measures a run."""
+    flags = {"env": ENV, "run": folder, "name": name, "label_share": part.share, "data": part.args.data}
+    flags |= {name: value for name in ("limit", "reward_model") if (value := getattr(part.args, name))}
+    arguments = ["evaluate", *as_arguments(flags | {"split": "test"})]
+    return Step(
+        arguments,
+        lambda: folder if runner.as_shell(arguments) in commands_in(rows_file(part.args)) else None,
+        rows=folder / "eval.jsonl",
+    )
 
 
-class DryRun:
-    """The commands of a plan, each once; the folder of a run that is not there yet is called by its line's number."""
-
-    def __init__(self, args: Args):
-        self.args, self.lines = args, dict[str, None]()
-
-    def _write(self, command: Sequence[str]) -> None:
-        self.lines[runner.as_shell(command)] = None
-
-    def data(self, share: float, seed: int) -> Path:
-        self._write(data_command(self.args, share, seed))
-        return data_folder(self.args, share, seed)
-
-    def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
-        cell = cell_of(stage, flags, more, self.args.runs)
-        self._write(cell.command)
-        line = runner.as_shell(cell.command)
-        return cell.finished() or Path(f"RUN_OF_LINE_{[*self.lines].index(line) + 1}")
-
-    def measure(self, folder: Path, name: str, share: float) -> None:
-        self._write(measure_command(self.args, folder, name, share))
+def rows_file(args: Args) -> Path:
+    """The file of the study's rows."""
+    return args.output.with_name(args.output.name + ".jsonl")
 
 
-def commands_of(args: Args, parts: Sequence[Part]) -> list[str]:
-    """The commands of `parts`, each once."""
-    plan = DryRun(args)
+def commands_in(path: Path) -> set[str]:
+    """The commands of the rows in a file, which need not be there."""
+    return {row["command"] for row in read_rows(path)} if path.exists() else set()
+
+
+def commands_of(parts: Sequence[Part]) -> list[str]:
+    """The commands of `parts`, each once; the folder of a run that is not there yet is called by its line's number."""
+    lines: dict[str, None] = {}
+
+    def take(step: Step) -> Path:
+        line = runner.as_shell(step.command)
+        lines[line] = None
+        return step.folder() or Path(f"RUN_OF_LINE_{[*lines].index(line) + 1}")
+
     for part in parts:
-        carry_out(plan, args, part.share, part.seed)
-    return [*plan.lines]
+        take_steps(part, take)
+    return [*lines]
 
 
 class Study(runner.Runner):
     """Runs the parts, several at a time; what several parts need is made once."""
 
-    def __init__(self, args: Args):
-        super().__init__("label_efficiency", args.workers)
-        self.study = args
-        self.file = args.output.with_name(args.output.name + ".jsonl")
-        self._locks: dict[str, threading.Lock] = {}
-        self.data_folders: set[Path] = set()
-        """Folders whose labelled scenes are there and those of this study's flags."""
-        self.parsing = threading.Lock()
-        """Flags are checked by reading sources, and Python's parser may fail in two threads at once (3.11)."""
-
-    def log_of(self, cell: Any) -> Path:
-        """Where a part's output goes."""
-        return self.study.runs / "logs" / self.matrix / f"{cell.name}.log"
-
-    def lock(self, command: Sequence[str]) -> threading.Lock:
-        """The lock of a command, which two parts must not run at the same time."""
-        return self._locks.setdefault(shlex.join(command), threading.Lock())
+    def __init__(self, workers: int):
+        super().__init__("label_efficiency", workers)
+        self._locks = collections.defaultdict[str, threading.Lock](threading.Lock)
+        """of each command: two parts must not run it at the same time"""
+        self._checked: set[str] = set()
 
     def work(self, cell: Any, log: Path, cores: set[int]) -> str:
         """All of a part that is not done yet."""
-        execution = Execution(self, log, cores)
-        carry_out(execution, self.study, cell.share, cell.seed)
-        return "trained" if execution.worked else "skipped"
+        status = "skipped"
 
+        def take(step: Step) -> Path:
+            nonlocal status
+            command = runner.as_shell(step.command)
+            with self._locks[command]:
+                folder = step.folder()
+                if not folder or (step.checks and command not in self._checked):
+                    status = status if folder else "trained"
+                    self.process(step.command, log, cores)
+                    self._checked.add(command)
+                    if step.rows:
+                        with self.adding_rows:
+                            own = [row for row in read_rows(step.rows) if row["command"] == command]
+                            add_rows(rows_file(cell.args), own)
+                    folder = step.folder()
+            if not folder:
+                raise UsageError(f"nothing finished was left by: {command}")
+            return folder
 
-class Execution:
-    """Carries a plan out."""
-
-    def __init__(self, study: Study, log: Path, cores: set[int]):
-        self.study, self.log, self.cores = study, log, cores
-        self.worked = False
-
-    def _run(self, command: Sequence[str]) -> None:
-        self.worked = True
-        self.study.process(command, self.log, self.cores)
-
-    def data(self, share: float, seed: int) -> Path:
-        command = data_command(self.study.study, share, seed)
-        folder = data_folder(self.study.study, share, seed)
-        with self.study.lock(command):
-            if folder not in self.study.data_folders:
-                there = folder.is_dir() and not (folder / UNFINISHED).exists()
-                # What is there may be of other data: the command itself refuses that, and else leaves it as it is.
-                self.study.process(command, self.log, self.cores)
-                self.worked |= not there
-                self.study.data_folders.add(folder)
-        return folder
-
-    def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
-        with self.study.parsing:
-            cell = cell_of(stage, flags, more, self.study.study.runs)
-        with self.study.lock(cell.command):
-            if not (folder := cell.finished()):
-                self._run(cell.command)
-                folder = cell.finished()
-        if not folder:
-            raise UsageError(f"{cell.agent} has left no finished run's folder")
-        return folder
-
-    def measure(self, folder: Path, name: str, share: float) -> None:
-        arguments = measure_command(self.study.study, folder, name, share)
-        command = runner.as_shell(arguments)
-        with self.study.adding_rows:
-            if self.study.file.exists() and command in [row["command"] for row in read_rows(self.study.file)]:
-                return
-        with self.study.lock(["measure", str(folder)]):
-            self._run(arguments)
-            rows = [row for row in read_rows(folder / "eval.jsonl") if row["command"] == command]
-        if not rows:
-            raise UsageError(f"{folder} has no row of: {command}")
-        with self.study.adding_rows:
-            add_rows(self.study.file, rows)
+        take_steps(cell, take)
+        return status
 
 
 def points(rows: Sequence[Row], driver: str, score: str) -> list[tuple[float, list[float]]]:
@@ -374,29 +317,18 @@ def _place(driver: str) -> tuple[bool, int]:
 
 
 def _cell(values: Sequence[float]) -> str:
+    interval = seeds_interval(values)
     mean = f"{sum(values) / len(values):.1%}"
-    if len(values) < SEEDS_FOR_INTERVAL:
-        return mean
-    low, high = mean_interval(values)
-    return f"{mean} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{mean} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else mean
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Write the plot: macro-F1 of actions and of reasons against the share of the labels, PNG."""
-    matplotlib = import_matplotlib("the plot")
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = matplotlib.figure.Figure(figsize=(8.4, 3.8), layout="constrained")
+    with new_figure(path, 8.4, 3.8) as figure:
         for axes, part in zip(figure.subplots(1, 2), ("action", "reason"), strict=True):
             for driver, (label, colour, line) in CURVES.items():
-                curve = points(rows, driver, f"{part}_macro_f1")
-                shares = [100 * share for share, _ in curve]
-                axes.plot(
-                    shares, [sum(each) / len(each) for _, each in curve], line, color=colour, label=label, marker="o"
-                )
-                bounds = [mean_interval(each) if len(each) >= SEEDS_FOR_INTERVAL else None for _, each in curve]
-                banded = [(share, *bound) for share, bound in zip(shares, bounds, strict=True) if bound]
-                if banded:
-                    axes.fill_between(*zip(*banded, strict=True), color=colour, alpha=0.12, linewidth=0)
+                curve = means((100 * share, each) for share, each in points(rows, driver, f"{part}_macro_f1"))
+                draw_seeds(axes, curve, colour, label, band=0.12, linestyle=line, marker="o", linewidth=1.5)
             axes.axhline(rows[0]["majority"][f"{part}_macro_f1"], color="0.5", linestyle=":", label="majority")
             axes.set(xscale="log", xlabel="labelled scenes, %", title=f"{part} macro-F1", ylim=(0, 1))
             ticks = sorted({100 * row["label_share"] for row in rows})
@@ -404,17 +336,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axes.minorticks_off()
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
-def check(args: Args) -> None:
-    """Raise UsageError for flags that do not fit."""
-    if not args.shares or any(not 0.0 < share <= 1.0 for share in args.shares):
-        raise UsageError("--shares are more than 0 and at most 1")
-    if not args.seeds or len(set(args.seeds)) < len(args.seeds):
-        raise UsageError("--seeds are different whole numbers")
-    if args.workers < 1:
-        raise UsageError(f"--workers {args.workers}: at least 1")
 
 
 def write_page(args: Args, rows: Sequence[Row], command: str) -> list[Path]:
@@ -423,7 +344,7 @@ def write_page(args: Args, rows: Sequence[Row], command: str) -> list[Path]:
     unseen = ", in towns that no training has seen" if rows[0]["backend"] == "staged" else ""
     where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}{unseen}"
     brackets = "Brackets hold 95 % bootstrap intervals over the seeds."
-    write_atomically(page, f"# What labels are worth\n\nWritten by `{command}`. {where}. {brackets}\n\n{table(rows)}")
+    write_text(page, f"# What labels are worth\n\nWritten by `{command}`. {where}. {brackets}\n\n{table(rows)}")
     draw(rows, picture)
     return [page, picture]
 
@@ -431,29 +352,31 @@ def write_page(args: Args, rows: Sequence[Row], command: str) -> list[Path]:
 @verb("label-efficiency")
 def main(args: Args, command: str) -> Result:
     """Train and measure what is missing, then write the table and the plot."""
-    check(args)
+    if not args.shares or any(not 0.0 < share <= 1.0 for share in args.shares):
+        raise UsageError("--shares are more than 0 and at most 1")
+    if not args.seeds or len(set(args.seeds)) < len(args.seeds):
+        raise UsageError("--seeds are different whole numbers")
+    if args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: at least 1")
+    parts = [Part(share, seed, args) for seed in args.seeds for share in sorted(set(args.shares), reverse=True)]
+    file = rows_file(args)
+    outcomes: list[runner.Outcome] = []
+    outputs = []
     if args.redraw:
-        study = Study(args)
-        if not study.file.is_file():
-            raise UsageError(f"--redraw: there is no {study.file}")
-        outputs = write_page(args, read_rows(study.file), command)
-        show(f"written: {', '.join(map(str, outputs))}")
-        return {"parts": {}, "outputs": [str(path) for path in outputs]}
-    parts = [Part(share, seed) for seed in args.seeds for share in sorted(set(args.shares), reverse=True)]
-    commands = commands_of(args, parts)
-    if args.dry_run:
-        show(*commands)
-        return {"commands": commands}
-    study = Study(args)
-    study.file.parent.mkdir(parents=True, exist_ok=True)
-    outcomes = runner.run_cells(parts, study, progress_console.print)  # type: ignore[arg-type]
-    for outcome in outcomes:
-        if outcome.status == "failed":
-            show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
-    outputs = [study.file]
-    # Only now that the runs are there do the commands name their folders.
-    commands = commands_of(args, parts)
-    rows = [row for row in read_rows(study.file) if row["command"] in commands] if study.file.exists() else []
+        if not file.is_file():
+            raise UsageError(f"--redraw: there is no {file}")
+        rows = read_rows(file)
+    else:
+        commands = commands_of(parts)
+        if args.dry_run:
+            show(*commands)
+            return {"commands": commands}
+        outcomes = runner.run_cells(parts, Study(args.workers), progress_console.print)  # type: ignore[arg-type]
+        runner.show_failures(outcomes)
+        outputs.append(file)
+        # Only now that the runs are there do the commands name their folders.
+        commands = commands_of(parts)
+        rows = [row for row in read_rows(file) if row["command"] in commands] if file.exists() else []
     if rows:
         outputs += write_page(args, rows, command)
     show(f"written: {', '.join(map(str, outputs))}")

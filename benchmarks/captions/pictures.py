@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mentorgym.benchmarks.captions import measure as captions
-from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.plots import new_figure
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels
 
@@ -120,13 +121,10 @@ def describe_pictures(speaker: captions.Speaker, paths: Sequence[Path]) -> list[
 
 def draw(described: Sequence[Described], across: int, title: str, path: Path) -> None:
     """Write the pictures as a grid, PNG."""
-    matplotlib = import_matplotlib("the drawing")
     across = min(across, len(described))
     down = -(-len(described) // across)
     most = max(len(lines(each)) for each in described)
-    with matplotlib.rc_context({"font.size": 9}):
-        height = 1.9 + 0.17 * most
-        figure = matplotlib.figure.Figure(figsize=(3.2 * across, height * down + 0.4), layout="constrained")
+    with new_figure(path, 3.2 * across, (1.9 + 0.17 * most) * down + 0.4, dpi=110, frames=True) as figure:
         for axes in (grid := figure.subplots(down, across, squeeze=False).ravel()):
             axes.set_axis_off()
         for axes, each in zip(grid, described, strict=False):
@@ -143,7 +141,6 @@ def draw(described: Sequence[Described], across: int, title: str, path: Path) ->
             # Room for the longest text, so that all pictures are of one size.
             axes.annotate(" ", (0, 0), xytext=(0, -3 - 12 * most), **spot)
         figure.suptitle(title, parse_math=False)
-        figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def load_speaker(args: Args) -> captions.Speaker:
@@ -163,7 +160,7 @@ def load_speaker(args: Args) -> captions.Speaker:
 
 @verb("caption-pictures")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Describe the pictures, and draw them."""
     if args.across < 1 or args.limit < 1:
         raise UsageError("--across and --limit count from 1")
     speaker = load_speaker(args)

@@ -17,7 +17,6 @@ the pictures that were answered:
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +24,21 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.progress import track
 from rich.table import Table
 
 from mentorgym.agents.clip_finetune import label_scores
 from mentorgym.agents.toolbox import parse_keywords, start_torch
-from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.harness.command import (
     UsageError,
-    import_matplotlib,
-    progress_console,
+    output_files,
     show,
+    track,
+    user_input,
     verb,
+    write_figures,
 )
+from mentorgym.benchmarks.harness.plots import import_matplotlib, new_figure
 from mentorgym.envs.driving.view import language
 from mentorgym.mentors.load import load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Mentor, Request
@@ -81,10 +81,10 @@ def to_label(feedback: Feedback | None) -> int | None:
     return int(language.labels(feedback))
 
 
-def confusion(labels: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
-    """Counts int64 [size, size] of pictures with the label of the row for which that of the column was found."""
+def confusion(labels: np.ndarray, answers: np.ndarray, size: int) -> np.ndarray:
+    """Counts int64 [size, size] of pictures with the label of the row for which that of the column was answered."""
     counts = np.zeros((size, size), np.int64)
-    np.add.at(counts, (labels, found), 1)
+    np.add.at(counts, (labels, answers), 1)
     return counts
 
 
@@ -116,9 +116,9 @@ def figures(counts: np.ndarray) -> dict[str, Any]:
     """What the module's docstring lists, of counts [30, 30]."""
 
     def scores(matrix: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
-        labels, found = (np.repeat(each.ravel(), matrix.ravel()) for each in np.indices(matrix.shape))
-        told = label_scores(found, labels, neighbours)
-        return {name.removeprefix("heldout/"): value for name, value in told.items()}
+        labels, answers = (np.repeat(each.ravel(), matrix.ravel()) for each in np.indices(matrix.shape))
+        measured = label_scores(answers, labels, neighbours)
+        return {name.removeprefix("heldout/"): value for name, value in measured.items()}
 
     longitudinal, lateral = marginals(counts)
     every = scores(counts, language.NEIGHBOURS)
@@ -133,25 +133,23 @@ def figures(counts: np.ndarray) -> dict[str, Any]:
 
 def ask(mentor: Mentor, samples: Samples, chosen: Sequence[int], batch_size: int) -> list[int | None]:
     """The label that the mentor finds for each of the `chosen` samples, None where it has no usable answer."""
-    found: list[int | None] = []
+    labels: list[int | None] = []
     starts = range(0, len(chosen), batch_size)
-    for start in track(starts, "asking", console=progress_console, transient=True):
+    for start in track(starts, "asking"):
         requests = []
         for index in chosen[start : start + batch_size]:
             words = samples.words[index]
             action = np.array(words.get("action", (np.nan, np.nan)), np.float32)
             requests.append(Request(samples.picture(index), words.get("prompt", IMAGE_SLOT), words["context"], action))
-        found += [to_label(feedback) for feedback in mentor(requests)]
-    return found
+        labels += [to_label(feedback) for feedback in mentor(requests)]
+    return labels
 
 
 def draw(counts: np.ndarray, title: str, path: Path) -> None:
     """Write the row-normalised matrix and its marginals as a PNG."""
-    matplotlib = import_matplotlib("the picture")
-    with matplotlib.rc_context({"font.size": 7}):
-        figure = matplotlib.figure.Figure(figsize=(13, 8), layout="constrained")
+    with new_figure(path, 13, 8, font_size=7, frames=True) as figure:
         left, right = figure.subfigures(1, 2, width_ratios=(2, 1), squeeze=False)[0]
-        colours = matplotlib.colormaps["viridis"].with_extremes(bad="0.85")
+        colours = import_matplotlib().colormaps["viridis"].with_extremes(bad="0.85")
         whole, parts = left.subplots(), right.subplots(2, 1)
         longitudinal, lateral = marginals(counts)
         for axes, matrix, names, label in (
@@ -172,34 +170,31 @@ def draw(counts: np.ndarray, title: str, path: Path) -> None:
                         axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour)
         left.colorbar(picture, ax=whole, shrink=0.5, label="share of the row")
         figure.suptitle(title)
-        figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def summary(told: Mapping[str, Any]) -> Table:
+def summary(result: Mapping[str, Any]) -> Table:
     """The figures for the terminal."""
     table = Table("", "30 actions", "longitudinal", "lateral", box=SIMPLE_HEAD)
     for name in ("accuracy", "balanced_accuracy", "majority", "balanced_majority"):
-        parts = (told[name], told["longitudinal"][name], told["lateral"][name])
+        parts = (result[name], result["longitudinal"][name], result["lateral"][name])
         table.add_row(name.replace("_", " "), *(f"{value:.1%}" for value in parts))
     for name in ("near_errors", "near_errors_by_chance", "near_errors_by_frequency"):
-        table.add_row(name.replace("_", " "), "-" if told.get(name) is None else f"{told[name]:.1%}")
+        table.add_row(name.replace("_", " "), "-" if result.get(name) is None else f"{result[name]:.1%}")
     return table
 
 
 @verb("confusion")
 def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
+    """Ask the mentor, and write its matrix and figures."""
     if args.limit < 0 or args.batch_size < 1:
         raise UsageError("--limit counts from 0 and --batch-size from 1")
     start_torch(seed=0, threads=args.torch_threads)
-    try:
+    with user_input():
         samples = Samples(args.data)
         options = parse_keywords(args.mentor_args)
         if args.mentor.partition(":")[0] in ("clip", "openclip"):
             options.setdefault("anchors", samples.anchors or language.anchors())
         mentor = load_mentor(args.mentor, **options)
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        raise UsageError(str(error)) from error
     if any(not {"context", "label"} <= words.keys() for words in samples.words):
         raise UsageError(f"{args.data} has samples without context and label: collect it anew")
     count = min(args.limit, len(samples)) or len(samples)
@@ -212,10 +207,9 @@ def main(args: Args, command: str) -> dict[str, Any]:
     ]
     if not pairs:
         raise UsageError(f"{args.mentor} answered none of {count} questions")
-    labels, found = np.array(pairs).T
-    counts = confusion(labels, found, language.NUM_ACTIONS)
+    counts = confusion(*np.array(pairs).T, language.NUM_ACTIONS)
     towns = sorted({str(words["town"]) for words in samples.words if "town" in words})
-    told = {
+    result = {
         "mentor": args.mentor,
         "data": str(args.data),
         "towns": towns,
@@ -223,13 +217,12 @@ def main(args: Args, command: str) -> dict[str, Any]:
         "answered": len(pairs),
         **figures(counts),
     }
-    args.output.mkdir(parents=True, exist_ok=True)
-    picture, table, text = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".csv", ".json"))
+    picture, table, text = output_files(args.output, args.name, ".png", ".csv", ".json")
     draw(counts, f"{args.mentor} on {len(pairs):,} pictures of {', '.join(towns) or args.data.name}", picture)
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("true", *NAMES))
         writer.writerows((name, *row) for name, row in zip(NAMES, counts.tolist(), strict=True))
-    write_atomically(text, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
-    show(summary(told), f"{len(pairs):,} of {count:,} answered; written: {picture}, {table}, {text}")
-    return told
+    write_figures(text, result, command)
+    show(summary(result), f"{len(pairs):,} of {count:,} answered; written: {picture}, {table}, {text}")
+    return result

@@ -9,20 +9,19 @@ import json
 import shlex
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
+import rich.progress
 import tyro
 from rich.console import Console, RenderableType
-
-from mentorgym.extras import import_extra
 
 progress_console = Console(stderr=True)
 """Progress goes to standard error, so that standard output holds results alone."""
 
+Item = TypeVar("Item")
 
 WIDTH_OF_FILES = 1000
 """Columns that there are in a file or a pipe: enough for any table, so that nothing is cut."""
@@ -37,6 +36,18 @@ def show(*what: RenderableType) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
     for item in what:
         console.print(item, soft_wrap=isinstance(item, str), markup=False)
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
+    """`items` one by one, with a bar that goes when they end."""
+    return rich.progress.track(items, description, total, console=progress_console, transient=True)
+
+
+def progress_bars(count: str = "") -> rich.progress.Progress:
+    """Bars with their descriptions, the text `count` (a format with `task`) and times."""
+    columns = rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(), rich.progress.TextColumn(count)
+    times = rich.progress.TimeElapsedColumn(), rich.progress.TimeRemainingColumn()
+    return rich.progress.Progress(*columns, *times, console=progress_console)
 
 
 @contextlib.contextmanager
@@ -126,14 +137,6 @@ def command_line(name: str, arguments: Sequence[str]) -> str:
     return shlex.join(["mentorgym", *name.split(), *arguments])
 
 
-def import_matplotlib(purpose: str) -> ModuleType:
-    """matplotlib with its figures; UsageError that says what to install for whoever wants `purpose`."""
-    with user_input():
-        matplotlib = import_extra("matplotlib", "plots", purpose)
-        import_extra("matplotlib.figure", "plots", purpose)
-    return matplotlib
-
-
 def made_by(command: str) -> str:
     """The sentence on a page that says which command has written it, from which commit, when, and on what processor."""
     # It imports torch, which not every command needs.
@@ -154,12 +157,31 @@ class Reported:
 
 def report(title: str, lines: Sequence[str], path: Path | None, command: str) -> None:
     """Print a command's `lines` of Markdown, and write them to `path`, if one is given, with how they were made."""
-    from mentorgym.agents.toolbox.runs import write_atomically
-
     show(*lines)
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, "\n".join([f"# {title}", "", made_by(command), "", *lines, ""]))
+        write_text(path, "\n".join([f"# {title}", "", made_by(command), "", *lines, ""]))
+
+
+def output_files(folder: Path, name: str, *suffixes: str) -> list[Path]:
+    """The files called `name` with these suffixes in `folder`, which is made."""
+    with user_input(f"--output {folder}: "):
+        folder.mkdir(parents=True, exist_ok=True)
+    return [folder / f"{name}{suffix}" for suffix in suffixes]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, in a folder that is made."""
+    from mentorgym.agents.toolbox.runs import write_atomically
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+def write_figures(path: Path, figures: Mapping[str, Any], command: str) -> None:
+    """Write a command's `figures` as JSON, with how they were made."""
+    from mentorgym.agents.toolbox.runs import describe_start
+
+    write_text(path, json.dumps({**figures, "command": command, **describe_start()}, indent=2) + "\n")
 
 
 def csv_text(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

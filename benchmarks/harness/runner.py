@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks.harness.cells import Cell
-from mentorgym.benchmarks.harness.command import UsageError, progress_console
+from mentorgym.benchmarks.harness.command import UsageError, progress_bars, show
 from mentorgym.benchmarks.harness.rows import add_rows, file_name, read_rows
 
 LAST_LINES = 12
@@ -258,12 +258,11 @@ def run_cells(cells: Sequence[Cell], runner: Runner, say: Callable[[str], Any]) 
 
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, interrupt) if main else None
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"))
     bars: dict[Cell, TaskID] = {}
     outcomes: dict[Cell, Outcome] = {}
     try:
         with (
-            Progress(*columns, TimeElapsedColumn(), console=progress_console) as progress,
+            progress_bars("{task.completed:,.0f}/{task.total:,.0f}") as progress,
             ThreadPoolExecutor(runner.workers) as pool,
         ):
             whole = progress.add_task("cells", total=len(cells))
@@ -298,6 +297,13 @@ def show_running(runner: Runner, progress: Progress, bars: dict[Cell, TaskID]) -
             bars[cell] = progress.add_task(cell.name, total=total)
         if cell in bars and (folder := cell.folder()):
             progress.update(bars[cell], completed=last_step(folder))
+
+
+def show_failures(outcomes: Sequence[Outcome]) -> None:
+    """Print why cells failed."""
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

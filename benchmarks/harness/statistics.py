@@ -3,6 +3,7 @@
 Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice", section 4.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,11 @@ def mean_interval(scores: ArrayLike, confidence: float = 0.95, resamples: int = 
     scores = np.asarray(scores, np.float64)
     drawn = np.random.default_rng(0).integers(len(scores), size=(resamples, len(scores)))
     return quantiles(scores[drawn].mean(1), confidence)
+
+
+def seeds_interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """`mean_interval` of a score of each training seed; None for too few seeds."""
+    return mean_interval(scores) if len(scores) >= SEEDS_FOR_INTERVAL else None
 
 
 def quantiles(values: np.ndarray, confidence: float) -> tuple[float, float]:

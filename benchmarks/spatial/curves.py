@@ -28,8 +28,9 @@ from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.runs import NOT_HASHED, write_atomically
 from mentorgym.agents.toolbox.spatial import in_words
 from mentorgym.benchmarks.curves import group, read_run
-from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, made_by, show, verb
-from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, difference, mean_interval
+from mentorgym.benchmarks.harness.command import UsageError, made_by, output_files, show, verb
+from mentorgym.benchmarks.harness.plots import draw_seeds, import_matplotlib, means, new_figure
+from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, difference, seeds_interval
 from mentorgym.benchmarks.harness.tables import markdown_table
 
 HEADLINES = {"score": "score on the rubric, 1 to 5", "two_way": "two-way accuracy, chance 0.5"}
@@ -120,20 +121,9 @@ def by_iteration(histories: Sequence[History], split: str, name: str = "") -> tu
     return np.array(shared, float), np.array([[each[where] for where in shared] for each in points])
 
 
-def bounds(values: np.ndarray) -> tuple[float, float]:
-    """The interval of the mean of a value of each seed; NaN for too few seeds."""
-    return mean_interval(values) if len(values) >= SEEDS_FOR_INTERVAL else (math.nan, math.nan)
-
-
 def draw_lines(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
-    """Each run of `values` [runs, X] thinly, their mean thickly, its interval as a band."""
-    if not len(x):
-        return
-    for row in values:
-        axes.plot(x, row, color=colour, alpha=0.35, linewidth=0.8)
-    axes.plot(x, values.mean(0), color=colour, linewidth=1.8, label=label)
-    low, high = zip(*(bounds(column) for column in values.T), strict=True)
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    """The runs of `values` [runs, X], thinly, and their mean."""
+    draw_seeds(axes, means(zip(x, values.T, strict=True)), colour, label, [(x, row) for row in values])
 
 
 def places_of(number: int, count: int) -> np.ndarray:
@@ -143,10 +133,10 @@ def places_of(number: int, count: int) -> np.ndarray:
 
 def draw_marks(axes: Any, places: np.ndarray, before: np.ndarray, after: np.ndarray, colour: str) -> None:
     """Means of scores [runs, terms], hollow before all learning, full and with their intervals after it."""
-    means, ends = after.mean(0), np.array([bounds(column) for column in after.T]).T
-    axes.vlines(places, before.mean(0), means, color=colour, linewidth=0.8, alpha=0.6)
+    _, middle, *ends = np.array(means(zip(places, after.T, strict=True))).T
+    axes.vlines(places, before.mean(0), middle, color=colour, linewidth=0.8, alpha=0.6)
     axes.plot(places, before.mean(0), "o", color=colour, markerfacecolor="white", markersize=4)
-    axes.errorbar(places, means, np.abs(ends - means), fmt="o", color=colour, markersize=4.5, linewidth=2)
+    axes.errorbar(places, middle, np.abs(ends - middle), fmt="o", color=colour, markersize=4.5, linewidth=2)
 
 
 def last_test(history: History, names: Sequence[str], first: bool = False) -> list[float]:
@@ -163,9 +153,8 @@ def counts(history: History, names: Sequence[str]) -> list[float]:
 
 def draw(agents: Mapping[str, Sequence[History]], title: str, path: Path) -> None:
     """Write the panels as a PNG."""
-    matplotlib = import_matplotlib("a picture of curves")
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = matplotlib.figure.Figure(figsize=(13.6, 8.8), layout="constrained")
+    matplotlib = import_matplotlib()
+    with new_figure(path, 13.6, 8.8) as figure:
         grid = figure.subplots(3, 3).ravel()
         headline, count = HEADLINES[next(iter(agents.values()))[0].headline], len(agents)
         colours = matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors
@@ -183,7 +172,8 @@ def draw(agents: Mapping[str, Sequence[History]], title: str, path: Path) -> Non
             )
             draw_marks(grid[3], places, before, after, colour)
             for style, name in zip(("-", "--", ":"), COMPLEXITY, strict=True):
-                grid[4].plot(*_mean(by_iteration(histories, "test", name)), style, color=colour)
+                iterations, values = by_iteration(histories, "test", name)
+                grid[4].plot(iterations, values.mean(0), style, color=colour)
             learned = np.array([counts(history, SPATIAL_TERMS) for history in histories]).mean(0)
             grid[5].bar(places, learned, 0.8 / count, color=colour)
             if all(history.valid for history in histories):
@@ -210,20 +200,10 @@ def draw(agents: Mapping[str, Sequence[History]], title: str, path: Path) -> Non
         grid[4].legend(styles, [in_words(name) for name in COMPLEXITY], frameon=False, ncols=3, fontsize=8)
         grid[8].set_axis_off()
         handles, labels = grid[0].get_legend_handles_labels()
-        told = [f"{label}, {_seeds(len(agents[label]))}" for label in labels]
+        counted = [f"{label}, {len(agents[label])} seed{'s' * (len(agents[label]) > 1)}" for label in labels]
         meaning = "thick: mean over seeds; thin: one seed\nband, bar: 95 % bootstrap interval of the mean"
-        grid[8].legend(handles, told, frameon=False, loc="center", title=meaning)
+        grid[8].legend(handles, counted, frameon=False, loc="center", title=meaning)
         figure.suptitle(title)
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
-def _mean(told: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Where something was measured, and its mean over runs."""
-    return told[0], told[1].mean(0)
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count > 1)}"
 
 
 def csv_of(agents: Mapping[str, Sequence[History]]) -> str:
@@ -239,17 +219,17 @@ def csv_of(agents: Mapping[str, Sequence[History]]) -> str:
     return file.getvalue()
 
 
-def told(values: Sequence[float]) -> str:
+def in_digits(values: Sequence[float]) -> str:
     """A mean over seeds, with its interval where there are enough of them."""
-    low, high = bounds(np.array(values))
-    return f"{np.mean(values):.3f}" + (f" [{low:.3f}, {high:.3f}]" if math.isfinite(low) else "")
+    interval = seeds_interval(values)
+    return f"{np.mean(values):.3f}" + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")
 
 
 def over(values: Sequence[float], others: Sequence[float]) -> str:
     """By how much the mean over seeds is above that of others, with its interval where there are enough of both."""
-    found = difference(np.array(values)[:, None], np.array(others)[:, None], [0])
+    gap = difference(np.array(values)[:, None], np.array(others)[:, None], [0])
     known = min(len(values), len(others)) >= SEEDS_FOR_INTERVAL
-    return f"{found.mean:+.3f}" + (f" [{found.low:+.3f}, {found.high:+.3f}]" if known else "")
+    return f"{gap.mean:+.3f}" + (f" [{gap.low:+.3f}, {gap.high:+.3f}]" if known else "")
 
 
 def tables(agents: Mapping[str, Sequence[History]]) -> list[str]:
@@ -262,16 +242,21 @@ def tables(agents: Mapping[str, Sequence[History]]) -> list[str]:
     lines = []
     for agent, own in agents.items():
         tests = [history.scores("test") for history in own]
-        valid = [np.average([y for _, y in each.valid], weights=_lengths(each)) for each in own if each.valid]
+        # Weighed by the samples of each episode.
+        valid = [
+            np.average([share for _, share in each.valid], weights=np.diff([0.0, *(count for count, _ in each.valid)]))
+            for each in own
+            if each.valid
+        ]
         line = [
             agent,
             str(len(own)),
             f"{np.mean([each[-1][1] for each in tests]):,.0f}",
             f"{np.mean(valid):.1%}" if valid else "-",
             f"{np.mean([each[-1][0] for each in tests]):.1f}",
-            told([each[0][2] for each in tests]),
-            told(ends[agent]),
-            told([max(score for *_, score in each.scores("validation")) for each in own]),
+            in_digits([each[0][2] for each in tests]),
+            in_digits(ends[agent]),
+            in_digits([max(score for *_, score in each.scores("validation")) for each in own]),
         ]
         lines.append(line + [("-" if agent == base else over(ends[agent], ends[base]))] * (len(agents) > 1))
     text = [markdown_table(header, lines)]
@@ -284,11 +269,6 @@ def tables(agents: Mapping[str, Sequence[History]]) -> list[str]:
             rows.append([agent, *(f"{one:.3f} to {other:.3f} ({count:,.0f})" for one, other, count in cells)])
         text.append(markdown_table(["variant", *map(in_words, names)], rows))
     return text
-
-
-def _lengths(history: History) -> np.ndarray:
-    """Samples of each episode."""
-    return np.diff([0.0, *(generated for generated, _ in history.valid)])
 
 
 def names_of(variants: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -305,8 +285,8 @@ def names_of(variants: Sequence[Mapping[str, Any]]) -> list[str]:
         return json.loads(most) if 2 * values.count(most) > len(values) else ()
 
     flags = [name for name in dict.fromkeys(itertools.chain(*variants)) if name not in NOT_HASHED]
-    told = [", ".join(f"{name} {one.get(name)}" for name in flags if one.get(name) != usual(name)) for one in variants]
-    return [name or "default" for name in told]
+    names = [", ".join(f"{name} {one.get(name)}" for name in flags if one.get(name) != usual(name)) for one in variants]
+    return [name or "default" for name in names]
 
 
 def read_agents(folders: Sequence[Path]) -> dict[str, list[History]]:
@@ -323,22 +303,18 @@ def read_agents(folders: Sequence[Path]) -> dict[str, list[History]]:
 
 @verb("spatial-curves")
 def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
+    """Draw the curves of the runs, and write their numbers and tables."""
     agents = read_agents(args.run)
     headline = HEADLINES[next(iter(agents.values()))[0].headline]
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {args.output}: {error}") from error
-    paths = {kind: args.output / f"{args.name}.{kind}" for kind in ("png", "csv", "md")}
-    draw(agents, f"RLS3, {args.name}: {headline}", paths["png"])
-    write_atomically(paths["csv"], csv_of(agents))
+    picture, numbers, page = output_files(args.output, args.name, ".png", ".csv", ".md")
+    draw(agents, f"RLS3, {args.name}: {headline}", picture)
+    write_atomically(numbers, csv_of(agents))
     summary, *rest = tables(agents)
-    made = made_by(command)
     last = [each.scores("test")[-1][1] for own in agents.values() for each in own]
     notes = NOTES.format(headline=headline, fewest=min(last), most=max(last))
-    page = [f"# RLS3: {args.name}", "", made, "", notes, summary, *rest]
-    write_atomically(paths["md"], "\n".join([*page, f"![curves]({paths['png'].name})", ""]))
-    show(summary, f"written: {', '.join(map(str, paths.values()))}")
+    text = [f"# RLS3: {args.name}", "", made_by(command), "", notes, summary, *rest]
+    write_atomically(page, "\n".join([*text, f"![curves]({picture.name})", ""]))
+    outputs = [str(path) for path in (picture, numbers, page)]
+    show(summary, f"written: {', '.join(outputs)}")
     ends = {agent: [each.scores("test")[-1][2] for each in own] for agent, own in agents.items()}
-    return {"outputs": [str(path) for path in paths.values()], "ends": ends}
+    return {"outputs": outputs, "ends": ends}
