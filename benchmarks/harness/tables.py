@@ -1,7 +1,7 @@
 """Tables of the commands: for the terminal, as Markdown, and what entries of several training seeds add up to."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,10 +15,15 @@ LEFT = ("town", "traffic", "driver", "method")
 """Columns of text."""
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; bars inside the cells are escaped."""
+    return "".join(f"{line}\n" for line in markdown_lines(header, rows))
+
+
+def markdown_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; bars inside the cells are escaped."""
     lines = [header, ["---"] * len(header), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def terminal_table(

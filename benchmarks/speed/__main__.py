@@ -1,9 +1,16 @@
-"""Benchmarks of speed, one for each subject: `mentorgym speed <subject> --help` explains it."""
+"""Benchmarks of speed, one for each subject: `mentorgym speed <subject> --help` explains it.
+
+A subject is a module with `TITLE`, its flags `Args`, `measure(args)`, which returns figures, and `table(figures)`, the
+lines of Markdown that show them.
+"""
 
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+import mentorgym
+from mentorgym.benchmarks.harness.command import Reported, refuse, report, verb
 from mentorgym.names import nearest_name
 
 SUBJECTS = {
@@ -21,13 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     subject, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if subject in ("-h", "--help"):
         width = max(map(len, SUBJECTS))
-        print("usage: mentorgym speed <subject> [flags]\n\n" + (__doc__ or "") + "\n")
+        print("usage: mentorgym speed <subject> [flags]\n\n" + (__doc__ or "").splitlines()[0] + "\n")
         print("\n".join(f"  {name:{width}}  {words}" for name, words in SUBJECTS.items()))
         return
     if subject not in SUBJECTS:
-        print(f"mentorgym speed: no subject {subject!r}: {nearest_name(subject, SUBJECTS)}", file=sys.stderr)
-        sys.exit(2)
-    importlib.import_module(f"mentorgym.benchmarks.speed.{subject}").main(rest)
+        refuse(f"mentorgym speed: no subject {subject!r}: {nearest_name(subject, SUBJECTS)}")
+    module = importlib.import_module(f"mentorgym.benchmarks.speed.{subject}")
+
+    def time(args: Reported, command: str) -> dict[str, Any]:
+        figures = module.measure(args)
+        report(module.TITLE, module.table(figures), args.table, command)
+        return {"version": mentorgym.__version__, **figures}
+
+    verb(f"speed {subject}", module.Args, module.__doc__)(time)(rest)
 
 
 if __name__ == "__main__":

@@ -11,35 +11,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-import mentorgym
-from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console, report, verb
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, user_input
+from mentorgym.benchmarks.harness.tables import markdown_lines
 from mentorgym.benchmarks.speed.stepping import TRAFFIC, DrivingRun
-from mentorgym.benchmarks.speed.timing import CORES, keep_to_cores, median_ratio, require_counts
+from mentorgym.benchmarks.speed.timing import (
+    CORES,
+    Timed,
+    alternate,
+    keep_to_cores,
+    load,
+    median_ratio,
+    require_counts,
+)
 from mentorgym.extras import import_extra
+
+TITLE = "Speed of driving"
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
 
 
 @dataclass
-class Args(Reported):
+class Args(Timed):
     """Time the steps of CarlaNoCrash-v0 with masks."""
 
     num_envs: tuple[int, ...] = (16, 64, 512)
     """worlds in the batch"""
     threads: tuple[int, ...] = tuple([1, 2][: len(CORES) or os.cpu_count()])
     """threads that share the worlds"""
-    repeats: int = 5
-    """alternating runs; medians are reported"""
-    seconds: float = 3.0
-    """seconds of each run"""
     peer: bool = True
     """time highway-env too"""
     against: str = ""
@@ -65,10 +72,8 @@ class HighwayRun:
 
     def __init__(self):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        try:
+        with user_input("--no-peer does without: "):
             highway_env = import_extra("highway_env", "peers", "the comparison")
-        except ImportError as error:
-            raise UsageError(f"{error}, or pass --no-peer") from error
         gym.register_envs(highway_env)
         self.version = highway_env.__version__
         observation = {
@@ -114,21 +119,15 @@ def start_seconds(cache: str | None) -> float:
     return time.perf_counter() - start
 
 
-@verb("speed driving")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """Measure, print a line per figure, and return them."""
-    say, repeats, threads = progress_console.print, args.repeats, args.threads
-    sizes = args.num_envs
-    require_counts(repeats=repeats, threads=min(threads), num_envs=min(sizes))
+def measure(args: Args) -> dict[str, Any]:
+    """Time the environments and what they are compared with, in turn."""
+    say, threads, sizes = progress_console.print, args.threads, args.num_envs
+    require_counts(repeats=args.repeats, threads=min(threads), num_envs=min(sizes))
     if len(CORES) and max(threads) > len(CORES):
         raise UsageError(f"--threads {max(threads)}: this process may use {len(CORES)} cores")
-    figures: dict[str, Any] = {
-        "version": mentorgym.__version__,
-        "num_envs": list(sizes),
-        "threads": threads,
-        "repeats": repeats,
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
+    usual = 64 if 64 in sizes else sizes[0]
+    figures: dict[str, Any] = {"num_envs": list(sizes), "usual": usual, "threads": threads, "repeats": args.repeats}
+    figures["load"] = load()
     if args.start:
         say("starting fresh processes ...")
         with tempfile.TemporaryDirectory() as cache:
@@ -136,30 +135,25 @@ def main(args: Args, command: str) -> dict[str, Any]:
         start_seconds(None)
         figures["warm_start_s"] = start_seconds(None)
     say("making the environments ...")
+
+    def rate(run: DrivingRun | HighwayRun, cores: int = 1) -> float:
+        keep_to_cores(cores)
+        return run.steps_per_s(args.seconds)
+
     runs: dict[tuple[int, int], DrivingRun] = {}
     for count in threads:
         keep_to_cores(count)
         for size in sizes:
             runs[size, count] = DrivingRun(size, TRAFFIC, threads=count)
     keep_to_cores(1)
-    usual = 64 if 64 in sizes else sizes[0]
-    dense = DrivingRun(usual, (100, 250))
-    peer = HighwayRun() if args.peer else None
-    rates: dict[Any, list[float]] = {key: [] for key in (*runs, "peer", "dense", *(("old", n) for n in sizes))}
-    rates |= {("new", n): [] for n in sizes}
-    for k in range(repeats):
-        say(f"run {k + 1} of {repeats}")
-        for (size, count), run in runs.items():
-            keep_to_cores(count)
-            rates[size, count].append(run.steps_per_s(args.seconds))
-        keep_to_cores(1)
-        rates["dense"].append(dense.steps_per_s(args.seconds))
-        if peer:
-            rates["peer"].append(peer.steps_per_s(args.seconds))
-        if args.against:
-            for size in sizes:
-                rates["old", size].append(steps_per_s_of(args.against, size, args.seconds))
-                rates["new", size].append(steps_per_s_of(sys.executable, size, args.seconds))
+    ways: dict[Any, Callable[[], float]] = {key: partial(rate, run, key[1]) for key, run in runs.items()}
+    ways["dense"] = partial(rate, DrivingRun(usual, (100, 250)))
+    if args.peer:
+        peer = HighwayRun()
+        ways["peer"] = partial(rate, peer)
+    for name, python in (("old", args.against), ("new", sys.executable)) if args.against else ():
+        ways |= {(name, size): partial(steps_per_s_of, python, size, args.seconds) for size in sizes}
+    rates = alternate(ways, args.repeats)
     figures["steps_per_s"] = {
         f"{count} threads": {str(size): statistics.median(rates[size, count]) for size in sizes} for count in threads
     }
@@ -169,7 +163,7 @@ def main(args: Args, command: str) -> dict[str, Any]:
         f"{count} threads": {str(size): median_ratio(rates[size, count], rates[size, threads[0]]) for size in sizes}
         for count in threads[1:]
     }
-    if peer:
+    if args.peer:
         figures["peer"] = f"highway-env {peer.version}"
         figures["peer_steps_per_s"] = statistics.median(rates["peer"])
         figures["ratio"] = median_ratio(usual_rates, rates["peer"])
@@ -177,38 +171,33 @@ def main(args: Args, command: str) -> dict[str, Any]:
     figures["reset_ms"] = runs[usual, threads[0]].reset_ms()
     if args.against:
         figures["gain"] = {str(size): median_ratio(rates["new", size], rates["old", size]) for size in sizes}
-    report("Speed of driving", table(figures, usual), args.table, command)
     return figures
 
 
-def table(figures: dict[str, Any], usual: int) -> list[str]:
+def table(figures: dict[str, Any]) -> list[str]:
     """The figures as lines of Markdown."""
     sizes = [str(size) for size in figures["num_envs"]]
+    load = f"; {figures['load']:.1f} processes were running when they began" if figures["load"] is not None else ""
 
-    def row(name: str, values: Iterable[str]) -> str:
-        return f"| {name} | {' | '.join(values)} |"
+    def row(name: str, values: dict[str, float], digits: str = ".2f") -> list[str]:
+        return [name, *(format(values[size], digits) for size in sizes)]
 
+    rows = [row(f"steps/s, {name}", rates, ",.0f") for name, rates in figures["steps_per_s"].items()]
+    rows.append(row(f"cost of a step, relative to {figures['usual']} worlds", figures["cost"]))
+    rows += [row(f"{name} over {figures['threads'][0]}", gains) for name, gains in figures["speedup"].items()]
+    if "gain" in figures:
+        rows.append(row("over the version of `--against`", figures["gain"]))
     lines = [
         f"`CarlaNoCrash-v0` in Suburb with {TRAFFIC[0]} vehicles and {TRAFFIC[1]} walkers, masks drawn, stepped by the "
-        f"expert; medians of {figures['repeats']} alternating runs"
-        + (f"; {figures['load']:.1f} processes were running when they began" if figures["load"] is not None else "")
-        + ".",
+        f"expert; medians of {figures['repeats']} alternating runs{load}.",
         "",
-        row("worlds", sizes),
-        row("---", ["---"] * len(sizes)),
+        *markdown_lines(["worlds", *sizes], rows),
+        "",
     ]
-    for name, rates in figures["steps_per_s"].items():
-        lines.append(row(f"steps/s, {name}", [f"{rates[size]:,.0f}" for size in sizes]))
-    lines.append(row(f"cost of a step, relative to {usual} worlds", [f"{figures['cost'][size]:.2f}" for size in sizes]))
-    for name, gains in figures["speedup"].items():
-        lines.append(row(f"{name} over {figures['threads'][0]}", [f"{gains[size]:.2f}" for size in sizes]))
-    if "gain" in figures:
-        lines.append(row("over the version of `--against`", [f"{figures['gain'][size]:.2f}" for size in sizes]))
-    lines.append("")
     if "peer" in figures:
         lines.append(
             f"- {figures['peer']} with 50 vehicles and 96 x 96 x 4 gray images: {figures['peer_steps_per_s']:,.1f} "
-            f"steps/s on the same core; {usual} worlds are {figures['ratio']:.0f} times as fast"
+            f"steps/s on the same core; {figures['usual']} worlds are {figures['ratio']:.0f} times as fast"
         )
     lines.append(f"- 100 vehicles and 250 walkers: {figures['dense_cost']:.2f} times the cost of a step")
     lines.append(f"- a reset: {figures['reset_ms']:.2f} ms a world")

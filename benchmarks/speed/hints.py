@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-import mentorgym
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.benchmarks.harness.command import Reported, progress_console, report, verb
-from mentorgym.benchmarks.speed.timing import require_counts
+from mentorgym.benchmarks.harness.command import progress_console
+from mentorgym.benchmarks.speed.timing import Timed, alternate, median_ratio, require_counts
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.mentors import Mentor, MentorService, Request, load_mentor
 from mentorgym.wrappers.vector import ActionHints
+
+TITLE = "Cost of hints"
 
 ENVS = 16
 BATCH_SIZE = 32
@@ -38,6 +39,14 @@ LAST_STEPS = 100
 """Steps in which the last answers have to arrive."""
 
 SIZE, PATCH, WIDTH, LAYERS, HEADS, ANSWERS = 192, 16, 128, 4, 4, 30
+
+
+@dataclass
+class Args(Timed):
+    """Time steps with and without a slow mentor."""
+
+    seconds: float = 60.0
+    """seconds of each arm"""
 
 
 class OneSecond:
@@ -129,7 +138,7 @@ class Drive:
             self.arrived += zip(infos["hints"].envs.tolist(), infos["hints"].numbers.tolist(), strict=True)
 
 
-def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], Any]) -> dict[str, Any]:
+def measure_skip(seconds: float, mentor: dict[str, Any]) -> dict[str, Any]:
     """A drive with hints and without, `seconds` of each, in turns.
 
     Both arms step the same environments, for two that do the same differ by some percent for where their memory lies.
@@ -137,7 +146,7 @@ def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], An
     long; what is told of seconds is as in a drive that it watches throughout.
     """
     pilot, drive = Drive(), Drive(at_bound="skip", batch_size=BATCH_SIZE, **mentor)
-    say("driving with a mentor and without ...")
+    progress_console.print("driving with a mentor and without ...")
     # What is compiled or made at first use is, after one round; the next says how long a step takes.
     for _ in range(2):
         costs = drive.follow(pilot.plan(LEAD + 2 * TURN), True)
@@ -169,10 +178,10 @@ def measure_skip(seconds: float, mentor: dict[str, Any], say: Callable[[str], An
     }
 
 
-def measure_pause(seconds: float, mentor: dict[str, Any], say: Callable[[str], Any]) -> dict[str, Any]:
+def measure_pause(seconds: float, mentor: dict[str, Any]) -> dict[str, Any]:
     """Drive for `seconds` with environments that wait until they may ask, and then until all answers have come."""
     drive = Drive(at_bound="pause", batch_size=BATCH_SIZE, **mentor)
-    say("driving with a mentor for whom the environments wait ...")
+    progress_console.print("driving with a mentor for whom the environments wait ...")
     start, steps = time.perf_counter(), 0
     while (taken := time.perf_counter() - start) < seconds:
         drive.step(drive.drivers.expert_actions())
@@ -208,13 +217,11 @@ def serve(service: MentorService, requests: Sequence[Request], count: int) -> No
         answered += len(service.poll(timeout=1.0))
 
 
-def measure_throughput(
-    seconds: float, repeats: int, spec: str, options: dict[str, Any], say: Callable[[str], Any]
-) -> dict[str, Any]:
+def measure_throughput(seconds: float, repeats: int, spec: str, options: dict[str, Any]) -> dict[str, Any]:
     """Answers per second through the service, of batches in a plain loop, and of one call for each request."""
     mentor: Mentor = load_mentor(spec, **options)
     requests = random_requests(BATCH_SIZE)
-    say(f"asking {spec} through the service and without ...")
+    progress_console.print(f"asking {spec} through the service and without ...")
     mentor(requests)
     start = time.perf_counter()
     mentor(requests)
@@ -226,45 +233,36 @@ def measure_throughput(
             for first in range(0, BATCH_SIZE, size):
                 mentor(requests[first : first + size])
 
+    def rate(answer: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        answer()
+        return count / (time.perf_counter() - start)
+
     # Room for two batches: one to be answered, one to wait.
     bound = -(-2 * BATCH_SIZE // ENVS)
     with MentorService(
         spec, options=options, picture_shape=(SIZE, SIZE, 3), batch_size=BATCH_SIZE, max_outstanding=bound
     ) as service:
-        ways: dict[str, Callable[[], None]] = {
-            "service": lambda: serve(service, requests, count),
-            "batched loop": lambda: loop(BATCH_SIZE),
-            "one call each": lambda: loop(1),
+        ways = {
+            "service": lambda: rate(lambda: serve(service, requests, count)),
+            "batched loop": lambda: rate(lambda: loop(BATCH_SIZE)),
+            "one call each": lambda: rate(lambda: loop(1)),
         }
         serve(service, requests, BATCH_SIZE)
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(repeats):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way()
-                rates[name].append(count / (time.perf_counter() - start))
-
-    def times(name: str) -> float:
-        return statistics.median(one / other for one, other in zip(rates["service"], rates[name], strict=True))
+        rates = alternate(ways, repeats)
 
     return {
         "model": spec,
         "repeats": repeats,
         "answers_per_s": {name: statistics.median(values) for name, values in rates.items()},
-        "throughput_ratio": times("batched loop"),
-        "blocking_ratio": times("one call each"),
+        "throughput_ratio": median_ratio(rates["service"], rates["batched loop"]),
+        "blocking_ratio": median_ratio(rates["service"], rates["one call each"]),
     }
 
 
-def measure(
-    seconds: float,
-    repeats: int,
-    say: Callable[[str], Any],
-    mentor_seconds: float = 1.0,
-    model: str = f"{__name__}:SmallVision",
-    options: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """All figures: `seconds` of driving for each arm, and `repeats` runs of the throughput of `model`."""
+def measure(args: Args) -> dict[str, Any]:
+    """All figures."""
+    require_counts(repeats=args.repeats)
     start_torch(0, 1)
 
     def slow(seconds: float) -> dict[str, Any]:
@@ -273,11 +271,11 @@ def measure(
     return {
         "num_envs": ENVS,
         "batch_size_limit": BATCH_SIZE,
-        "mentor_seconds": mentor_seconds,
-        "seconds": seconds,
-        **measure_skip(seconds, slow(2 * mentor_seconds), say),
-        **measure_pause(seconds, slow(mentor_seconds), say),
-        **measure_throughput(min(3.0, seconds), repeats, model, options or {}, say),
+        "mentor_seconds": 1.0,
+        "seconds": args.seconds,
+        **measure_skip(args.seconds, slow(2.0)),
+        **measure_pause(args.seconds, slow(1.0)),
+        **measure_throughput(min(3.0, args.seconds), args.repeats, f"{__name__}:SmallVision", {}),
     }
 
 
@@ -313,22 +311,3 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"{figures['throughput_ratio']:.3f} |",
         f"| a blocking call for each request | {answers['one call each']:.1f} | {figures['blocking_ratio']:.2f} |",
     ]
-
-
-@dataclass
-class Args(Reported):
-    """Time steps with and without a slow mentor."""
-
-    repeats: int = 5
-    """alternating runs; medians are reported"""
-    seconds: float = 60.0
-    """seconds of each arm"""
-
-
-@verb("speed hints")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
-    require_counts(repeats=args.repeats)
-    figures = measure(args.seconds, args.repeats, progress_console.print)
-    report("Cost of hints", table(figures), args.table, command)
-    return {"version": mentorgym.__version__, **figures}

@@ -4,9 +4,10 @@ The same algorithm with the same networks, first written plainly, then with one 
 `agents/sac.py` does; and, apart from these, other algorithms. All draw batches of the same transitions.
 """
 
+import functools
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,21 +16,31 @@ import numpy as np
 import torch
 from torch import nn
 
-import mentorgym
 from mentorgym.agents import sac
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensors, unpack
 from mentorgym.agents.toolbox.encoders import SmallEncoder
 from mentorgym.agents.toolbox.masks import CHANNELS
-from mentorgym.benchmarks.harness.command import Reported, progress_console, report, verb
-from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
+from mentorgym.benchmarks.harness.command import progress_console
+from mentorgym.benchmarks.harness.tables import markdown_lines
+from mentorgym.benchmarks.speed.timing import Timed, alternate, keep_to_cores, median_ratio, require_counts
 from mentorgym.envs.driving import DrivingVectorEnv
 
 Optimizers = dict[str, torch.optim.Optimizer]
+
+TITLE = "Speed of the learner"
 
 ENVS = 32
 BATCH_SIZE = 128
 LEARNING_RATE = 5e-4
 ARGS = sac.Args(batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE)
+
+
+@dataclass
+class Args(Timed):
+    """Time updates of SAC."""
+
+    transitions: int = 1024
+    """transitions in the replay buffer"""
 
 
 class PlainEncoder(SmallEncoder):
@@ -176,37 +187,30 @@ def other_algorithms(buffer: ReplayBuffer) -> dict[str, Learner]:
     }
 
 
-def measure(transitions: int, repeats: int, seconds: float, say: Callable[[str], Any]) -> dict[str, Any]:
+def measure(args: Args) -> dict[str, Any]:
     """Updates per second of every learner, and how many times plain's; medians of alternating runs on one thread."""
+    require_counts(transitions=args.transitions, repeats=args.repeats)
+    keep_to_cores(1)
     start_torch(0, 1)
-    say("driving to fill the replay buffer ...")
-    buffer = fill_replay(transitions)
+    progress_console.print("driving to fill the replay buffer ...")
+    buffer = fill_replay(args.transitions)
     same, other = same_algorithm(buffer), other_algorithms(buffer)
     learners = same | other
     for learner in learners.values():
         learner.update()
-    rates: dict[str, list[float]] = {name: [] for name in learners}
-    for k in range(repeats):
-        say(f"run {k + 1} of {repeats}")
-        for name, learner in learners.items():
-            rates[name].append(learner.updates_per_s(seconds))
-
-    def rows(names: Iterable[str]) -> dict[str, dict[str, float]]:
-        ratios = {
-            name: [ours / plain for ours, plain in zip(rates[name], rates["plain"], strict=True)] for name in names
-        }
-        return {
-            name: {"updates_per_s": statistics.median(rates[name]), "times_plain": statistics.median(ratios[name])}
-            for name in names
-        }
-
+    ways = {name: functools.partial(learner.updates_per_s, args.seconds) for name, learner in learners.items()}
+    rates = alternate(ways, args.repeats)
+    rows = {
+        name: {"updates_per_s": statistics.median(own), "times_plain": median_ratio(own, rates["plain"])}
+        for name, own in rates.items()
+    }
     return {
         "batch_size": BATCH_SIZE,
         "transitions": len(buffer),
-        "repeats": repeats,
-        "same_algorithm": rows(same),
-        "other_algorithms": rows(other),
-        "ratio": rows(same)["fused Adam and targets: agents/sac.py"]["times_plain"],
+        "repeats": args.repeats,
+        "same_algorithm": {name: rows[name] for name in same},
+        "other_algorithms": {name: rows[name] for name in other},
+        "ratio": rows["fused Adam and targets: agents/sac.py"]["times_plain"],
     }
 
 
@@ -221,29 +225,8 @@ def table(figures: dict[str, Any]) -> list[str]:
         "other_algorithms": "other algorithms, for comparison",
     }
     for group, title in titles.items():
-        lines += ["", f"| {title} | updates/s | times plain |", "| --- | --- | --- |"]
-        for name, row in figures[group].items():
-            lines.append(f"| {name} | {row['updates_per_s']:.1f} | {row['times_plain']:.2f} |")
+        rows = [
+            [name, f"{row['updates_per_s']:.1f}", f"{row['times_plain']:.2f}"] for name, row in figures[group].items()
+        ]
+        lines += ["", *markdown_lines([title, "updates/s", "times plain"], rows)]
     return lines
-
-
-@dataclass
-class Args(Reported):
-    """Time updates of SAC."""
-
-    transitions: int = 1024
-    """transitions in the replay buffer"""
-    repeats: int = 5
-    """alternating runs; medians are reported"""
-    seconds: float = 3.0
-    """seconds of each run"""
-
-
-@verb("speed learner")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
-    require_counts(transitions=args.transitions, repeats=args.repeats)
-    keep_to_cores(1)
-    figures = measure(args.transitions, args.repeats, args.seconds, progress_console.print)
-    report("Speed of the learner", table(figures), args.table, command)
-    return {"version": mentorgym.__version__, **figures}

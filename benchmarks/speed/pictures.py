@@ -1,4 +1,4 @@
-"""How fast rooms are drawn, and how well beside pybullet's TinyRenderer: `... benchmarks.speed pictures`.
+"""How fast rooms are drawn, and how well beside pybullet's TinyRenderer: `mentorgym speed pictures`.
 
 Both draw the same rooms, objects and cameras, 224 x 224 with shadows, colours without textures, and nothing that one of
 them has drawn before. What either is compared with is a picture of 16 rays in each pixel:
@@ -9,6 +9,7 @@ them has drawn before. What either is compared with is a picture of 16 rays in e
 """
 
 import contextlib
+import itertools
 import os
 import statistics
 import sys
@@ -22,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-import mentorgym
-from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console, report, verb
-from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
+from mentorgym.benchmarks.harness.command import progress_console, user_input
+from mentorgym.benchmarks.harness.tables import markdown_lines
+from mentorgym.benchmarks.speed.timing import Timed, alternate, keep_to_cores, load, require_counts
 from mentorgym.envs.rendering.render import Camera
 from mentorgym.envs.spatial import models, picture
 from mentorgym.envs.spatial.arrangement import Arrangement
@@ -33,8 +34,20 @@ from mentorgym.envs.spatial.rooms import ROOMS, SIDE
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 from mentorgym.extras import import_extra
 
+TITLE = "Speed of pictures"
+
 FINE = 4
 """Reference pictures have FINE x FINE rays in each pixel."""
+
+
+@dataclass
+class Args(Timed):
+    """Time pictures of the spatial environment."""
+
+    pictures: int = 8
+    """arrangements that are drawn"""
+    peer: bool = True
+    """time pybullet too"""
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:
@@ -104,11 +117,11 @@ class Ours:
 class TinyRenderer:
     """The same rooms and objects in pybullet, one world for each room and camera position.
 
-    Raises ImportError, naming the extra, without pybullet.
+    Raises UsageError, naming the extra, without pybullet.
     """
 
     def __init__(self, folder: Path) -> None:
-        with quiet():
+        with user_input("--no-peer does without: "), quiet():
             self.bullet: ModuleType = import_extra("pybullet", "peers", "comparing pictures")
         self.folder = folder
         self.worlds: dict[tuple[str, tuple[float, float, float]], tuple[int, list[list[int]]]] = {}
@@ -205,26 +218,26 @@ def write_obj(path: Path, corners: np.ndarray, normals: np.ndarray) -> None:
 def quiet() -> Iterator[None]:
     """Nothing reaches standard output, not even from C."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    output = os.dup(1)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(output, 1)
+        os.close(output)
 
 
 def arrangements(count: int) -> list[Arrangement]:
     """One for each of `count` cameras, from all rooms in turn, seen from close by."""
-    found: dict[tuple[str, Camera], Arrangement] = {}
+    by_camera: dict[tuple[str, Camera], Arrangement] = {}
     for split in ("val", "test"):
         envs = SpatialVectorEnv(200, split=split)
         envs.reset(seed=0)
         for row in range(envs.num_envs):
             arrangement = envs.arrangement(row)
-            found.setdefault((arrangement.room, arrangement.camera), arrangement)
-    by_room = [[each for (name, _), each in found.items() if name == room] for room in ROOMS]
+            by_camera.setdefault((arrangement.room, arrangement.camera), arrangement)
+    by_room = [[each for (name, _), each in by_camera.items() if name == room] for room in ROOMS]
     return [each for turn in zip(*by_room, strict=False) for each in turn][:count]
 
 
@@ -245,17 +258,21 @@ def rates(
     return drawn / (time.perf_counter() - clock), drawn / busy
 
 
-def measure(count: int, repeats: int, seconds: float, peer: bool, say: Callable[[str], Any]) -> dict[str, Any]:
-    """Draw `count` arrangements with either, and time both in `repeats` alternating runs."""
-    chosen, ours = arrangements(count), Ours()
-    figures: dict[str, Any] = {"pictures": len(chosen), "repeats": repeats}
-    if hasattr(os, "getloadavg"):
-        figures["load"] = os.getloadavg()[0]
+def measure(args: Args) -> dict[str, Any]:
+    """Draw arrangements with either, and time both in alternating runs."""
+    require_counts(pictures=args.pictures, repeats=args.repeats)
+    keep_to_cores(1)
+    with user_input():
+        chosen, ours = arrangements(args.pictures), Ours()
+        ours.draw(chosen[0])
+    figures: dict[str, Any] = {"pictures": len(chosen), "repeats": args.repeats, "load": load()}
     with tempfile.TemporaryDirectory() as folder:
-        renderers: dict[str, Any] = {"ours": ours, "pybullet": TinyRenderer(Path(folder))} if peer else {"ours": ours}
+        renderers: dict[str, Any] = {"ours": ours}
+        if args.peer:
+            renderers["pybullet"] = TinyRenderer(Path(folder))
         likeness: dict[str, list[tuple[float, ...]]] = {}
         for number, arrangement in enumerate(chosen):
-            say(f"picture {number + 1} of {len(chosen)}")
+            progress_console.print(f"picture {number + 1} of {len(chosen)}")
             reference = reduced(Ours().draw(arrangement, FINE * SIDE, 1))
             for name, renderer in renderers.items():
                 drawn = renderer.draw(arrangement)
@@ -268,14 +285,15 @@ def measure(count: int, repeats: int, seconds: float, peer: bool, say: Callable[
         figures["ssim"] = {
             name: dict(zip(kinds, np.mean(values, 0).tolist(), strict=True)) for name, values in likeness.items()
         }
-        every: dict[str, list[tuple[float, float]]] = {name: [] for name in renderers}
-        for k in range(repeats):
-            say(f"run {k + 1} of {repeats}")
-            for name, renderer in renderers.items():
-                every[name].append(rates(renderer.draw, chosen, seconds, 10_000 * k))
+        numbers = itertools.count(step=10_000)
+        ways = {
+            name: lambda draw=renderer.draw: rates(draw, chosen, args.seconds, next(numbers))
+            for name, renderer in renderers.items()
+        }
+        every = alternate(ways, args.repeats)
         for place, name in enumerate(("pictures_per_s", "pictures_per_cpu_s")):
             figures[name] = {each: statistics.median(run[place] for run in runs) for each, runs in every.items()}
-        if peer:
+        if args.peer:
             renderers["pybullet"].close()
     return figures
 
@@ -283,14 +301,8 @@ def measure(count: int, repeats: int, seconds: float, peer: bool, say: Callable[
 def table(figures: dict[str, Any]) -> list[str]:
     """The figures as lines of Markdown."""
     names = list(figures["ssim"])
-    load = f"; {figures['load']:.1f} processes were running when it began" if "load" in figures else ""
-    lines = [
-        f"`UnitySpatial-v0`, {figures['pictures']} arrangements from as many close cameras, {SIDE} x {SIDE}, shadows, "
-        f"smooth normals, on one core; medians of {figures['repeats']} alternating runs{load}.",
-        "",
-        f"| | {' | '.join({'ours': 'ours', 'pybullet': 'pybullet, TinyRenderer'}[name] for name in names)} |",
-        f"| --- | {' | '.join(['---'] * len(names))} |",
-    ]
+    known = figures.get("load") is not None
+    load = f"; {figures['load']:.1f} processes were running when it began" if known else ""
     rows = [
         ("pictures per second of the processor", figures["pictures_per_cpu_s"], ".0f"),
         ("pictures per second by the clock", figures["pictures_per_s"], ".0f"),
@@ -304,34 +316,11 @@ def table(figures: dict[str, Any]) -> list[str]:
         for colour in ("grey", "colour"):
             kind = f"{what} {colour}"
             rows.append((f"{text}, {colour}", {name: figures["ssim"][name][kind] for name in names}, ".3f"))
+    header = ["", *({"ours": "ours", "pybullet": "pybullet, TinyRenderer"}[name] for name in names)]
+    cells = [[text, *(format(values[name], digits) for name in names)] for text, values, digits in rows]
     return [
-        *lines,
-        *(f"| {text} | {' | '.join(format(values[n], form) for n in names)} |" for text, values, form in rows),
+        f"`UnitySpatial-v0`, {figures['pictures']} arrangements from as many close cameras, {SIDE} x {SIDE}, shadows, "
+        f"smooth normals, on one core; medians of {figures['repeats']} alternating runs{load}.",
+        "",
+        *markdown_lines(header, cells),
     ]
-
-
-@dataclass
-class Args(Reported):
-    """Time pictures of the spatial environment."""
-
-    pictures: int = 8
-    """arrangements that are drawn"""
-    repeats: int = 5
-    """alternating runs; medians are reported"""
-    seconds: float = 3.0
-    """seconds of each run"""
-    peer: bool = True
-    """time pybullet too"""
-
-
-@verb("speed pictures")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
-    require_counts(pictures=args.pictures, repeats=args.repeats)
-    keep_to_cores(1)
-    try:
-        figures = measure(args.pictures, args.repeats, args.seconds, args.peer, progress_console.print)
-    except ImportError as error:
-        raise UsageError(f"{error}, or pass --no-peer" if "pybullet" in str(error) else str(error)) from error
-    report("Speed of pictures", table(figures), args.table, command)
-    return {"version": mentorgym.__version__, **figures}

@@ -10,7 +10,6 @@ import importlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,31 @@ import numpy as np
 import torch
 from PIL import Image
 
-import mentorgym
 from mentorgym.agents import rloo
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Sampling, load_captioner
-from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console, report, verb
-from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
+from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console
+from mentorgym.benchmarks.speed.timing import keep_to_cores, median_ratio, require_counts
 from mentorgym.envs.caption import language
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
 from mentorgym.mentors.trainable import make_optimizer
 
+TITLE = "Speed of RLOO"
+
 KL = 0.05
 LEARNING_RATE = 1e-5
-PICTURE = (96, 96, 3)
+SCENES, PICTURE = 8, (96, 96, 3)
+GROUP_SIZE, TOKENS = 8, 24
+"""Texts for a picture, and the length at which they are cut."""
+
+
+@dataclass
+class Args(Reported):
+    """Time updates of RLOO and of TRL's trainer."""
+
+    updates: int = 10
+    """updates that are timed, of each arm"""
 
 
 def reward(texts: list[str]) -> np.ndarray:
@@ -43,8 +53,8 @@ def reward(texts: list[str]) -> np.ndarray:
 class Pictures:
     """An environment that shows the same scenes every time."""
 
-    def __init__(self, pictures: np.ndarray, group_size: int):
-        self.frames = pictures[:, None].repeat(group_size, 0)
+    def __init__(self, pictures: np.ndarray):
+        self.frames = pictures[:, None].repeat(GROUP_SIZE, 0)
 
     def reset(self, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"frames": self.frames, "instruction": (language.PROMPT,) * len(self.frames)}, {}
@@ -62,16 +72,16 @@ def build(folder: Path) -> None:
 
 
 class Ours:
-    """`agents/rloo.py`'s own update; texts never end before `tokens`."""
+    """`agents/rloo.py`'s own update; texts never end before TOKENS."""
 
-    def __init__(self, folder: Path, pictures: np.ndarray, group_size: int, tokens: int):
-        self.args = rloo.Args(group_size=group_size, batch_size=len(pictures), kl=KL)
-        self.captioner: Captioner = load_captioner(str(folder), sampling=Sampling(max_new_tokens=tokens))
+    def __init__(self, folder: Path, pictures: np.ndarray):
+        self.args = rloo.Args(group_size=GROUP_SIZE, batch_size=len(pictures), kl=KL)
+        self.captioner: Captioner = load_captioner(str(folder), sampling=Sampling(max_new_tokens=TOKENS))
         self.captioner.vlm.banned += self.captioner.vlm.ends
         self.reference = rloo.Reference(self.captioner)
         self.optimizer = make_optimizer(self.captioner.model, 0.0)
         self.generator = torch.Generator().manual_seed(0)
-        self.envs = Pictures(pictures, group_size)
+        self.envs = Pictures(pictures)
 
     def __call__(self) -> None:
         rloo.update(
@@ -80,13 +90,13 @@ class Ours:
 
 
 def alternate(
-    trl: Any, folder: Path, pictures: np.ndarray, group_size: int, tokens: int, updates: int, parts: int
+    trl: Any, folder: Path, pictures: np.ndarray, updates: int, parts: int
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """CPU and wall seconds of each update of TRL's, in `parts` batches, and of ours after each of them."""
     from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback, TrainerCallback
 
     datasets: Any = importlib.import_module("datasets")
-    ours = Ours(folder, pictures, group_size, tokens)
+    ours = Ours(folder, pictures)
     processor = AutoProcessor.from_pretrained(folder)
     banned = sorted(set(ours.captioner.vlm.banned) - set(ours.captioner.vlm.ends))
     question = [{"role": "user", "content": language.PROMPT.replace(IMAGE_SLOT, "")}]
@@ -129,14 +139,14 @@ def alternate(
             bf16=False,
             gradient_checkpointing=False,
             learning_rate=LEARNING_RATE,
-            per_device_train_batch_size=len(images) * group_size // parts,
+            per_device_train_batch_size=len(images) * GROUP_SIZE // parts,
             gradient_accumulation_steps=parts,
-            num_generations=group_size,
-            max_completion_length=tokens,
+            num_generations=GROUP_SIZE,
+            max_completion_length=TOKENS,
             beta=KL,
             max_steps=updates,
             shuffle_dataset=False,
-            generation_kwargs={"min_new_tokens": tokens, "suppress_tokens": banned},
+            generation_kwargs={"min_new_tokens": TOKENS, "suppress_tokens": banned},
         )
         model = AutoModelForImageTextToText.from_pretrained(folder)
         trainer = trl.RLOOTrainer(
@@ -152,10 +162,10 @@ def alternate(
     return theirs_taken, ours_taken
 
 
-def measure(
-    updates: int, say: Callable[[str], Any], scenes: int = 8, group_size: int = 8, tokens: int = 24
-) -> dict[str, Any]:
-    """The figures: medians over `updates` of each arm, after two that do not count."""
+def measure(args: Args) -> dict[str, Any]:
+    """The figures: medians over the updates of each arm, after two that do not count."""
+    require_counts(updates=args.updates)
+    keep_to_cores(1)
     try:
         import trl
         from transformers import logging
@@ -164,28 +174,29 @@ def measure(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     start_torch(0, 1)
-    pictures = np.random.default_rng(0).integers(0, 256, (scenes, *PICTURE), dtype=np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (SCENES, *PICTURE), dtype=np.uint8)
     arms = {}
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))
         for parts in (1, 2):
-            say(f"{updates} updates of each, TRL with batches of {scenes * group_size // parts} texts ...")
-            theirs, ours = alternate(trl, Path(folder), pictures, group_size, tokens, updates + 2, parts)
+            size = SCENES * GROUP_SIZE // parts
+            progress_console.print(f"{args.updates} updates of each, TRL with batches of {size} texts ...")
+            theirs, ours = alternate(trl, Path(folder), pictures, args.updates + 2, parts)
             figures: dict[str, float] = {}
             for index, clock in enumerate(("cpu", "wall")):
                 their_s, our_s = ([each[index] for each in taken[2:]] for taken in (theirs, ours))
                 figures |= {
                     f"trl_{clock}_s": statistics.median(their_s),
                     f"ours_{clock}_s": statistics.median(our_s),
-                    f"{clock}_ratio": statistics.median(a / b for a, b in zip(their_s, our_s, strict=True)),
+                    f"{clock}_ratio": median_ratio(their_s, our_s),
                 }
-            arms[str(scenes * group_size // parts)] = figures
+            arms[str(size)] = figures
     best = min(arms.values(), key=lambda arm: arm["cpu_ratio"])
     return {
-        "scenes": scenes,
-        "group_size": group_size,
-        "tokens": tokens,
-        "updates": updates,
+        "scenes": SCENES,
+        "group_size": GROUP_SIZE,
+        "tokens": TOKENS,
+        "updates": args.updates,
         "trl": trl.__version__,
         "arms": arms,
         "ratio": best["cpu_ratio"],
@@ -211,21 +222,3 @@ def table(figures: dict[str, Any]) -> list[str]:
             f"{arm['wall_ratio']:.2f} |"
         )
     return lines
-
-
-@dataclass
-class Args(Reported):
-    """Time updates of RLOO and of TRL's trainer."""
-
-    updates: int = 10
-    """updates that are timed, of each arm"""
-
-
-@verb("speed rloo")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
-    require_counts(updates=args.updates)
-    keep_to_cores(1)
-    figures = measure(args.updates, progress_console.print)
-    report("Speed of RLOO", table(figures), args.table, command)
-    return {"version": mentorgym.__version__, **figures}

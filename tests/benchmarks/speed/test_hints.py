@@ -47,7 +47,7 @@ def slow_mentor(seconds: float) -> dict:
 
 
 def test_both_arms_drive_and_hints_arrive(fast):
-    figures = speed_hints.measure_skip(0.3, slow_mentor(0.02), print)
+    figures = speed_hints.measure_skip(0.3, slow_mentor(0.02))
     assert 0 < figures["ratio"] < 10 and 0 < figures["cpu_ratio"] < 10
     assert min(figures["steps_per_s"].values()) > 0
     # In so short a run, answers to questions from before the clock was started show.
@@ -56,7 +56,7 @@ def test_both_arms_drive_and_hints_arrive(fast):
 
 
 def test_where_the_environments_wait_every_step_is_answered_once(fast):
-    figures = speed_hints.measure_pause(0.5, slow_mentor(0.05), print)
+    figures = speed_hints.measure_pause(0.5, slow_mentor(0.05))
     assert figures["pause_asked"] >= 2 * speed_hints.ENVS
     assert figures["pause_asked"] % speed_hints.ENVS == 0
     assert (figures["pause_answered_share"], figures["pause_lost"], figures["pause_twice"]) == (1.0, 0, 0)
@@ -65,7 +65,7 @@ def test_where_the_environments_wait_every_step_is_answered_once(fast):
 def test_a_model_is_asked_in_three_ways(monkeypatch):
     monkeypatch.setattr(speed_hints, "SIZE", 32)
     options = {"seconds": 0.02}
-    figures = speed_hints.measure_throughput(0.1, 1, "mentorgym.benchmarks.speed.hints:OneSecond", options, print)
+    figures = speed_hints.measure_throughput(0.1, 1, "mentorgym.benchmarks.speed.hints:OneSecond", options)
     # 32 answers take 0.02 s in a batch and 0.64 s one by one.
     assert figures["answers_per_s"]["one call each"] < 50 < figures["answers_per_s"]["batched loop"] < 1600
     assert figures["blocking_ratio"] > 1
@@ -87,7 +87,7 @@ def test_the_small_vision_model_scores_each_picture_for_itself():
 
 def test_the_command_writes_its_table_and_prints_one_object(monkeypatch, capsys, tmp_path):
     seconds = []
-    monkeypatch.setattr(speed_hints, "measure", lambda *arguments: seconds.append(arguments[0]) or FIGURES)
+    monkeypatch.setattr(speed_hints, "measure", lambda args: seconds.append(args.seconds) or FIGURES)
     written = tmp_path / "hints.md"
     monkeypatch.setattr(sys, "argv", ["speed", "hints", "--json", "--table", str(written)])
     speed.main()
