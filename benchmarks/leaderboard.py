@@ -18,11 +18,19 @@ import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mentorgym.agents.toolbox.runs import parse_keywords, write_atomically
+from mentorgym.agents.toolbox.runs import parse_keywords
 from mentorgym.benchmarks.evaluate import environment_of
 from mentorgym.benchmarks.families import FAMILIES, Entry, Family, Row, family_of, load_family
 from mentorgym.benchmarks.harness.agents import load_agent, require_policy
-from mentorgym.benchmarks.harness.command import UsageError, csv_text, progress_console, show, user_input, verb
+from mentorgym.benchmarks.harness.command import (
+    UsageError,
+    csv_text,
+    progress_console,
+    show,
+    user_input,
+    verb,
+    write_text,
+)
 from mentorgym.benchmarks.harness.matrix import parse
 from mentorgym.benchmarks.harness.rows import COMMITTED, ROWS, file_name, read_folders
 from mentorgym.benchmarks.harness.tables import as_arguments, choose_columns, markdown_table, terminal_table
@@ -69,30 +77,23 @@ class Ranked:
     @property
     def tables(self) -> dict[str, list[Entry]]:
         """The entries of each table by its title."""
-        tables: dict[str, list[Entry]] = {}
-        for entry in self.entries:
-            tables.setdefault(self.family.section.title(entry), []).append(entry)
-        return tables
+        titles = dict.fromkeys(map(self.family.section.title, self.entries))
+        return {title: [each for each in self.entries if self.family.section.title(each) == title] for title in titles}
 
 
 def rank(rows: Sequence[Row]) -> list[Ranked]:
     """The families that `rows` are of."""
-    groups: dict[str, list[Row]] = {name: [] for name in FAMILIES}
-    for row in rows:
-        groups[family_of(row["env"])].append(row)
-    families = {name: load_family(name) for name, own in groups.items() if own}
-    return [
-        Ranked(family, groups[name], family.section.make_entries(groups[name])) for name, family in families.items()
-    ]
+    ranked = []
+    for name in FAMILIES:
+        if own := [row for row in rows if family_of(row["env"]) == name]:
+            family = load_family(name)
+            ranked.append(Ranked(family, own, family.section.make_entries(own)))
+    return ranked
 
 
 def terminal_tables(ranked: Sequence[Ranked], columns: Sequence[str] = ()) -> list[Table]:
     """All tables for the terminal, with those of the scores `columns` that a family has."""
-    known = {
-        name: [*each.family.measure.SCORES, *each.family.measure.MORE_SCORES]
-        for each in ranked
-        for name in [each.family.name]
-    }
+    known = {each.family.name: [*each.family.measure.SCORES, *each.family.measure.MORE_SCORES] for each in ranked}
     choose_columns(columns, list(dict.fromkeys(score for scores in known.values() for score in scores)))
     tables = []
     for each in ranked:
@@ -180,12 +181,10 @@ def main(args: Args, flags: Sequence[str]) -> dict[str, Any]:
     tables = terminal_tables(ranked, args.columns)
     cited = next((folder for folder in args.rows if (folder / "driving" / "published.csv").is_file()), COMMITTED)
     written = [args.output / "leaderboard.md"]
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_atomically(written[0], markdown(ranked, cited))
+    write_text(written[0], markdown(ranked, cited))
     for each in ranked:
         written.append(args.output / each.family.name / "leaderboard.csv")
-        written[-1].parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(written[-1], csv_text(each.entries, each.family.section.CSV_COLUMNS))
+        write_text(written[-1], csv_text(each.entries, each.family.section.CSV_COLUMNS))
     show(*tables, f"written: {', '.join(map(str, written))}")
     if args.published:
         from mentorgym.benchmarks.driving.section import published_tables

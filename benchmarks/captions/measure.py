@@ -30,17 +30,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.progress import track
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.agents.toolbox.shards import stratified_order
-from mentorgym.benchmarks.families import Row
+from mentorgym.benchmarks.families import Row, family_of
 from mentorgym.benchmarks.harness.agents import Training, agent_of, load_agent, read_training, run_name
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, user_input
-from mentorgym.benchmarks.harness.rows import ROWS, add_rows, file_name, make_header
-from mentorgym.benchmarks.harness.tables import in_percent
+from mentorgym.benchmarks.harness.command import UsageError, track, user_input
+from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header
+from mentorgym.benchmarks.harness.tables import driver_and_seed, group_rows, in_percent
 from mentorgym.envs.caption import language, metrics
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.mentoring import CaptionAdapter
@@ -52,7 +51,7 @@ from mentorgym.mentors.mentor import Mentor, Request
 if TYPE_CHECKING:
     from mentorgym.envs.caption.reward import CaptionReward
 
-ENV = "BddOia-Caption-v0"
+FAMILY, ENV = "captions", "BddOia-Caption-v0"
 
 FIELDS: dict[str, tuple[type, ...]] = {
     "data": (str,),
@@ -247,7 +246,7 @@ def load_run(folder: Path, driver: str, device: str) -> Speaker:
     module = load_agent(driver or agent_of(folder))
     training = read_training(folder, module)
     env = str(training.args.get("env_id", ENV))
-    if not is_of_captions(env):
+    if family_of(env) != FAMILY:
         raise UsageError(f"{folder} was trained in {env}: captions are measured in {ENV}")
     name = run_name(training.agent, training.flags, environment_defaults(ENV))
     if not hasattr(module, "load_policy"):
@@ -300,11 +299,6 @@ def settle(tasks: Which, training: Training | None) -> Which:
     return settled
 
 
-def is_of_captions(env: str) -> bool:
-    """Whether an environment's id, with or without a module before it, is that of the captions."""
-    return env.split(":")[-1] == ENV
-
-
 def set_of(tasks: Shown) -> SetOfScenes:
     """What tells the scenes of `tasks`, settled, from others."""
     return tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames
@@ -329,7 +323,7 @@ def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_s
     """What is said of the scenes at `indices`."""
     texts: list[str] = []
     starts = range(0, len(indices), batch_size)
-    for start in track(starts, "describing", console=progress_console, transient=True):
+    for start in track(starts, "describing"):
         group = indices[start : start + batch_size]
         with user_input():
             shown = np.stack([scenes.frames(index, frames) for index in group.tolist()])
@@ -428,16 +422,9 @@ def make_row(speaker: Speaker, args: Args, tasks: Tasks, labels: Labels, texts: 
     }
 
 
-def default_output(speaker: Speaker, name: str) -> Path:
-    """Where the row of `speaker` goes by default."""
-    if speaker.training:
-        return speaker.training.folder / "eval.jsonl"
-    return ROWS / file_name(name or speaker.name, ENV)
-
-
 def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
-    if not is_of_captions(args.env):
+    if family_of(args.env) != FAMILY:
         raise UsageError(f"--env {args.env}: captions are measured in {ENV}")
     judge = Judge(args.reward_model, args.device)
     opened: dict[SetOfScenes, Scenes] = {}
@@ -458,7 +445,7 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         if reward := judge.of(scenes, tasks):
             row["score"] |= fit(reward, indices, texts)
         row["reward_model"] = judge.model
-        output = args.output or default_output(speaker, args.name)
+        output = args.output or default_file(speaker.training, args.name or speaker.name, ENV)
         add_rows(output, [row])
         if speaker.training:
             lines = zip(labels.names, labels.captions(), texts, strict=True)
@@ -481,15 +468,10 @@ def summary(rows: Sequence[Row], args: Args) -> Table:
     table = Table("driver", "scenes", box=SIMPLE_HEAD)
     for words in COLUMNS.values():
         table.add_column(words.replace(" ", "\n"), justify="right")
-    sets: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        sets.setdefault(tuple(row[name] for name in ("data", "split", "labels", "scenes")), []).append(row)
-    for (data, split, _, count), own in sets.items():
+    for (data, split, _, count), own in group_rows(rows, ("data", "split", "labels", "scenes")).items():
         where = f"{count} of {data}, {split}"
         for row in own:
-            seed = row["training_seed"]
-            name = row["driver"] if seed is None else f"{row['driver']}, seed {seed}"
-            table.add_row(name, where, *(in_percent(row["score"].get(column)) for column in COLUMNS))
+            table.add_row(driver_and_seed(row), where, *(in_percent(row["score"].get(column)) for column in COLUMNS))
         if "majority" not in [row["driver"] for row in own]:
             table.add_row("majority", where, *(in_percent(own[0]["majority"].get(column)) for column in COLUMNS))
     return table

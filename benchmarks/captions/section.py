@@ -6,13 +6,11 @@ that mean, over seeds. The row of the most frequent caption stands in every tabl
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mentorgym.benchmarks.captions.measure import COLUMNS, FIT
 from mentorgym.benchmarks.families import Entry, Row
-from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
-from mentorgym.benchmarks.harness.tables import PROVENANCE, in_percent, provenance, spread
+from mentorgym.benchmarks.harness.statistics import seeds_interval
+from mentorgym.benchmarks.harness.tables import PROVENANCE, by_seed, group_rows, in_percent, provenance, seed_means
 from mentorgym.envs.caption.metrics import MEASURES
 
 WITH_INTERVAL = ("exact", "action_macro_f1", "reason_macro_f1")
@@ -50,30 +48,20 @@ The other scores are in `captions/leaderboard.csv`.
 
 def make_entry(rows: Sequence[Row]) -> Entry:
     """The line of the table that `rows`, one driver's on one set of scenes, add up to."""
-    seeds = [row["training_seed"] for row in rows]
-    if len(set(seeds)) < len(seeds):
-        runs = sorted({str(row["run"]) for row in rows})
-        raise UsageError(
-            f"{rows[0]['driver']} on {rows[0]['data']}, {rows[0]['split']}: runs {' and '.join(runs)} have the same "
-            "training seed, or one run was shown other frames; delete a row, or measure one under another --name"
-        )
+    where = f"{rows[0]['driver']} on {rows[0]['data']}, {rows[0]['split']}"
+    scores = [row["score"] for (row,) in by_seed(rows, where, ["frames"])]
     trained = rows[0]["training_seed"] is not None
     entry: Entry = {name: rows[0][name] for name in (*SET, "driver", "label_share")}
-    for name in (*MEASURES, *FIT):
-        values = [row["score"][name] for row in rows if name in row["score"]]
-        complete = len(values) == len(rows)
-        entry[name] = sum(values) / len(values) if complete else None
-        entry[f"{name}_std"] = spread(values) if complete and trained else None
+    entry |= seed_means(scores, (*MEASURES, *FIT), trained)
     for name in WITH_INTERVAL:
-        values = [row["score"][name] for row in rows]
-        known = trained and len(values) >= SEEDS_FOR_INTERVAL
-        entry[f"{name}_low"], entry[f"{name}_high"] = mean_interval(values) if known else (None, None)
+        interval = seeds_interval([own[name] for own in scores]) if trained else None
+        entry[f"{name}_low"], entry[f"{name}_high"] = interval or (None, None)
     models = {f"{model['name']} {model['weights'] or ''}".strip() for row in rows if (model := row["reward_model"])}
     return (
         entry
         | provenance(rows)
         | {
-            "exact_by_seed": [row["score"]["exact"] for row in rows] if trained else [],
+            "exact_by_seed": [own["exact"] for own in scores] if trained else [],
             "reward_model": " ".join(sorted(models)),
         }
     )
@@ -89,10 +77,7 @@ def majority_entry(row: Row) -> Entry:
 
 def make_entries(rows: Sequence[Row]) -> list[Entry]:
     """The tables, one set of scenes after another, and in each the most exact on top."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in (*SET, "driver", "label_share")), []).append(row)
-    entries = [make_entry(group) for group in groups.values()]
+    entries = [make_entry(own) for own in group_rows(rows, (*SET, "driver", "label_share")).values()]
     sets = {tuple(row[name] for name in SET): row for row in rows}
     with_majority = {tuple(entry[name] for name in SET) for entry in entries if entry["driver"] == "majority"}
     entries += [majority_entry(row) for key, row in sets.items() if key not in with_majority]
@@ -114,9 +99,7 @@ def title(entry: Entry) -> str:
     return f"{entry['env']}: {entry['data']}, {entry['split']}, {entry['scenes']} scenes, {kind}"
 
 
-def group(entry: Entry) -> str:
-    """All entries of a table stand together."""
-    return title(entry)
+group = title
 
 
 def more(rows: Sequence[Row], folder: Path) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mentorgym.agents.toolbox.runs import write_atomically
-from mentorgym.benchmarks.captions.measure import is_of_captions
+from mentorgym.benchmarks.captions.measure import FAMILY
 from mentorgym.benchmarks.captions.section import FIT, SET, Entry, make_entries, title
-from mentorgym.benchmarks.families import Row
+from mentorgym.benchmarks.families import Row, family_of
 from mentorgym.benchmarks.harness.command import UsageError, show, verb
 from mentorgym.benchmarks.harness.rows import COMMITTED, ROWS, read_folders
 from mentorgym.benchmarks.harness.tables import in_percent, markdown_table
@@ -222,7 +222,7 @@ def main(args: Args, command: str) -> dict[str, Any]:
     """The command."""
     wanted = {"data": args.data, "split": args.split, "labels": args.labels}
     folders = " and ".join(map(str, args.rows))
-    described = [row for row in read_folders(args.rows) if is_of_captions(row["env"])]
+    described = [row for row in read_folders(args.rows) if family_of(row["env"]) == FAMILY]
     rows = [row for row in described if all(row[name] == value for name, value in wanted.items())]
     if not rows:
         found = sorted({f"{row['data']}, {row['split']}, {row['labels']}" for row in described})

@@ -27,16 +27,15 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import parse_keywords
 from mentorgym.benchmarks.driving.drivers import Driver, load_drivers
 from mentorgym.benchmarks.families import Row
 from mentorgym.benchmarks.harness.agents import run_name
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, user_input
-from mentorgym.benchmarks.harness.rows import ROWS, add_rows, file_name, make_header, read_rows
-from mentorgym.benchmarks.harness.tables import choose_columns
+from mentorgym.benchmarks.harness.command import UsageError, progress_bars, user_input
+from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header, read_rows
+from mentorgym.benchmarks.harness.tables import choose_columns, driver_and_seed, group_rows
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.task.energy import RATES
 from mentorgym.envs.driving.task.score import COUNTS, aggregate
@@ -196,7 +195,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
     if tasks.num_envs < 1:
         raise UsageError(f"--num-envs {tasks.num_envs}: at least 1 episode is driven at a time")
     rows = min(tasks.num_envs, len(tasks.routes) * len(tasks.seeds) or tasks.num_envs)
-    try:
+    with user_input():
         envs = gym.make_vec(
             tasks.env,
             num_envs=rows,
@@ -206,9 +205,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
             observation=observation,
             **asdict(cell),
         )
-        return cast(DrivingVectorEnv, envs.unwrapped)
-    except (gym.error.Error, ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
+    return cast(DrivingVectorEnv, envs.unwrapped)
 
 
 def entry(infos: dict[str, Any], row: int) -> dict[str, Any]:
@@ -282,8 +279,7 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
     parts = rounds(tasks)
     header = make_header("", "embedded", name or name_of(driver, parts[0][0].env), training, command)
     rows: list[Row] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} episodes"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
+    with progress_bars("{task.completed:.1f}/{task.total} episodes") as progress:
         for part, cell, listed in parts:
             env = part.env.split(":")[-1]
             trained_on = training.args.get("env_id", env).split(":")[-1] if training else env
@@ -310,12 +306,9 @@ def summaries(rows: Sequence[Row], group: Sequence[str] = GROUP) -> list[dict[st
     What `score.aggregate` makes of the episodes, and `infractions_per_km`: those of every kind, other collisions too,
     over all kilometres driven.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in group), []).append(row["score"])
     lines = []
-    for key, scores in groups.items():
-        means = aggregate(scores)
+    for key, own in group_rows(rows, group).items():
+        means = aggregate([row["score"] for row in own])
         infractions = sum(means[f"{name}_per_km"] for name in COUNTS)
         lines.append(dict(zip(group, key, strict=True)) | means | {"infractions_per_km": infractions})
     return lines
@@ -349,9 +342,8 @@ def summary(rows: Sequence[Row], args: Args) -> Table:
     for name in ("episodes", *columns):
         table.add_column(heading(name).replace(" ", "\n"), justify="right")
     for line in summaries(rows):
-        seed = line["training_seed"]
         table.add_row(
-            line["driver"] if seed is None else f"{line['driver']}, seed {seed}",
+            driver_and_seed(line),
             line["town"],
             line["traffic"],
             str(line["episodes"]),
@@ -360,20 +352,13 @@ def summary(rows: Sequence[Row], args: Args) -> Table:
     return table
 
 
-def default_output(driver: Driver, name: str, env: str) -> Path:
-    """Where the rows of `driver` go by default."""
-    if driver.training:
-        return driver.training.folder / "eval.jsonl"
-    return ROWS / file_name(name or driver.name, env)
-
-
 def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Drive all episodes with all drivers that `args` name; returns the rows and the files that they went to."""
     choose_columns(args.columns, (*SCORES, *MORE_SCORES))
     rows: list[Row] = []
     outputs = []
     for driver in load_drivers(args.driver, args.run, args.device):
-        output = args.output or default_output(driver, args.name, rounds(args)[0][0].env)
+        output = args.output or default_file(driver.training, args.name or driver.name, rounds(args)[0][0].env)
         rows += evaluate(driver, args.name, args, command, output)
         outputs.append(output)
     return rows, outputs

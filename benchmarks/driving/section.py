@@ -9,12 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mentorgym.benchmarks.driving.measure import MORE_SCORES, SCORES, heading, in_digits, summaries
+from mentorgym.benchmarks.driving.measure import EPISODE, MORE_SCORES, SCORES, heading, in_digits, summaries
 from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
 from mentorgym.benchmarks.families import Entry, Row
 from mentorgym.benchmarks.harness.command import UsageError
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
-from mentorgym.benchmarks.harness.tables import PROVENANCE, markdown_table, provenance, spread
+from mentorgym.benchmarks.harness.tables import (
+    PROVENANCE,
+    by_seed,
+    group_rows,
+    markdown_table,
+    provenance,
+    seed_means,
+)
 
 TRAFFIC_ORDER = ("empty", "regular", "dense", "busy")
 
@@ -61,43 +68,20 @@ their notes are in `driving/published.csv`.
 """
 
 
-def by_seed(rows: Sequence[Row], where: str) -> list[list[Row]]:
-    """The rows of one line of a table by training seed; raises UsageError where the seeds cannot be compared."""
-    groups: dict[int | None, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row["training_seed"], []).append(row)
-    first = None
-    for seed, group in groups.items():
-        runs = sorted({str(row["run"]) for row in group})
-        if len(runs) > 1:
-            raise UsageError(
-                f"{where}: runs {' and '.join(runs)} have the same training seed {seed}; "
-                "delete the rows of one, or evaluate it under another --name"
-            )
-        episodes = episodes_of(group)
-        if first is not None and episodes != first:
-            raise UsageError(
-                f"{where}: training seed {seed} drove other episodes than another seed; evaluate both on the same ones"
-            )
-        first = episodes
-    return list(groups.values())
-
-
 def episodes_of(rows: Sequence[Row]) -> frozenset[tuple[Any, ...]]:
     """What tells the episodes of `rows` from others of the same environment."""
-    return frozenset((row["town"], row["traffic"], row["weather"], row["route"], row["seed"]) for row in rows)
+    return frozenset(group_rows(rows, EPISODE))
 
 
 def statistics_of(rows: Sequence[Row], where: str, group: Sequence[str]) -> tuple[Entry, list[float]]:
     """Means and spreads of every score over the training seeds of `rows`, and each seed's driving score."""
-    seeds = [summaries(each, group)[0] for each in by_seed(rows, where)]
-    trained = rows[0]["training_seed"] is not None
-    entry: Entry = {}
-    for name in (*SCORES, *MORE_SCORES):
-        values = [seed[name] for seed in seeds if seed.get(name) is not None]
-        complete = len(values) == len(seeds)
-        entry[name] = sum(values) / len(seeds) if complete else None
-        entry[f"{name}_std"] = spread(values) if complete and trained else None
+    groups = by_seed(rows, where)
+    if any(episodes_of(own) != episodes_of(groups[0]) for own in groups):
+        raise UsageError(
+            f"{where}: a training seed drove other episodes than another; evaluate both on the same"
+        )
+    seeds = [summaries(own, group)[0] for own in groups]
+    entry = seed_means(seeds, (*SCORES, *MORE_SCORES), rows[0]["training_seed"] is not None)
     return entry, [seed["driving_score"] for seed in seeds]
 
 
@@ -122,15 +106,13 @@ def make_entry(rows: Sequence[Row]) -> Entry:
 
 def make_entries(rows: Sequence[Row]) -> list[Entry]:
     """The table: towns seen in training first, light traffic before heavy, and then the best driving score on top."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in ("env", "town", "seen", "traffic", "driver")), []).append(row)
 
     def place(entry: Entry) -> tuple[Any, ...]:
         town = (not entry["seen"], entry["town"])
         return (entry["env"], *town, *traffic_place(entry["traffic"]), -entry["driving_score"], entry["driver"])
 
-    return sorted((make_entry(group) for group in groups.values()), key=place)
+    groups = group_rows(rows, ("env", "town", "seen", "traffic", "driver"))
+    return sorted((make_entry(own) for own in groups.values()), key=place)
 
 
 def traffic_place(traffic: str) -> tuple[int, str]:
@@ -181,21 +163,18 @@ def suite_tables(rows: Sequence[Row]) -> dict[str, list[tuple[str, Entry]]]:
     A suite is what all runs of some driver drove; every driver whose runs all drove that is in its table.
     """
     tables: dict[str, list[tuple[str, Entry]]] = {}
-    for env in sorted({row["env"] for row in rows}):
-        of_env = [row for row in rows if row["env"] == env]
+    for (env,), of_env in sorted(group_rows(rows, ["env"]).items()):
         for town in ("", *sorted({row["town"] for row in of_env})):
-            drivers: dict[str, dict[Any, list[Row]]] = {}
-            for row in of_env:
-                if town in ("", row["town"]):
-                    drivers.setdefault(row["driver"], {}).setdefault(row["run"], []).append(row)
+            drivers = group_rows((row for row in of_env if town in ("", row["town"])), ["driver"])
             shared = {
-                driver: frozenset.intersection(*map(episodes_of, runs.values())) for driver, runs in drivers.items()
+                driver: frozenset.intersection(*map(episodes_of, group_rows(own, ["run"]).values()))
+                for (driver,), own in drivers.items()
             }
             suites = {suite for suite in shared.values() if suite and (town or len({each[0] for each in suite}) > 1)}
             for suite in sorted(suites, key=lambda each: (suite_words(each), len(each))):
                 entries = []
                 for driver in (name for name, driven in shared.items() if suite <= driven):
-                    own = [row for run in drivers[driver].values() for row in run if episodes_of([row]) <= suite]
+                    own = [row for row in drivers[driver,] if episodes_of([row]) <= suite]
                     entry, _ = statistics_of(own, f"{driver} on {env}", ("driver", "training_seed"))
                     entries.append((driver, entry))
                 name = f"{env}: {suite_words(suite)}, {len(suite)} episodes"

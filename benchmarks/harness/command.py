@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
+import gymnasium
 import rich.progress
 import tyro
 from rich.console import Console, RenderableType
@@ -55,7 +56,7 @@ def user_input(where: str = "") -> Iterator[None]:
     """Turn what fails inside, because of what the user gave, into a UsageError that begins with `where`."""
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, gymnasium.error.Error) as error:
         raise UsageError(f"{where}{error}") from error
 
 

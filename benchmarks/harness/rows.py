@@ -84,6 +84,11 @@ def file_name(driver: str, env: str) -> str:
     return f"{safe}__{env.split(':')[-1]}.jsonl"
 
 
+def default_file(training: Training | None, driver: str, env: str) -> Path:
+    """Where the rows of `driver` in `env` go where nobody says: to its run, if it was trained, or to ROWS."""
+    return training.folder / "eval.jsonl" if training else ROWS / file_name(driver, env)
+
+
 def fault(row: Any) -> str | None:
     """Why `row` is not a row, or None if it is one."""
     if not isinstance(row, dict):

@@ -90,9 +90,51 @@ def as_arguments(flags: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def spread(values: Sequence[float]) -> float | None:
-    """The sample standard deviation over training seeds; None for fewer than two."""
-    return statistics.stdev(values) if len(values) > 1 else None
+def group_rows(rows: Iterable[Row], fields: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """`rows` by the values of `fields`, in the order in which these first appear."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in fields), []).append(row)
+    return groups
+
+
+def by_seed(rows: Sequence[Row], where: str, tells_apart: Sequence[str] = ()) -> list[list[Row]]:
+    """The rows of one line of a table by training seed; raises UsageError where one seed has several runs.
+
+    What is of one run and differs in a field of `tells_apart` counts as two.
+    """
+    groups = group_rows(rows, ["training_seed"])
+    for (seed,), own in groups.items():
+        runs = group_rows(own, ["run", *tells_apart])
+        if len(runs) > 1:
+            names = [
+                ", ".join([str(run), *(f"{name} {value}" for name, value in zip(tells_apart, more, strict=True))])
+                for run, *more in runs
+            ]
+            raise UsageError(
+                f"{where}: runs {' and '.join(sorted(names))} have the same training seed {seed}; "
+                "delete the rows of one, or evaluate it under another --name"
+            )
+    return list(groups.values())
+
+
+def seed_means(scores: Sequence[Mapping[str, Any]], names: Sequence[str], trained: bool) -> Entry:
+    """The mean over seeds of each score in `names` and, as `<name>_std`, the sample standard deviation.
+
+    None stands for the mean of a score that a seed lacks, and for the deviation of fewer than two seeds.
+    """
+    entry: Entry = {}
+    for name in names:
+        values = [own[name] for own in scores if own.get(name) is not None]
+        complete = len(values) == len(scores)
+        entry[name] = sum(values) / len(values) if complete else None
+        entry[f"{name}_std"] = statistics.stdev(values) if complete and trained and len(values) > 1 else None
+    return entry
+
+
+def driver_and_seed(row: Row) -> str:
+    """The driver of a row as a table of rows names it."""
+    return row["driver"] if row["training_seed"] is None else f"{row['driver']}, seed {row['training_seed']}"
 
 
 def in_percent(value: float | None) -> str:

@@ -24,10 +24,11 @@ from rich.table import Table
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.spatial import KINDS, Student, describe, fixed_samples, in_words, load_student
-from mentorgym.benchmarks.families import Row
+from mentorgym.benchmarks.families import Row, family_of
 from mentorgym.benchmarks.harness.agents import Training, load_agent, read_training, run_name
 from mentorgym.benchmarks.harness.command import UsageError, user_input
-from mentorgym.benchmarks.harness.rows import ROWS, add_rows, file_name, make_header
+from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header
+from mentorgym.benchmarks.harness.tables import driver_and_seed
 from mentorgym.digests import files_digest
 from mentorgym.envs.spatial.samples import SIZES
 from mentorgym.mentors.load import WEIGHTS
@@ -84,11 +85,6 @@ class Args(Tasks):
     """file for the rows"""
 
 
-def is_spatial(env: str) -> bool:
-    """Whether an environment's id, with or without a module before it, is that of the rooms."""
-    return env.split(":")[-1] == ENV
-
-
 def digest(folder: Path) -> str | None:
     """The first 12 digits of the SHA-256 of a model's weights; None for what is no folder."""
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
@@ -140,7 +136,7 @@ def environment_defaults(env: str) -> Mapping[str, Any]:
 
 def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure all that `args` name and write the rows; returns the rows and where they went."""
-    if not is_spatial(args.env):
+    if family_of(args.env) != "spatial":
         raise UsageError(f"--env {args.env}: models are shown the rooms of {ENV}")
     if not (args.run or args.model) or args.samples < 0:
         raise UsageError("nothing to measure: give --run FOLDER or --model NAME, and a number of samples from 0 on")
@@ -152,11 +148,11 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
             raise UsageError(f"{folder} has fine-tuned no model: give a run of rls3")
         spec = f"{str(training.args['model']).partition(':')[0]}:{folder / 'model'}"
         rows.append(make_row(args, spec, training, command))
-        outputs.append(args.output or folder / "eval.jsonl")
+        outputs.append(args.output or default_file(training, "", ENV))
         add_rows(outputs[-1], rows[-1:])
     for spec in args.model:
         rows.append(make_row(args, spec, None, command))
-        outputs.append(args.output or ROWS / file_name(args.name or spec, ENV))
+        outputs.append(args.output or default_file(None, args.name or spec, ENV))
         add_rows(outputs[-1], rows[-1:])
     return rows, outputs
 
@@ -174,7 +170,6 @@ def summary(rows: Sequence[Row], args: Args) -> Table:
     for name in names:
         table.add_column(in_words(name), justify="right")
     for row in rows:
-        seed = "" if row["training_seed"] is None else f", seed {row['training_seed']}"
         scores = (f"{row['score'][name]:.3f}" for name in names)
-        table.add_row(row["driver"] + seed, f"{row['samples']:,} of {row['split']}, {row['camera']}", *scores)
+        table.add_row(driver_and_seed(row), f"{row['samples']:,} of {row['split']}, {row['camera']}", *scores)
     return table

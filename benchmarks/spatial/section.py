@@ -1,4 +1,4 @@
-"""The leaderboard's section on rooms: which models know where things stand, and what fine-tuned them.
+"""The leaderboard's section on spatial models: which models know where things stand, and what fine-tuned them.
 
 A score is that of a run, and the mean over its training seeds; from three seeds on with the 95 % bootstrap interval of
 that mean, over seeds.
@@ -6,12 +6,10 @@ that mean, over seeds.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mentorgym.benchmarks.families import Entry, Row
-from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
-from mentorgym.benchmarks.harness.tables import PROVENANCE, provenance, spread
+from mentorgym.benchmarks.harness.statistics import seeds_interval
+from mentorgym.benchmarks.harness.tables import PROVENANCE, by_seed, group_rows, provenance, seed_means
 from mentorgym.benchmarks.spatial.measure import KIND_SCORES, MORE_SCORES, SCORES
 
 SET = ("env", "split", "camera", "samples")
@@ -48,32 +46,19 @@ def task_of(row: Row) -> str:
 
 def make_entry(rows: Sequence[Row]) -> Entry:
     """The line of the table that `rows`, one driver's on one set of samples, add up to."""
-    seeds = [row["training_seed"] for row in rows]
-    if len(set(seeds)) < len(seeds):
-        runs = sorted({str(row["run"]) for row in rows})
-        raise UsageError(
-            f"{rows[0]['driver']} in {rows[0]['env']}: runs {' and '.join(runs)} have the same training seed; delete a "
-            "row, or measure one under another --name"
-        )
-    trained = seeds[0] is not None
+    scores = [row["score"] for (row,) in by_seed(rows, f"{rows[0]['driver']} in {rows[0]['env']}", ["kind"])]
+    trained = rows[0]["training_seed"] is not None
     entry: Entry = {name: rows[0][name] for name in (*SET, "driver")} | {"task": task_of(rows[0])}
-    for name in (*SCORES, *MORE_SCORES):
-        values = [row["score"][name] for row in rows if name in row["score"]]
-        complete = len(values) == len(rows)
-        entry[name] = sum(values) / len(values) if complete else None
-        entry[f"{name}_std"] = spread(values) if complete and trained else None
-    headline = [row["score"][KIND_SCORES[row["kind"]][0]] for row in rows]
-    known = trained and len(rows) >= SEEDS_FOR_INTERVAL
-    entry["low"], entry["high"] = mean_interval(headline) if known else (None, None)
+    entry |= seed_means(scores, (*SCORES, *MORE_SCORES), trained)
+    headline = [own[KIND_SCORES[rows[0]["kind"]][0]] for own in scores]
+    entry["low"], entry["high"] = (seeds_interval(headline) if trained else None) or (None, None)
     return entry | provenance(rows) | {"by_seed": headline if trained else []}
 
 
 def make_entries(rows: Sequence[Row]) -> list[Entry]:
     """The tables, one after another, and in each the best on top."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((*(row[name] for name in SET), task_of(row), row["driver"]), []).append(row)
-    entries = [make_entry(group) for group in groups.values()]
+    groups = group_rows((row | {"task": task_of(row)} for row in rows), (*SET, "task", "driver"))
+    entries = [make_entry(own) for own in groups.values()]
     return sorted(
         entries,
         key=lambda entry: (*(entry[name] for name in SET), entry["task"], -_headline(entry), entry["driver"]),
@@ -91,9 +76,7 @@ def title(entry: Entry) -> str:
     )
 
 
-def group(entry: Entry) -> str:
-    """All entries of a table stand together."""
-    return title(entry)
+group = title
 
 
 def more(rows: Sequence[Row], folder: Path) -> str:
