@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.benchmarks.families import Row, measure_of
 from mentorgym.benchmarks.harness.command import UsageError, show, verb
 from mentorgym.benchmarks.harness.rows import merge, read_rows
 from mentorgym.benchmarks.harness.statistics import difference
-from mentorgym.benchmarks.harness.tables import choose_columns
+from mentorgym.benchmarks.harness.tables import choose_columns, text_table
 
 Episode = tuple[Any, ...]
 """What tells episodes apart, whoever acts: the environment, then the family's EPISODE."""
@@ -126,7 +125,7 @@ def compare(
             ):
                 continue
             scores = table_of(first, driven, column), table_of(second, driven, column)
-            found = difference(*scores, strata)
+            gap = difference(*scores, strata)
             lines.append(
                 {
                     "env": env,
@@ -136,9 +135,9 @@ def compare(
                     "second": float(scores[1].mean()),
                     **{
                         f"difference_{name}" if name in ("mean", "low", "high") else name: value
-                        for name, value in found._asdict().items()
+                        for name, value in gap._asdict().items()
                     },
-                    "verdict": verdict(found.low, found.high),
+                    "verdict": verdict(gap.low, gap.high),
                     "runs": [len(first), len(second)],
                     "episodes": len(driven),
                 }
@@ -148,28 +147,27 @@ def compare(
 
 def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str, cell_fields: Sequence[str]) -> Table:
     """`lines` for the terminal."""
-    table = Table(*cell_fields, "score", box=SIMPLE_HEAD, title=f"{first} against {second}")
-    for name in (first, second, "difference", "", "improves with probability", "runs", "episodes"):
-        table.add_column(name, justify="right")
-    for line in lines:
-        low, high, likely = line["difference_low"], line["difference_high"], line["probability"]
-        table.add_row(
+    header = [*cell_fields, "score", first, second, "difference", "", "improves with probability", "runs", "episodes"]
+    rows = [
+        [
             *(line[name] for name in cell_fields),
             line["score"].replace("_", " "),
             f"{line['first']:.3f}",
             f"{line['second']:.3f}",
-            f"{line['difference_mean']:+.3f} [{low:+.3f}, {high:+.3f}]",
+            "{difference_mean:+.3f} [{difference_low:+.3f}, {difference_high:+.3f}]".format(**line),
             line["verdict"],
-            f"{likely:.2f} [{line['probability_low']:.2f}, {line['probability_high']:.2f}]",
+            "{probability:.2f} [{probability_low:.2f}, {probability_high:.2f}]".format(**line),
             " and ".join(map(str, line["runs"])),
             str(line["episodes"]),
-        )
-    return table
+        ]
+        for line in lines
+    ]
+    return text_table(header, rows, len(cell_fields) + 1, f"{first} against {second}")
 
 
 @verb("compare")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Compare the drivers, cell by cell."""
     first, runs = read_driver(args.rows, args.driver, "--driver", args.training_seeds)
     second, others = read_driver(args.against, args.against_driver, "--against-driver", args.training_seeds)
     rows = [row for episodes in runs.values() for row in episodes.values()]

@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.pairs import Part, auroc, part_of, probabilities, wrong_text
@@ -40,7 +38,7 @@ from mentorgym.benchmarks.harness.command import (
     write_figures,
 )
 from mentorgym.benchmarks.harness.plots import new_figure
-from mentorgym.benchmarks.harness.tables import markdown_table
+from mentorgym.benchmarks.harness.tables import markdown_table, text_table
 from mentorgym.envs.caption.reward import load_scorer
 from mentorgym.mentors.clip import Scorer
 
@@ -238,15 +236,6 @@ def markdown(result: Mapping[str, Any], command: str) -> str:
     )
 
 
-def summary(models: Mapping[str, Any]) -> Table:
-    """The same table for the terminal."""
-    header, rows = table_of(models)
-    table = Table(*header, box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 def encode(scorer: Scorer, picture: Callable[[int], np.ndarray], chosen: Sequence[int], name: str) -> np.ndarray:
     """Unit vectors float32 [N, D] of the chosen pictures."""
     starts = range(0, len(chosen), 64)
@@ -288,5 +277,5 @@ def main(args: Args, command: str) -> dict[str, Any]:
     write_atomically(text, page)
     write_figures(figures_file, result, command)
     draw(curves, len(chosen), picture)
-    show(page if args.table else summary(models), f"written: {picture}, {text}, {figures_file}")
+    show(page if args.table else text_table(*table_of(models)), f"written: {picture}, {text}, {figures_file}")
     return result

@@ -17,12 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from mentorgym.agents.toolbox.augmentation import mirrored_caption
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import ANCHORS, UNFINISHED, filling, stratified_order, to_png, write_shard
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show_result, track, user_input, verb
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.scenes import Scenes
@@ -94,11 +93,9 @@ def write(args: Args) -> dict[str, Any]:
             raise UsageError(f"{args.output} holds data with another {', '.join(differ)}: choose another --output")
     elif args.output.exists() and any(path.name != UNFINISHED for path in args.output.iterdir()):
         raise UsageError(f"{args.output} holds something else: choose another --output")
-    try:
+    with user_input():
         scenes = load_scenes(args.data, args.split, labels=args.labels, reason_order=args.reason_order)
         words, anchors = words_of(scenes)
-    except (ValueError, OSError, ImportError) as error:
-        raise UsageError(str(error)) from error
     strata = [each["caption"] for each in words] if args.labels == "all" else scenes.labels.reasons.argmax(1)
     order = stratified_order(strata, args.seed)
     chosen = order[: max(1, round(args.share * len(order)))].tolist()
@@ -107,26 +104,19 @@ def write(args: Args) -> dict[str, Any]:
         if anchors:
             write_atomically(args.output / ANCHORS, json.dumps([anchors], indent=0) + "\n")
         starts = range(0, len(chosen), SCENES_IN_A_SHARD)
-        for number, start in enumerate(track(starts, "writing", console=progress_console, transient=True)):
+        for number, start in enumerate(track(starts, "writing")):
             path = args.output / f"{number:05d}.tar"
             if path.exists():
                 continue
             group = chosen[start : start + SCENES_IN_A_SHARD]
             samples = []
             for place, index in enumerate(group, start):
-                try:
+                with user_input():
                     picture = shrink(scenes.frames(index, 1)[-1], args.longest)
-                except ValueError as error:
-                    raise UsageError(str(error)) from error
                 samples.append((f"{place:08d}", to_png(picture), words[index]))
             write_shard(path, samples)
     distinct = len({words[index]["caption"] for index in chosen})
-    return {"output": str(args.output), "scenes": len(chosen), "of": len(words), "captions": distinct}
+    return show_result(output=str(args.output), scenes=len(chosen), of=len(words), captions=distinct)
 
 
-@verb("caption-data")
-def main(args: Args) -> dict[str, Any]:
-    """The command."""
-    result = write(args)
-    show(*(f"{name}: {value}" for name, value in result.items()))
-    return result
+main = verb("caption-data")(write)

@@ -5,19 +5,17 @@
 The two-stage inference of the RLOO paper (section 4), `envs.caption.inference.describe_and_decide`, as a table.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
-from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, user_input, verb
+from mentorgym.benchmarks.harness.tables import text_table
 from mentorgym.envs.caption import language
-from mentorgym.envs.caption.inference import Decision, describe_and_decide
+from mentorgym.envs.caption.inference import describe_and_decide
 
 
 @dataclass
@@ -38,25 +36,16 @@ class Args:
     """threads of torch on the CPU"""
 
 
-def table_of(pictures: Sequence[Path], decisions: Sequence[Decision]) -> Table:
-    """A line for each picture."""
-    table = Table("picture", "description", "action", box=SIMPLE_HEAD)
-    for path, decision in zip(pictures, decisions, strict=True):
-        table.add_row(path.name, decision.description, decision.action or f"none: {decision.reply}")
-    return table
-
-
 @verb("decide")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Describe the pictures, and print what to do."""
     if not args.pictures:
         raise UsageError("name at least one picture")
     start_torch(seed=0, threads=args.torch_threads)
-    try:
+    with user_input():
         options = parse_keywords(args.model_args)
         decisions = describe_and_decide(args.pictures, args.model, args.prompt, args.action_prompt, **options)
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        raise UsageError(str(error)) from error
-    show(table_of(args.pictures, decisions))
-    told = zip(args.pictures, decisions, strict=True)
-    return {"decisions": [{"picture": str(path)} | decision._asdict() for path, decision in told]}
+    pairs = list(zip(args.pictures, decisions, strict=True))
+    rows = [[path.name, each.description, each.action or f"none: {each.reply}"] for path, each in pairs]
+    show(text_table(["picture", "description", "action"], rows))
+    return {"decisions": [{"picture": str(path)} | each._asdict() for path, each in pairs]}

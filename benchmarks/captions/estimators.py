@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from mentorgym.benchmarks.harness.command import Reported, UsageError, report, verb
+from mentorgym.benchmarks.harness.tables import markdown_lines
 
 TEXTS = 21
 SCALES = (0.0, 1.0, 2.0, 4.0)
@@ -117,20 +118,20 @@ def measure(calls: Sequence[int]) -> dict[str, Any]:
     for kind, draw in REWARDS.items():
         for scale in SCALES:
             for k in calls:
-                found, means, evens = [], [], []
+                traces, means, evens = [], [], []
                 for seed in range(SEEDS):
                     generator = np.random.default_rng([seed, list(REWARDS).index(kind), SCALES.index(scale)])
                     logits = scale * generator.normal(size=TEXTS)
                     policy = np.exp(logits) / np.exp(logits).sum()
                     rewards = draw(generator, logits)
-                    found.append(variances(policy, rewards, k))
+                    traces.append(variances(policy, rewards, k))
                     means.append(mean_over_spread(policy, rewards))
                     evens.append(even_mean_over_spread(policy, rewards, k))
                 row: dict[str, Any] = {"reward": kind, "scale": scale, "calls": k}
                 row["mean_over_spread"] = statistics.median(means)
                 row["even_mean_over_spread"] = statistics.median(evens)
                 for other in ("greedy", "none"):
-                    ratios = [each[other] / each["loo"] for each in found]
+                    ratios = [each[other] / each["loo"] for each in traces]
                     row[f"{other}_over_loo"] = statistics.median(ratios)
                     row[f"{other}_worse"] = float(np.mean(np.array(ratios) > 1))
                 rows.append(row)
@@ -147,14 +148,14 @@ def table(figures: dict[str, Any]) -> list[str]:
         "Mean / spread is the size of the expected reward in standard deviations of the reward, again the median; "
         "from `even at` on RLOO has a smaller variance than REINFORCE.",
         "",
-        "| reward | scale of logits | mean / spread | reward calls | SCST (`greedy`) | REINFORCE (`none`) | even at |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
+    header = ["reward", "scale of logits", "mean / spread", "reward calls", "SCST (`greedy`)", "REINFORCE (`none`)"]
+    rows = []
     for row in figures["rows"]:
         cells = [f"{row[f'{name}_over_loo']:.2f} ({row[f'{name}_worse']:.0%})" for name in ("greedy", "none")]
-        case = f"{row['reward']} | {row['scale']:g} | {row['mean_over_spread']:.2f} | {row['calls']}"
-        lines.append(f"| {case} | {' | '.join(cells)} | {row['even_mean_over_spread']:.2f} |")
-    return lines
+        case = [row["reward"], f"{row['scale']:g}", f"{row['mean_over_spread']:.2f}", str(row["calls"])]
+        rows.append([*case, *cells, f"{row['even_mean_over_spread']:.2f}"])
+    return [*lines, *markdown_lines([*header, "even at"], rows)]
 
 
 @dataclass

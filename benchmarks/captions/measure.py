@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
@@ -39,7 +38,7 @@ from mentorgym.benchmarks.families import Row, family_of
 from mentorgym.benchmarks.harness.agents import Training, agent_of, load_agent, read_training, run_name
 from mentorgym.benchmarks.harness.command import UsageError, track, user_input
 from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header
-from mentorgym.benchmarks.harness.tables import driver_and_seed, group_rows, in_percent
+from mentorgym.benchmarks.harness.tables import driver_and_seed, group_rows, in_percent, text_table
 from mentorgym.envs.caption import language, metrics
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.mentoring import CaptionAdapter
@@ -187,8 +186,8 @@ def say_random(labels: Labels) -> Say:
 
 def say_truth(labels: Labels) -> Say:
     """The truth."""
-    told = labels.captions()
-    return lambda indices, observations: [told[index] for index in indices.tolist()]
+    truth = labels.captions()
+    return lambda indices, observations: [truth[index] for index in indices.tolist()]
 
 
 BASELINES: dict[str, Callable[[Labels], Say]] = {
@@ -327,43 +326,44 @@ def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_s
         group = indices[start : start + batch_size]
         with user_input():
             shown = np.stack([scenes.frames(index, frames) for index in group.tolist()])
-        said = list(say(group, {"frames": shown, "instruction": (language.PROMPT,) * len(group)}))
-        if len(said) != len(group) or not all(isinstance(text, str) for text in said):
-            raise UsageError(f"{len(group)} scenes were described by {said!r:.200}: that is not a text for each")
-        texts += said
+        own = list(say(group, {"frames": shown, "instruction": (language.PROMPT,) * len(group)}))
+        if len(own) != len(group) or not all(isinstance(text, str) for text in own):
+            raise UsageError(f"{len(group)} scenes were described by {own!r:.200}: that is not a text for each")
+        texts += own
     return texts
 
 
 def _part(kind: str, separator: str, names: Sequence[str], there: np.ndarray) -> str:
     """The part of a caption that names the actions or the reasons; "" for none."""
-    named = [name for name, said in zip(names, there, strict=True) if said]
+    named = [name for name, held in zip(names, there, strict=True) if held]
     return f"{kind}: {separator.join(named)}." if named else ""
 
 
 def fit(reward: "CaptionReward", indices: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
     """What a reward of the kind "prob" makes of `texts`, and of the actions and reasons that they name."""
-    said = understand(texts)
-    told = {
+    reading = understand(texts)
+    parts = {
         "": list(texts),
-        "action_": [_part("Action", ", ", language.ACTIONS, row) for row in said.actions],
-        "reason_": [_part("Reason", "; ", language.REASONS, row) for row in said.reasons],
+        "action_": [_part("Action", ", ", language.ACTIONS, row) for row in reading.actions],
+        "reason_": [_part("Reason", "; ", language.REASONS, row) for row in reading.reasons],
     }
-    found = {}
-    for prefix, words in told.items():
-        kept = [place for place, text in enumerate(words) if text or not prefix]
-        if kept:
-            probabilities = reward.score(indices[kept], [words[place] for place in kept])["prob"]
-            found[f"{prefix}clip_score"] = float(probabilities.mean())
-            found[f"{prefix}match"] = float((probabilities > 0.5).mean())
-    return found
+    scores = {}
+    for prefix, words in parts.items():
+        places = [place for place, text in enumerate(words) if text or not prefix]
+        if places:
+            probabilities = reward.score(indices[places], [words[place] for place in places])["prob"]
+            scores[f"{prefix}clip_score"] = float(probabilities.mean())
+            scores[f"{prefix}match"] = float((probabilities > 0.5).mean())
+    return scores
 
 
 def classes(texts: Sequence[str], labels: Labels) -> dict[str, dict[str, list[float]]]:
     """F1, support and predictions of each action and each reason, as a row holds them."""
-    said = understand(texts)
+    reading = understand(texts)
+    pairs = {"actions": (reading.actions, labels.actions), "reasons": (reading.reasons, labels.reasons)}
     return {
-        part: {name: values.tolist() for name, values in class_scores(own, true)._asdict().items()}
-        for part, own, true in (("actions", said.actions, labels.actions), ("reasons", said.reasons, labels.reasons))
+        part: {name: values.tolist() for name, values in class_scores(*pair)._asdict().items()}
+        for part, pair in pairs.items()
     }
 
 
@@ -429,11 +429,11 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     judge = Judge(args.reward_model, args.device)
     opened: dict[SetOfScenes, Scenes] = {}
     rows, outputs = [], []
-    asked = [(speaker, settle(args, speaker.training)) for speaker in load_speakers(args)]
-    for speaker, tasks in asked:
+    speakers = [(speaker, settle(args, speaker.training)) for speaker in load_speakers(args)]
+    for speaker, tasks in speakers:
         if speaker.one_picture and tasks.frames > 1:
             raise UsageError(f"{speaker.name} is shown one picture of a scene, not {tasks.frames}: give --frames 1")
-    for speaker, tasks in asked:
+    for speaker, tasks in speakers:
         key = set_of(tasks)
         if key not in opened:
             opened[key] = open_scenes(tasks)
@@ -449,9 +449,9 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         add_rows(output, [row])
         if speaker.training:
             lines = zip(labels.names, labels.captions(), texts, strict=True)
-            said = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
+            predictions = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
             name = f"predictions_{row['data'].replace(':', '_')}_{tasks.split}_{tasks.labels}.jsonl"
-            write_atomically(speaker.training.folder / name, "".join(json.dumps(each) + "\n" for each in said))
+            write_atomically(speaker.training.folder / name, "".join(json.dumps(each) + "\n" for each in predictions))
         rows.append(row)
         outputs.append(output)
     return rows, outputs
@@ -465,13 +465,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
 def summary(rows: Sequence[Row], args: Args) -> Table:
     """`rows` for the terminal, below those of each set of scenes what the most frequent caption scores."""
-    table = Table("driver", "scenes", box=SIMPLE_HEAD)
-    for words in COLUMNS.values():
-        table.add_column(words.replace(" ", "\n"), justify="right")
+    lines = []
     for (data, split, _, count), own in group_rows(rows, ("data", "split", "labels", "scenes")).items():
-        where = f"{count} of {data}, {split}"
-        for row in own:
-            table.add_row(driver_and_seed(row), where, *(in_percent(row["score"].get(column)) for column in COLUMNS))
+        scores = [(driver_and_seed(row), row["score"]) for row in own]
         if "majority" not in [row["driver"] for row in own]:
-            table.add_row("majority", where, *(in_percent(own[0]["majority"].get(column)) for column in COLUMNS))
-    return table
+            scores.append(("majority", own[0]["majority"]))
+        for driver, score in scores:
+            cells = (in_percent(score.get(column)) for column in COLUMNS)
+            lines.append([driver, f"{count} of {data}, {split}", *cells])
+    return text_table(["driver", "scenes", *(words.replace(" ", "\n") for words in COLUMNS.values())], lines, 2)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, user_input, verb
 from mentorgym.envs.caption.bddoia import OFFICIAL_SPLITS, write_bddoia
 from mentorgym.envs.caption.staging.scenes import MOST_FRAMES, StagedScenes
 
@@ -42,18 +42,13 @@ def write(args: Args) -> dict[str, Any]:
         raise UsageError(f"{args.output} is not empty: name another folder")
     if not 1 <= args.frames <= MOST_FRAMES:
         raise UsageError(f"--frames must be 1 to {MOST_FRAMES}, not {args.frames}")
-    for split in OFFICIAL_SPLITS:
-        try:
-            scenes = StagedScenes(split, args.labels, seed=args.seed, count=getattr(args, split))
-            write_bddoia(args.output, split, scenes, args.layout, args.frames)
-        except (ValueError, ImportError, OSError) as error:
-            raise UsageError(str(error)) from error
     counts = {split: getattr(args, split) for split in OFFICIAL_SPLITS}
+    with user_input():
+        for split, count in counts.items():
+            scenes = StagedScenes(split, args.labels, seed=args.seed, count=count)
+            write_bddoia(args.output, split, scenes, args.layout, args.frames)
     show(f"{args.output}: {', '.join(f'{count} {split}' for split, count in counts.items())} scenes as {args.layout}")
     return {"output": str(args.output), "layout": args.layout, **counts}
 
 
-@verb("miniature")
-def main(args: Args) -> dict[str, Any]:
-    """The command."""
-    return write(args)
+main = verb("miniature")(write)

@@ -62,35 +62,35 @@ class Described:
     truth: tuple[np.ndarray, np.ndarray] | None
 
 
-def colour(said: bool, true: bool | None) -> str | None:
-    """The colour of a class, None for one that is neither said nor true."""
+def colour(named: bool, true: bool | None) -> str | None:
+    """The colour of a class, None for one that is neither named nor true."""
     if true is None:
-        return UNKNOWN if said else None
-    return (RIGHT if true else WRONG) if said else MISSED if true else None
+        return UNKNOWN if named else None
+    return (RIGHT if true else WRONG) if named else MISSED if true else None
 
 
 def action_colours(described: Described) -> list[str | None]:
     """Colours of the 4 actions."""
-    said = language.read(described.text).actions.tolist()
-    true = described.truth[0].tolist() if described.truth else [None] * len(said)
-    return [colour(*each) for each in zip(said, true, strict=True)]
+    named = language.read(described.text).actions.tolist()
+    true = described.truth[0].tolist() if described.truth else [None] * len(named)
+    return [colour(*each) for each in zip(named, true, strict=True)]
 
 
 def lines(described: Described) -> list[tuple[str, str]]:
     """What stands below a picture, line by line, each with its colour."""
     reading = language.read(described.text)
-    told = []
+    rows = []
     true = described.truth[1].tolist() if described.truth else [None] * len(reading.reasons)
     for names, colours in (
         (language.ACTIONS, action_colours(described)),
         (language.REASONS, [colour(*each) for each in zip(reading.reasons.tolist(), true, strict=True)]),
     ):
-        told += [(name, each) for name, each in zip(names, colours, strict=True) if each]
+        rows += [(name, each) for name, each in zip(names, colours, strict=True) if each]
     if not reading.actions.any() and not reading.reasons.any():
         words = "".join(letter if letter.isprintable() else " " for letter in described.text).strip()
         shortened = textwrap.shorten(words, 80) or "(nothing)"
-        told += [(part, WRONG if described.truth else UNKNOWN) for part in textwrap.wrap(shortened, 34)]
-    return told
+        rows += [(part, WRONG if described.truth else UNKNOWN) for part in textwrap.wrap(shortened, 34)]
+    return rows
 
 
 def describe_scenes(speaker: captions.Speaker, tasks: captions.Shown) -> list[Described]:

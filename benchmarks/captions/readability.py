@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.box import SIMPLE_HEAD
-from rich.progress import track
-from rich.table import Table
 from torch import nn
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, track, user_input, verb
+from mentorgym.benchmarks.harness.tables import text_table
 from mentorgym.envs.caption.language import MIRRORED_REASONS, REASONS
 from mentorgym.envs.caption.staging import StagedScenes
 
@@ -46,7 +44,7 @@ class Args:
 def pictures(scenes: StagedScenes) -> torch.Tensor:
     """All scenes' last frames squashed to uint8 [N, 3, 96, 96]."""
     squashed = torch.empty(scenes.count, 3, SIDE, SIDE, dtype=torch.uint8)
-    for index in track(range(scenes.count), f"{scenes.split} scenes", console=progress_console, transient=True):
+    for index in track(range(scenes.count), f"{scenes.split} scenes"):
         picture = torch.from_numpy(scenes.frames(index, 1)[0]).permute(2, 0, 1)[None].float()
         small = nn.functional.interpolate(picture, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
         squashed[index] = small[0].round().clamp(0, 255).byte()
@@ -71,7 +69,7 @@ def train(images: torch.Tensor, reasons: np.ndarray, args: Args) -> nn.Module:
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(10 * (step + 1) / steps, (steps - step) / (0.9 * steps), 1.0)
     )
-    for _ in track(range(args.epochs), "epochs", console=progress_console, transient=True):
+    for _ in track(range(args.epochs), "epochs"):
         order = rng.permutation(len(images))
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
@@ -96,10 +94,8 @@ def readability(args: Args) -> dict[str, Any]:
     if min(args.train, args.test) < len(REASONS) or args.epochs < 1:
         raise UsageError(f"--train and --test need at least {len(REASONS)} scenes, --epochs at least 1")
     sets = [StagedScenes("train", count=args.train), StagedScenes("test", count=args.test)]
-    try:
+    with user_input():
         images = [pictures(scenes) for scenes in sets]
-    except ImportError as error:
-        raise UsageError(str(error)) from error
     truth = sets[1].staged_for
     net = train(images[0], sets[0].staged_for, args)
     with torch.no_grad():
@@ -107,15 +103,16 @@ def readability(args: Args) -> dict[str, Any]:
     confusion = np.zeros((len(REASONS), len(REASONS)), int)
     np.add.at(confusion, (truth, taken), 1)
     right = confusion.diagonal() / confusion.sum(1)
-    table = Table("reason", "right, %", "most often taken for", box=SIMPLE_HEAD)
+    rows = []
     for index, name in enumerate(REASONS):
         wrong = confusion[index].copy()
         wrong[index] = 0
         worst = [
             f"{REASONS[other]} ({wrong[other]})" for other in np.argsort(-wrong, kind="stable")[:2] if wrong[other]
         ]
-        table.add_row(name, f"{100 * right[index]:.0f}", ", ".join(worst))
+        rows.append([name, f"{100 * right[index]:.0f}", ", ".join(worst)])
     accuracy = float((truth == taken).mean())
+    table = text_table(["reason", "right, %", "most often taken for"], rows)
     show(table, f"accuracy on {args.test} scenes of held-out towns: {100 * accuracy:.1f} %")
     return {
         "accuracy": round(accuracy, 4),
@@ -124,7 +121,4 @@ def readability(args: Args) -> dict[str, Any]:
     }
 
 
-@verb("readability")
-def main(args: Args) -> dict[str, Any]:
-    """The command."""
-    return readability(args)
+main = verb("readability")(readability)

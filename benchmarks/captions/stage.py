@@ -10,9 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, progress_bars, show, user_input, verb
 from mentorgym.envs.caption.staging.scenes import MOST_FRAMES, StagedScenes
 
 CHUNK = 20
@@ -53,24 +51,19 @@ def stage(args: Args) -> dict[str, Any]:
     if not 1 <= args.frames <= MOST_FRAMES:
         raise UsageError(f"--frames must be 1 to {MOST_FRAMES}, not {args.frames}")
     arguments = {name: getattr(args, name) for name in ("split", "labels", "prior", "seed", "count")}
-    try:
+    with user_input():
         scenes = StagedScenes(**arguments)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     chunks = [(start, min(start + CHUNK, scenes.count)) for start in range(0, scenes.count, CHUNK)]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     context = multiprocessing.get_context("spawn")
     with (
-        Progress(*columns, TimeRemainingColumn(), console=progress_console) as progress,
+        user_input(),
+        progress_bars("{task.completed}/{task.total}") as progress,
         ProcessPoolExecutor(args.workers, context) as pool,
     ):
         task = progress.add_task(f"{args.split} scenes", total=scenes.count)
         jobs = [pool.submit(_draw, arguments, start, end, args.frames) for start, end in chunks]
-        try:
-            for job in as_completed(jobs):
-                progress.advance(task, job.result())
-        except ImportError as error:
-            raise UsageError(str(error)) from error
+        for job in as_completed(jobs):
+            progress.advance(task, job.result())
     folder = scenes.path(0).parent
     if not scenes.path(scenes.count - 1).is_file():
         raise UsageError(f"nothing can be kept in {folder}; MENTORGYM_CACHE names another folder")
@@ -78,7 +71,4 @@ def stage(args: Args) -> dict[str, Any]:
     return {"scenes": scenes.count, "folder": str(folder)}
 
 
-@verb("stage")
-def main(args: Args) -> dict[str, Any]:
-    """The command."""
-    return stage(args)
+main = verb("stage")(stage)

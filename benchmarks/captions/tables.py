@@ -8,7 +8,6 @@ table 1 of the poster. The paper's own figures, in `--published` as they were pr
 notes say what they are where the paper calls them something else. They were measured on BDD-OIA: a scale, no rivals.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.benchmarks.captions.measure import FAMILY
 from mentorgym.benchmarks.captions.section import FIT, SET, Entry, make_entries, title
 from mentorgym.benchmarks.families import Row, family_of
-from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, verb, write_text
+from mentorgym.benchmarks.harness.published import Figure, read_published
 from mentorgym.benchmarks.harness.rows import COMMITTED, ROWS, read_folders
 from mentorgym.benchmarks.harness.tables import in_percent, markdown_table
 from mentorgym.envs.caption import language
@@ -45,6 +44,9 @@ SECTION_6 = (
     *FIT,
 )
 """The columns of the table of section 6's figures."""
+
+POSTER = ("action_top1", "reason_top1", "clip_score")
+"""The columns of the poster's table 1."""
 
 NOTES = """
 - F1 of a class that is neither there nor said is 0. "mean" is the macro-F1, over all classes.
@@ -72,38 +74,6 @@ class Args:
     """file for the tables"""
     published: Path = Path("results/captions/published.csv")
     """the paper's figures; without that file, ours stand alone"""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A published figure; `value` as it was printed."""
-
-    paper: str
-    place: str
-    method: str
-    metric: str
-    value: str
-    note: str
-
-
-def read_figures(path: Path) -> list[Figure]:
-    """The figures of the CSV file at `path`, none where there is no file; raises UsageError for what is no figure."""
-    if not path.is_file():
-        return []
-    known = {*MEASURES, *FIT, *(f"f1/{name}" for names in CLASSES.values() for name in names)}
-    figures = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, cells in enumerate(csv.reader(file), start=1):
-            if number == 1:
-                fault = "" if tuple(cells) == PUBLISHED_COLUMNS else f"the header is not {','.join(PUBLISHED_COLUMNS)}"
-            elif len(cells) != len(PUBLISHED_COLUMNS):
-                fault = f"{len(cells)} cells, not {len(PUBLISHED_COLUMNS)}"
-            else:
-                fault = "" if cells[3] in known else f"unknown metric {cells[3]!r}"
-                figures.append(Figure(*cells))
-            if fault:
-                raise UsageError(f"{path}:{number}: {fault}")
-    return figures
 
 
 @dataclass(frozen=True)
@@ -176,11 +146,12 @@ def figure_table(columns: Sequence[Column], metrics: Sequence[str], figures: Seq
 
 def notes(figures: Sequence[Figure]) -> str:
     """The notes of figures, each with the figures that it is of."""
-    told: dict[str, list[str]] = {}
+    by_note: dict[str, list[str]] = {}
     for figure in figures:
         if figure.note:
-            told.setdefault(figure.note, []).append(f"{figure.method} {figure.value}")
-    return "".join(f"- the paper's {', '.join(dict.fromkeys(names))}: {note}\n" for note, names in told.items())
+            by_note.setdefault(figure.note, []).append(f"{figure.method} {figure.value}")
+    lines = [f"- the paper's {', '.join(dict.fromkeys(names))}: {note}\n" for note, names in by_note.items()]
+    return "".join(["\n", *lines]) if lines else ""
 
 
 def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figure], command: str) -> str:
@@ -192,49 +163,33 @@ def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figur
     actions, reasons = of("table 2".__eq__), of("table 3".__eq__)
     section, poster = of(lambda place: place.startswith("section")), of(lambda place: place.startswith("poster"))
     parts = [
-        (
-            "Test scenes and F1 of the actions (table 2)",
-            class_table("actions", columns, rows, actions),
-            "",
-        ),
-        (
-            "Test scenes and F1 of the reasons (table 3)",
-            class_table("reasons", columns, rows, reasons),
-            "",
-        ),
-        ("Section 6", figure_table(columns, SECTION_6, section), notes(section)),
-        ("How often each action is said (Fig. 8)", distribution_table("actions", columns, rows), ""),
-        ("How often each reason is said (Fig. 8)", distribution_table("reasons", columns, rows), ""),
-        (
-            "The poster's table 1",
-            figure_table(columns, ("action_top1", "reason_top1", "clip_score"), poster),
-            notes(poster),
-        ),
+        ("Test scenes and F1 of the actions (table 2)", class_table("actions", columns, rows, actions)),
+        ("Test scenes and F1 of the reasons (table 3)", class_table("reasons", columns, rows, reasons)),
+        ("Section 6", f"{figure_table(columns, SECTION_6, section)}{notes(section)}"),
+        ("How often each action is said (Fig. 8)", distribution_table("actions", columns, rows)),
+        ("How often each reason is said (Fig. 8)", distribution_table("reasons", columns, rows)),
+        ("The poster's table 1", f"{figure_table(columns, POSTER, poster)}{notes(poster)}"),
     ]
     text = f"# Captions in the RLOO paper's tables\n\nWritten by `{command}`. {title(columns[0].entry)}.\n{NOTES}"
-    for name, table, below in parts:
-        text += f"\n## {name}\n\n{table}" + (f"\n{below}" if below else "")
-    return text
+    return text + "".join(f"\n## {name}\n\n{tables}" for name, tables in parts)
 
 
 @verb("caption-tables")
 def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
+    """Write the tables of the rows, beside the paper's figures."""
     wanted = {"data": args.data, "split": args.split, "labels": args.labels}
     folders = " and ".join(map(str, args.rows))
     described = [row for row in read_folders(args.rows) if family_of(row["env"]) == FAMILY]
     rows = [row for row in described if all(row[name] == value for name, value in wanted.items())]
     if not rows:
-        found = sorted({f"{row['data']}, {row['split']}, {row['labels']}" for row in described})
-        raise UsageError(
-            f"no rows of {args.data}, {args.split}, {args.labels} in {folders}: "
-            + (f"there are {'; '.join(found)}" if found else "`mentorgym evaluate --env BddOia-Caption-v0` makes some")
-        )
+        others = sorted({f"{row['data']}, {row['split']}, {row['labels']}" for row in described})
+        there = f"there are {'; '.join(others)}" if others else "mentorgym evaluate --env BddOia-Caption-v0 makes some"
+        raise UsageError(f"no rows of {args.data}, {args.split}, {args.labels} in {folders}: {there}")
     if len({tuple(row[name] for name in SET) for row in rows}) > 1:
         raise UsageError(f"the rows in {folders} are of different numbers of scenes: measure all without --limit")
-    figures = read_figures(args.published)
+    metrics = [*MEASURES, *FIT, *(f"f1/{name}" for names in CLASSES.values() for name in names)]
+    figures = read_published(args.published, PUBLISHED_COLUMNS, metrics)
     text = page(read_columns(rows, args.drivers), rows, figures, command)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.output, text)
+    write_text(args.output, text)
     show(text, f"written: {args.output}")
     return {"output": str(args.output)}

@@ -22,11 +22,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import gymnasium as gym
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import ANCHORS, Samples, filling, to_png, write_shard, write_sharegpt
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, progress_bars, show_result, user_input, verb
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.task.tasks import LEADERBOARD
 from mentorgym.envs.driving.view import language
@@ -126,23 +125,23 @@ def kept_steps(end: str, steps: int) -> int:
     """How many steps to keep, from the first on, of an episode that ended so after `steps` steps."""
     if end not in DROPPED:
         return 0
-    kept = steps - DROPPED[end]
-    return kept if kept >= LEAST_STEPS else 0
+    rest = steps - DROPPED[end]
+    return rest if rest >= LEAST_STEPS else 0
 
 
 def look(envs: DrivingVectorEnv, row: int, action: np.ndarray) -> tuple[bytes, dict[str, Any]]:
     """The picture of a row as a PNG file, and its words."""
-    told = envs.prompt_context(row)
-    context, label = language.context(told["command"], told["speed"]), int(language.labels(action))
+    situation = envs.prompt_context(row)
+    context, label = language.context(situation["command"], situation["speed"]), int(language.labels(action))
     words = {
-        "prompt": language.fill(language.PROMPT, told),
+        "prompt": language.fill(language.PROMPT, situation),
         "answer": language.answer(action),
         "caption": language.caption(context, label),
         "context": context,
         "label": label,
         "action": [round(float(number), 4) for number in action],
-        "speed": round(told["speed"], 3),
-        "command": told["command"],
+        "speed": round(situation["speed"], 3),
+        "command": situation["command"],
     }
     return to_png(envs.picture(row)), words
 
@@ -205,12 +204,10 @@ def collect(args: Args) -> dict[str, Any]:
     missing = [number for number in range(rounds) if not (output / f"{number:05d}.tar").exists()]
     ends = dict.fromkeys(ENDS, 0)
     frames_kept = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"))
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    with filling(output), Progress(*columns, *times, console=progress_console) as progress:
+    with filling(output), progress_bars("{task.completed}/{task.total} rounds") as progress:
         task = progress.add_task("expert", total=rounds, completed=rounds - len(missing))
         if missing:
-            try:
+            with user_input():
                 made = gym.make_vec(
                     preset.env,
                     num_envs=args.num_envs,
@@ -220,8 +217,6 @@ def collect(args: Args) -> dict[str, Any]:
                     traffic=traffic,
                     weather=preset.weather,
                 )
-            except (ValueError, OSError) as error:
-                raise UsageError(str(error)) from error
             envs = cast(DrivingVectorEnv, made.unwrapped)
             for number in missing:
                 first = number * args.num_envs
@@ -244,9 +239,8 @@ def collect(args: Args) -> dict[str, Any]:
 
 @verb("collect")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Collect the drives, and export them where that is asked for."""
     result = collect(args)
     if args.sharegpt is not None:
         result["sharegpt"] = str(write_sharegpt(Samples(args.output), args.sharegpt))
-    show(*(f"{name}: {value}" for name, value in result.items()))
-    return result
+    return show_result(**result)

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.clip_finetune import label_scores
@@ -39,6 +38,7 @@ from mentorgym.benchmarks.harness.command import (
     write_figures,
 )
 from mentorgym.benchmarks.harness.plots import import_matplotlib, new_figure
+from mentorgym.benchmarks.harness.tables import in_percent, text_table
 from mentorgym.envs.driving.view import language
 from mentorgym.mentors.load import load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Mentor, Request
@@ -174,13 +174,13 @@ def draw(counts: np.ndarray, title: str, path: Path) -> None:
 
 def summary(result: Mapping[str, Any]) -> Table:
     """The figures for the terminal."""
-    table = Table("", "30 actions", "longitudinal", "lateral", box=SIMPLE_HEAD)
+    rows = []
     for name in ("accuracy", "balanced_accuracy", "majority", "balanced_majority"):
         parts = (result[name], result["longitudinal"][name], result["lateral"][name])
-        table.add_row(name.replace("_", " "), *(f"{value:.1%}" for value in parts))
+        rows.append([name.replace("_", " "), *map(in_percent, parts)])
     for name in ("near_errors", "near_errors_by_chance", "near_errors_by_frequency"):
-        table.add_row(name.replace("_", " "), "-" if result.get(name) is None else f"{result[name]:.1%}")
-    return table
+        rows.append([name.replace("_", " "), in_percent(result.get(name))])
+    return text_table(["", "30 actions", "longitudinal", "lateral"], rows)
 
 
 @verb("confusion")
@@ -207,7 +207,8 @@ def main(args: Args, command: str) -> dict[str, Any]:
     ]
     if not pairs:
         raise UsageError(f"{args.mentor} answered none of {count} questions")
-    counts = confusion(*np.array(pairs).T, language.NUM_ACTIONS)
+    pair_array = np.array(pairs)
+    counts = confusion(pair_array[:, 0], pair_array[:, 1], language.NUM_ACTIONS)
     towns = sorted({str(words["town"]) for words in samples.words if "town" in words})
     result = {
         "mentor": args.mentor,

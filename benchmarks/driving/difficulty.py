@@ -16,10 +16,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.tables import text_table
 from mentorgym.envs.driving.map.town import TownError, find_map, load_town, packaged_towns
 from mentorgym.envs.driving.task import write_routes
 from mentorgym.envs.driving.task.routes import find_routes, measure, read_routes
@@ -67,7 +67,7 @@ def _real_lengths(town: str) -> Iterator[tuple[str, list[float]]]:
     """The Leaderboard's sets of routes in the town that ours stands for: where they come from, quartiles of metres."""
     other = STANDS_FOR[town]
     stated = [quartiles_of_five(lengths) for _, lengths in write_routes.LEADERBOARD[town]]
-    found = []
+    measured = []
     for split, file in FILES.items():
         try:
             root = ElementTree.fromstring(find_routes(file).read_text("utf-8"))
@@ -79,9 +79,9 @@ def _real_lengths(town: str) -> Iterator[tuple[str, list[float]]]:
             if route.get("town") == other:
                 lengths.append(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
         if lengths:
-            found.append((f"{other}, {split} file", quartiles(lengths)))
-    if len(found) == len(stated):
-        yield from found
+            measured.append((f"{other}, {split} file", quartiles(lengths)))
+    if len(measured) == len(stated):
+        yield from measured
     else:
         yield from ((f"{other}, as stated", lengths) for lengths in stated)
 
@@ -120,17 +120,17 @@ def compare() -> list[dict[str, Any]]:
 
 def table(entries: Sequence[dict[str, Any]]) -> Table:
     """`entries` for the terminal."""
-    shown = Table("benchmark", "town", "figure", "ours", "real", "from", "", box=SIMPLE_HEAD)
+    rows = []
     for entry in entries:
         numbers = (" / ".join(f"{value:g}" for value in entry[name]) for name in ("own", "real"))
         words = [str(entry[name]) for name in ("benchmark", "town", "figure")]
-        shown.add_row(*words, *numbers, entry["source"], "" if entry["near"] else "off")
-    return shown
+        rows.append([*words, *numbers, entry["source"], "" if entry["near"] else "off"])
+    return text_table(["benchmark", "town", "figure", "ours", "real", "from", ""], rows)
 
 
 @verb("difficulty")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Compare the routes; raises UsageError where a quartile is too far off."""
     entries = compare()
     show(table(entries), "quartiles of all routes of a town")
     if off := [entry for entry in entries if not entry["near"]]:

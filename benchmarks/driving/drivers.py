@@ -18,22 +18,24 @@ from mentorgym.envs.driving import DrivingVectorEnv
 Observations = dict[str, np.ndarray]
 
 
-class Driver(Protocol):
+class Driver:
     """Drives the rows of a vector environment."""
 
     name: str
-    observation: str
+    observation: str = "state"
     """What it looks at, as the environment's argument of that name; nothing is drawn for "state"."""
-    training: Training | None
+    training: Training | None = None
 
     def start(self, row: int, seed: int) -> None:
         """An episode with this seed begins in `row`."""
 
     def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         """Actions float32 [N, 2] for the N rows of `envs`."""
+        raise NotImplementedError
 
     def report(self, row: int) -> dict[str, float]:
         """What the driver has to say of the episode that has ended in `row`, for its score."""
+        return {}
 
 
 @runtime_checkable
@@ -49,11 +51,10 @@ class Watcher(Protocol):
     def report(self, row: int) -> dict[str, float]: ...
 
 
-class RandomDriver:
+class RandomDriver(Driver):
     """Uniform actions, drawn for each episode from its seed, so that they do not depend on the episodes beside it."""
 
-    name, observation = "random", "state"
-    training: Training | None = None
+    name = "random"
 
     def __init__(self) -> None:
         self._generators: dict[int, np.random.Generator] = {}
@@ -67,33 +68,22 @@ class RandomDriver:
             [self._generators[row].uniform(space.low, space.high) for row in range(envs.num_envs)], dtype=np.float32
         )
 
-    def report(self, row: int) -> dict[str, float]:
-        return {}
 
-
-class ExpertDriver:
+class ExpertDriver(Driver):
     """The environment's own rule-based driver, which sees its state."""
 
-    name, observation = "expert", "state"
-    training: Training | None = None
-
-    def start(self, row: int, seed: int) -> None:
-        pass
+    name = "expert"
 
     def act(self, envs: DrivingVectorEnv, observations: Observations) -> np.ndarray:
         return envs.expert_actions()
 
-    def report(self, row: int) -> dict[str, float]:
-        return {}
 
-
-class AgentDriver:
+class AgentDriver(Driver):
     """A trained policy."""
 
     def __init__(self, name: str, policy: Callable[[Observations], np.ndarray] | Watcher, training: Training) -> None:
-        self.name, self._policy = name, policy
+        self.name, self._policy, self.training = name, policy, training
         self.observation = policy.observation if isinstance(policy, Watcher) else "masks"
-        self.training: Training | None = training
 
     def start(self, row: int, seed: int) -> None:
         if isinstance(self._policy, Watcher):

@@ -26,16 +26,22 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 import torch
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from torch import nn
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.agents.toolbox.runs import describe_start, parse_keywords, write_atomically
-from mentorgym.benchmarks.driving.published import read_published
+from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
+from mentorgym.benchmarks.driving.published import read_figures
 from mentorgym.benchmarks.harness.agents import agent_names
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
-from mentorgym.benchmarks.harness.tables import markdown_table
+from mentorgym.benchmarks.harness.command import (
+    UsageError,
+    output_files,
+    progress_console,
+    show,
+    user_input,
+    verb,
+    write_text,
+)
+from mentorgym.benchmarks.harness.tables import markdown_table, text_table
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.view import language
 from mentorgym.mentors.load import load_mentor
@@ -125,16 +131,16 @@ def mentors(args: Args) -> Iterator[tuple[str, Mentor]]:
         options.setdefault("device", args.device)
     for spec in args.mentor:
         kind = spec.partition(":")[0]
-        try:
-            if kind in ("clip", "openclip"):
-                yield spec, load_mentor(spec, anchors=language.anchors(), **options)
-            elif kind == "vlm":
-                yield f"{spec}, writing its reply", load_mentor(spec, **options)
-                yield f"{spec}, scoring the grid", load_mentor(spec, answers=language.grid(), **options)
-            else:
-                yield spec, load_mentor(spec, **parse_keywords(args.mentor_args))
-        except (ValueError, TypeError, ImportError, OSError) as error:
-            raise UsageError(str(error)) from error
+        ways: dict[str, dict[str, Any]] = {spec: parse_keywords(args.mentor_args)}
+        if kind in ("clip", "openclip"):
+            ways = {spec: options | {"anchors": language.anchors()}}
+        elif kind == "vlm":
+            grid = {"answers": language.grid()}
+            ways = {f"{spec}, writing its reply": options, f"{spec}, scoring the grid": options | grid}
+        for name, own in ways.items():
+            with user_input():
+                mentor = load_mentor(spec, **own)
+            yield name, mentor
 
 
 def candidates(args: Args) -> Iterator[Candidate]:
@@ -186,11 +192,11 @@ def in_words(line: Mapping[str, Any]) -> list[str]:
 
 def cited(path: Path) -> list[list[str]]:
     """Found-RL's table 8: method, parameters in millions, frames per second."""
-    found: dict[str, dict[str, str]] = {}
-    for figure in read_published(path):
+    methods: dict[str, dict[str, str]] = {}
+    for figure in read_figures(path):
         if (figure.paper, figure.table) == ("Found-RL", 8):
-            found.setdefault(figure.method, {})[figure.metric] = figure.value
-    return [[name, each.get("parameters_millions", "-"), each["frames_per_second"]] for name, each in found.items()]
+            methods.setdefault(figure.method, {})[figure.metric] = figure.value
+    return [[name, each.get("parameters_millions", "-"), each["frames_per_second"]] for name, each in methods.items()]
 
 
 def machine(threads: int, device: str) -> str:
@@ -216,21 +222,17 @@ def page(lines: Sequence[Mapping[str, Any]], where: str, command: str, published
 
 @verb("efficiency")
 def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
+    """Time every driver, and write the table."""
     if min(args.passes, args.threads) < 1:
         raise UsageError("--passes and --threads count from 1")
     start_torch(seed=0, threads=args.threads)
     lines = []
-    table = Table(*HEADER, box=SIMPLE_HEAD)
     with torch.inference_mode():
         for candidate in candidates(args):
             progress_console.print(f"{candidate.name} ...")
             lines.append(measure(candidate, args.passes))
-            table.add_row(*in_words(lines[-1]))
-    published = cited(args.published) if args.published.is_file() else []
     where = machine(args.threads, args.device)
-    args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / "efficiency.md"
-    write_atomically(path, page(lines, where, command, published))
-    show(table, where, f"written: {path}")
+    (path,) = output_files(args.output, "efficiency", ".md")
+    write_text(path, page(lines, where, command, cited(args.published)))
+    show(text_table(HEADER, map(in_words, lines)), where, f"written: {path}")
     return {"lines": lines, "threads": args.threads, "device": args.device, "where": where}

@@ -26,7 +26,6 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import parse_keywords
@@ -35,7 +34,7 @@ from mentorgym.benchmarks.families import Row
 from mentorgym.benchmarks.harness.agents import run_name
 from mentorgym.benchmarks.harness.command import UsageError, progress_bars, user_input
 from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header, read_rows
-from mentorgym.benchmarks.harness.tables import choose_columns, driver_and_seed, group_rows
+from mentorgym.benchmarks.harness.tables import choose_columns, driver_and_seed, group_rows, text_table
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.task.energy import RATES
 from mentorgym.envs.driving.task.score import COUNTS, aggregate
@@ -338,18 +337,18 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 def summary(rows: Sequence[Row], args: Args) -> Table:
     """`rows` for the terminal, with the scores `args.columns`."""
     columns = choose_columns(args.columns, (*SCORES, *MORE_SCORES))
-    table = Table("driver", "town", "traffic", box=SIMPLE_HEAD)
-    for name in ("episodes", *columns):
-        table.add_column(heading(name).replace(" ", "\n"), justify="right")
-    for line in summaries(rows):
-        table.add_row(
+    header = ["driver", "town", "traffic", *(heading(name).replace(" ", "\n") for name in ("episodes", *columns))]
+    cells = [
+        [
             driver_and_seed(line),
             line["town"],
             line["traffic"],
             str(line["episodes"]),
             *(in_digits(name, line.get(name)) for name in columns),
-        )
-    return table
+        ]
+        for line in summaries(rows)
+    ]
+    return text_table(header, cells, 3)
 
 
 def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:

@@ -10,14 +10,13 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from mentorgym.benchmarks.driving.dashboard import Trip
-from mentorgym.benchmarks.driving.drivers import Driver, Training
+from mentorgym.benchmarks.driving.drivers import Driver
 from mentorgym.benchmarks.driving.measure import Episode
 from mentorgym.benchmarks.driving.watch import Scene, film, open_scene, place_of
-from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.command import show, user_input, verb
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.view.window import Window
 
@@ -32,11 +31,10 @@ STEER_PER_STEP, STEER_LIMIT = 0.08, 0.7
 """How fast a held key turns the wheel, and how far; keys know no half measures, and full steer is for parking."""
 
 
-class KeyboardDriver:
+class KeyboardDriver(Driver):
     """A human: the keys that are held become actions. The wheel turns while a key is held and goes back after it."""
 
     name, observation = "keyboard", "masks"
-    training: Training | None = None
 
     def __init__(self, held: Set[str]) -> None:
         self._held = held
@@ -56,9 +54,6 @@ class KeyboardDriver:
         acceleration = 0.7 * down("up", "w") - 0.5 * down("down", "s")
         return np.array([[-1.0 if down("space") else acceleration, self._steer]], np.float32)
 
-    def report(self, row: int) -> dict[str, float]:
-        return {}
-
 
 @dataclass
 class Args(Scene):
@@ -77,7 +72,7 @@ def play(scene: Scene, window: Window) -> list[dict[str, Any]]:
             for image, score in film(driver, envs, episode, trip):
                 if score:
                     driven.append({"route": episode.route, "score": score})
-                command = wait(window, image, until_told=score is not None)
+                command = wait(window, image, until_key=score is not None)
                 if command or window.closed:
                     break
             if command == "n":
@@ -90,25 +85,23 @@ def play(scene: Scene, window: Window) -> list[dict[str, Any]]:
     return driven
 
 
-def wait(window: Window, image: np.ndarray, until_told: bool) -> str:
-    """Show `image` for one frame, or `until_told` to go on; returns the key among COMMANDS that was struck, or ""."""
+def wait(window: Window, image: np.ndarray, until_key: bool) -> str:
+    """Show `image` for one frame, or `until_key` to go on; returns the key among COMMANDS that was struck, or ""."""
     while not window.closed:
         window.show(image)
-        if told := [key for key in window.struck if key in COMMANDS]:
-            return told[0]
-        if not until_told:
+        if keys := [key for key in window.struck if key in COMMANDS]:
+            return keys[0]
+        if not until_key:
             break
     return ""
 
 
 @verb("play")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
-    try:
+    """Drive in a window until it is closed."""
+    with user_input():
         window = Window(TITLE, FPS)
-        driven = play(args, window)
-    except gym.error.Error as error:
-        raise UsageError(str(error)) from error
+    driven = play(args, window)
     for drive in driven:
         score = drive["score"]
         show(

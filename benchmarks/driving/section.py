@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mentorgym.benchmarks.driving.measure import EPISODE, MORE_SCORES, SCORES, heading, in_digits, summaries
-from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS, PublishedTable, arrange, read_published
+from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS, PublishedTable, arrange, read_figures
 from mentorgym.benchmarks.families import Entry, Row
 from mentorgym.benchmarks.harness.command import UsageError
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, bootstrap_interval, interquartile_mean
@@ -77,9 +77,7 @@ def statistics_of(rows: Sequence[Row], where: str, group: Sequence[str]) -> tupl
     """Means and spreads of every score over the training seeds of `rows`, and each seed's driving score."""
     groups = by_seed(rows, where)
     if any(episodes_of(own) != episodes_of(groups[0]) for own in groups):
-        raise UsageError(
-            f"{where}: a training seed drove other episodes than another; evaluate both on the same"
-        )
+        raise UsageError(f"{where}: a training seed drove other episodes than another seed; evaluate both on the same")
     seeds = [summaries(own, group)[0] for own in groups]
     entry = seed_means(seeds, (*SCORES, *MORE_SCORES), rows[0]["training_seed"] is not None)
     return entry, [seed["driving_score"] for seed in seeds]
@@ -212,5 +210,4 @@ def more(rows: Sequence[Row], folder: Path) -> str:
 
 def published_tables(folder: Path) -> list[PublishedTable]:
     """The published figures in a folder of results, none where there is no file of them."""
-    path = folder / "published.csv"
-    return arrange(read_published(path)) if path.is_file() else []
+    return arrange(read_figures(folder / "published.csv"))

@@ -25,11 +25,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, user_input, verb
+from mentorgym.benchmarks.harness.command import UsageError, progress_bars, progress_console, show, user_input, verb
+from mentorgym.benchmarks.harness.tables import text_table
 from mentorgym.envs.driving.kernel import announce_compilation, episode_key
 from mentorgym.envs.driving.map.tables import DRIVABLE, PIXELS_PER_METRE, TownTables
 from mentorgym.envs.driving.map.town import Town, TownError, load_town, packaged_towns
@@ -116,9 +115,9 @@ class Lanes:
         distance[(candidates < 0) | (np.abs(offset[..., 2]) >= 4.0) | ~inside[:, None]] = np.inf
         best = distance.argmin(1)
         rows = np.arange(len(pose))
-        found = np.where(np.isfinite(distance[rows, best]), candidates[rows, best], -1)
-        direction, away = tables.waypoint_direction[found], offset[rows, best]
-        return found, np.abs(away[:, 1] * direction[:, 0] - away[:, 0] * direction[:, 1])
+        under = np.where(np.isfinite(distance[rows, best]), candidates[rows, best], -1)
+        direction, away = tables.waypoint_direction[under], offset[rows, best]
+        return under, np.abs(away[:, 1] * direction[:, 0] - away[:, 0] * direction[:, 1])
 
 
 class Watch:
@@ -240,10 +239,8 @@ def leaderboard_traffic(town: Town) -> tuple[int, int]:
 
     Raises UsageError for a town that has no room for them, or no pavements.
     """
-    try:
+    with user_input():
         (_, vehicles), (_, walkers) = traffic_range("busy", town)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     return vehicles, walkers
 
 
@@ -287,12 +284,9 @@ def _result(town: Town, seed: int, minutes: float, watch: Watch) -> Result:
 
 
 def _table(results: list[Result]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    titles = ("town, seed", "cars + walkers", "km", "longest stand s", "collisions", "(walkers)", "respawns", "speed")
-    for title in (*titles, "off lane m", "centre m", "missed"):
-        table.add_column(title, justify="left" if title in ("town, seed", "missed") else "right")
-    for result in results:
-        table.add_row(
+    header = ("town, seed", "cars + walkers", "km", "longest stand s", "collisions", "(walkers)", "respawns", "speed")
+    rows = [
+        [
             f"{result.town}, {result.seed}",
             f"{result.vehicles} + {result.walkers}",
             f"{result.kilometres:.0f}",
@@ -304,8 +298,10 @@ def _table(results: list[Result]) -> Table:
             f"{result.off_lane_m:.2f}",
             f"{result.centre_m:.2f}",
             ", ".join(result.missed()) or "-",
-        )
-    return table
+        ]
+        for result in results
+    ]
+    return text_table((*header, "off lane m", "centre m", "missed"), rows, 1)
 
 
 @dataclass
@@ -340,8 +336,7 @@ def main(args: Args) -> tuple[dict[str, Any], int]:
         towns = [load_town(name) for name in names]
     announce_compilation()
     results = []
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=progress_console) as progress:
+    with progress_bars() as progress:
         for town in towns:
             job = progress.add_task(town.name, total=int(args.minutes * 60))
             watches = soak(

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mentorgym.benchmarks.driving.dashboard import Trip, compose, infraction_counts
 from mentorgym.benchmarks.driving.drivers import Driver, load_drivers
 from mentorgym.benchmarks.driving.measure import Cell, Episode, Tasks, entry, episodes, make_envs
 from mentorgym.benchmarks.driving.video import load_encoder, write_video
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, progress_bars, show, verb
 from mentorgym.envs.driving import DrivingVectorEnv
 
 MOMENTS = 6
@@ -106,17 +105,17 @@ def film(
 
 def strip(frames: Iterable[np.ndarray]) -> np.ndarray:
     """Six of `frames`, spread from the first to the last, as one image, uint8 RGB, in reading order."""
-    kept: list[np.ndarray] = []
+    choice: list[np.ndarray] = []
     last, every = None, 1
     for number, last in enumerate(frames):
         if number % every == 0:
-            kept.append(last)
+            choice.append(last)
         # How many will come is not known, and all of an episode's would fill gigabytes.
-        if len(kept) == KEPT:
-            kept, every = kept[::2], 2 * every
+        if len(choice) == KEPT:
+            choice, every = choice[::2], 2 * every
     if last is None:
         raise ValueError("no frame to show")
-    chosen = [[*kept, last][round(i)].copy() for i in np.linspace(0, len(kept), MOMENTS)]
+    chosen = [[*choice, last][round(i)].copy() for i in np.linspace(0, len(choice), MOMENTS)]
     for image in chosen:
         image[-EDGE:] = image[:, -EDGE:] = 255
     return np.concatenate([np.concatenate(chosen[i : i + 2], axis=1) for i in range(0, MOMENTS, 2)])
@@ -124,7 +123,7 @@ def strip(frames: Iterable[np.ndarray]) -> np.ndarray:
 
 @verb("watch")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Film the episode."""
     if args.speed <= 0 or args.seconds <= 0:
         raise UsageError(f"--speed {args.speed:g} --seconds {args.seconds:g}: both have to be above 0")
     (driver,) = load_drivers(args.driver, [args.run] if args.run else [], args.device)
@@ -136,8 +135,7 @@ def main(args: Args) -> dict[str, Any]:
         load_encoder()
     envs, episode = open_scene(args)
     trip, score, count = Trip(driver.name, place), None, 0
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} % of the route"))
-    with Progress(*columns, TimeElapsedColumn(), console=progress_console) as progress:
+    with progress_bars("{task.percentage:.0f} % of the route") as progress:
         bar = progress.add_task(f"{driver.name}: {place}", total=1.0)
 
         def frames() -> Iterator[np.ndarray]:

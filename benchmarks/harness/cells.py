@@ -51,5 +51,5 @@ class Cell:
 
     @staticmethod
     def _identity(flags: Mapping[str, Any]) -> Any:
-        kept = {name: value for name, value in flags.items() if name == "seed" or name not in NOT_HASHED}
-        return json.loads(json.dumps(kept, default=str))
+        own = {name: value for name, value in flags.items() if name == "seed" or name not in NOT_HASHED}
+        return json.loads(json.dumps(own, default=str))

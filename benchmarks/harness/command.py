@@ -39,6 +39,12 @@ def show(*what: RenderableType) -> None:
         console.print(item, soft_wrap=isinstance(item, str), markup=False)
 
 
+def show_result(**result: Any) -> dict[str, Any]:
+    """Print a result, a line for each of its parts, and return it."""
+    show(*(f"{name}: {value}" for name, value in result.items()))
+    return result
+
+
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
     """`items` one by one, with a bar that goes when they end."""
     return rich.progress.track(items, description, total, console=progress_console, transient=True)

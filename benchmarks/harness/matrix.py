@@ -74,14 +74,14 @@ def check_names(names: Iterable[str], known: Sequence[str], where: str) -> None:
 
 def parse(args_type: type, arguments: Sequence[str], where: str, default: Any = None) -> Any:
     """`arguments` as an instance of the dataclass `args_type`; raises UsageError for values that do not fit."""
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             return tyro.cli(args_type, args=list(arguments), default=default)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
     except SystemExit:
-        words = re.sub(r"[^\x20-\x7e]+", " ", said.getvalue())
+        words = re.sub(r"[^\x20-\x7e]+", " ", output.getvalue())
         raise UsageError(f"{where}: {re.sub(r' {2,}', ' ', words).strip()}") from None
 
 

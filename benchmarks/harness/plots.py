@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from mentorgym.benchmarks.harness.command import user_input
 from mentorgym.benchmarks.harness.statistics import seeds_interval
 from mentorgym.extras import import_extra
@@ -46,7 +48,7 @@ def draw_seeds(
     points: Sequence[Point],
     colour: str,
     label: str,
-    runs: Iterable[tuple[Sequence[float], Sequence[float]]] = (),
+    runs: Iterable[tuple[ArrayLike, ArrayLike]] = (),
     band: float = 0.15,
     **style: Any,
 ) -> None:

@@ -26,6 +26,16 @@ def markdown_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 0, title: str = "") -> Table:
+    """A table for the terminal; all columns but the first `left`, if there are any, hold numbers."""
+    table = Table(title=title or None, box=SIMPLE_HEAD)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if 0 < left <= place else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def terminal_table(
     entries: Sequence[Entry],
     in_words: Callable[[Entry], Mapping[str, str]],

@@ -16,20 +16,28 @@ Intervals are bootstrap intervals of the mean over samples, 95 %. Written to `--
 """
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.spatial import Sample, clip_figures, groups, in_words, load_student, vlm_figures
-from mentorgym.benchmarks.harness.command import UsageError, made_by, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import (
+    UsageError,
+    made_by,
+    output_files,
+    show,
+    track,
+    user_input,
+    verb,
+    write_figures,
+    write_text,
+)
 from mentorgym.benchmarks.harness.statistics import mean_interval
+from mentorgym.benchmarks.harness.tables import markdown_table
 from mentorgym.envs.spatial import language, relations, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import NAMES
@@ -81,14 +89,14 @@ class Prior:
             held = relations.measure_offsets(offsets, room.camera.yaw).places
             self.counts[objects[pairs[:, 0]], objects[pairs[:, 1]], held] += 1
 
-    def answers(self, asked: Sequence[tuple[str, str]]) -> list[str]:
+    def answers(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """For each pair of names the caption that would have scored best."""
         captions = [language.caption("subject", "referent", terms) for terms in relations.RELATIONS]
         scores = np.array([[rubric.score(text, terms) for terms in relations.RELATIONS] for text in captions])
         best = (self.counts @ scores.T).argmax(-1)
         return [
             language.caption(*names, relations.RELATIONS[best[NAMES.index(names[0]), NAMES.index(names[1])]])
-            for names in asked
+            for names in pairs
         ]
 
     def likelihood(self, caption: str, names: tuple[str, str]) -> float:
@@ -119,7 +127,7 @@ def baselines(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
         terms = relations.relation_of(room, each.subject, each.referent).terms
         seen.append(language.caption(room.names[each.subject], room.names[each.referent], terms))
     true = np.array(
-        [[text == told for text in each.choices] for told, each in zip(seen, samples.examples, strict=True)]
+        [[text == caption for text in each.choices] for caption, each in zip(seen, samples.examples, strict=True)]
     )
     return {
         "blind": clip_figures(likely) | vlm_figures(prior.answers(names), samples.examples),
@@ -130,30 +138,29 @@ def baselines(samples: Samples) -> dict[str, dict[str, np.ndarray]]:
 def measure(spec: str, samples: Samples, device: str) -> dict[str, np.ndarray]:
     """The figures of the model that `spec` names, as `load_student` does, float64 [N] each."""
     student = load_student(spec, device, {})
-    told: list[dict[str, np.ndarray]] = []
-    for start in track(range(0, len(samples), AT_ONCE), spec, console=progress_console, transient=True):
-        told.append(student.figures([Sample(*each) for each in samples[start : start + AT_ONCE]]))
-    return {name: np.concatenate([each[name] for each in told]) for name in told[0]}
+    parts: list[dict[str, np.ndarray]] = []
+    for start in track(range(0, len(samples), AT_ONCE), spec):
+        parts.append(student.figures([Sample(*each) for each in samples[start : start + AT_ONCE]]))
+    return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
 
 
 def summarise(figures: Mapping[str, np.ndarray], within: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Mean, interval and number of samples of each figure, over all samples and over each group that has any."""
-    told = {}
+    summaries = {}
     for name, values in figures.items():
         parts = {"all": np.ones(len(values), bool)} | dict(within)
-        told[name] = {
+        summaries[name] = {
             part: {"mean": float(values[rows].mean()), "interval": mean_interval(values[rows]), "n": int(rows.sum())}
             for part, rows in parts.items()
             if rows.any()
         }
-    return told
+    return summaries
 
 
-def _cell(told: Mapping[str, Any], name: str, part: str) -> str:
-    if name not in told or part not in told[name]:
+def _cell(figures: Mapping[str, Any], name: str, part: str) -> str:
+    if part not in figures.get(name, ()):
         return "-"
-    found = told[name][part]
-    values = (found["mean"], *found["interval"])
+    values = (figures[name][part]["mean"], *figures[name][part]["interval"])
     if name == "score":
         return "{:.2f} ({:.2f} to {:.2f})".format(*values)
     return "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in values))
@@ -170,75 +177,56 @@ ROWS = {
 """Rows of the table that every model has, and what they show; scores and two-way choices by group follow."""
 
 
-def markdown(told: Mapping[str, Any], command: str) -> str:
+def markdown(result: Mapping[str, Any], command: str) -> str:
     """The tables with what they show and the command that made them."""
-    models = told["models"]
+    models = result["models"]
     rows = dict(ROWS)
-    parts = [part for part in told["groups"] if told["groups"][part]]
+    parts = [part for part in result["groups"] if result["groups"][part]]
     for name in ("two_way", "score"):
         rows |= {f"{in_words(name)}, {in_words(part)}": (name, part) for part in parts}
-    counts = ", ".join(f"{in_words(part)} {count}" for part, count in told["groups"].items())
-    lines = [
-        f"{told['samples']:,} samples of the {told['split']} set, {told['camera']} camera; with {counts}.",
-        "",
-        "Choices in percent, scores from 1 to 5, with 95 % bootstrap intervals over samples. By chance two-way is 50 %",
-        "and four-way 25 %.",
-        "",
-        f"| | {' | '.join(models)} |",
-        f"| --- |{' --- |' * len(models)}",
-        *(
-            f"| {heading} | {' | '.join(_cell(each['figures'], *where) for each in models.values())} |"
-            for heading, where in rows.items()
-        ),
-        "",
-        made_by(command),
+    counts = ", ".join(f"{in_words(part)} {count}" for part, count in result["groups"].items())
+    cells = [
+        [heading, *(_cell(each["figures"], *where) for each in models.values())] for heading, where in rows.items()
     ]
-    return "\n".join(lines) + "\n"
+    return (
+        f"{result['samples']:,} samples of the {result['split']} set, {result['camera']} camera; with {counts}.\n\n"
+        "Choices in percent, scores from 1 to 5, with 95 % bootstrap intervals over samples. By chance two-way is "
+        f"50 %\nand four-way 25 %.\n\n{markdown_table(['', *models], cells)}\n{made_by(command)}\n"
+    )
 
 
-def job(args: Args, command: str) -> dict[str, Any]:
-    """Measure, and write the files."""
-    asked = [
-        (kind, *each.partition("=")[::2]) for kind, told in (("clip", args.clip), ("vlm", args.vlm)) for each in told
+@verb("spatial-accuracy")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure the models and the baselines, and write the files."""
+    specs = [
+        (kind, *each.partition("=")[::2]) for kind, named in (("clip", args.clip), ("vlm", args.vlm)) for each in named
     ]
-    if not all("=" in each for each in (*args.clip, *args.vlm)) or not all(name for _, name, _ in asked):
+    if not all("=" in each for each in (*args.clip, *args.vlm)) or not all(name for _, name, _ in specs):
         raise UsageError("--clip and --vlm are name=<folder or hub name>, or name= for our own")
-    if len({(kind, name) for kind, name, _ in asked}) < len(asked):
+    if len({(kind, name) for kind, name, _ in specs}) < len(specs):
         raise UsageError("two models have one name")
     if args.limit < 0:
         raise UsageError("--limit counts from 0")
     start_torch(seed=0, threads=args.torch_threads)
-    try:
-        args.output.mkdir(parents=True, exist_ok=True)
+    text, figures_file = output_files(args.output, args.name, ".md", ".json")
+    with user_input():
         samples = Samples(args.split, args.limit or None, camera=args.camera)
         within = groups(samples.examples)
         models: dict[str, Any] = {
             name: {"model": name, "figures": summarise(figures, within)} for name, figures in baselines(samples).items()
         }
-        for kind, name, folder in asked:
+        for kind, name, folder in specs:
             figures = measure(f"{kind}:{folder}", samples, args.device)
-            models[f"{name} ({kind})"] = {
-                "model": folder or f"spatial_{kind}",
-                "figures": summarise(figures, within),
-            }
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        raise UsageError(str(error)) from error
-    told = {
+            models[f"{name} ({kind})"] = {"model": folder or f"spatial_{kind}", "figures": summarise(figures, within)}
+    result = {
         "split": args.split,
         "camera": args.camera,
         "samples": len(samples),
         "groups": {name: int(rows.sum()) for name, rows in within.items()},
         "models": models,
     }
-    page = markdown(told, command)
-    text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".md", ".json"))
-    write_atomically(text, page)
-    write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
+    page = markdown(result, command)
+    write_text(text, page)
+    write_figures(figures_file, result, command)
     show(page, f"written: {text}, {figures_file}")
-    return told
-
-
-@verb("spatial-accuracy")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
-    return job(args, command)
+    return result

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.benchmarks.harness.command import UsageError, report, verb
+from mentorgym.benchmarks.harness.command import Reported, UsageError, report, user_input, verb
+from mentorgym.benchmarks.harness.tables import markdown_lines
 from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 
@@ -28,7 +29,7 @@ FIGURES = ("valid", "displacement", "place_bits", "surface_bits")
 
 
 @dataclass
-class Args:
+class Args(Reported):
     """How often moves are valid, and how far and where to they go."""
 
     run: tuple[Path, ...] = ()
@@ -47,8 +48,6 @@ class Args:
     """of the rooms"""
     device: str = "cpu"
     """torch device of the policies"""
-    table: Path | None = None
-    """write the table there, as Markdown"""
 
 
 def entropy(counts: Iterable[int]) -> float:
@@ -104,10 +103,8 @@ def measure(
 def calibrate(args: Args) -> dict[str, Any]:
     """The figures of the random policy and of each run's."""
     arguments = {"split": args.split, "camera": args.camera, "in_view": not args.anywhere}
-    try:
+    with user_input():
         envs = SpatialVectorEnv(args.num_envs, **arguments)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     if args.steps < 1 or args.seed < 0:
         raise UsageError(f"--steps {args.steps} --seed {args.seed}: give at least 1 step, and a seed from 0 on")
     policies = [load(folder, args.device) for folder in args.run]
@@ -117,10 +114,10 @@ def calibrate(args: Args) -> dict[str, Any]:
         | measure(envs, lambda seen: generator.uniform(-1, 1, (len(seen), 3)), args.steps, args.seed)
     ]
     for folder, policy in zip(args.run, policies, strict=True):
-        found = measure(envs, policy, args.steps, args.seed)
+        figures = measure(envs, policy, args.steps, args.seed)
         # Of what the random policy does not do at all, there is no ratio.
-        ratios = {name: found[name] / entries[0][name] if entries[0][name] else None for name in FIGURES}
-        entries.append({"policy": str(folder), **found, "ratios": ratios})
+        ratios = {name: figures[name] / entries[0][name] if entries[0][name] else None for name in FIGURES}
+        entries.append({"policy": str(folder), **figures, "ratios": ratios})
     return arguments | {"seed": args.seed, "num_envs": args.num_envs, "steps": args.steps, "entries": entries}
 
 
@@ -128,16 +125,14 @@ def load(folder: Path, device: str) -> Callable[[np.ndarray], np.ndarray]:
     """The policy in a run's folder; UsageError where there is none."""
     # torch takes seconds to import, and the random policy needs none.
     from mentorgym.agents.toolbox import start_torch
-    from mentorgym.benchmarks.driving.drivers import agent_of, load_agent, read_training, require_policy
+    from mentorgym.benchmarks.harness.agents import agent_of, load_agent, read_training, require_policy
 
     training = read_training(folder)
     module = load_agent(agent_of(folder))
     require_policy(module)
     start_torch(training.seed, 1)
-    try:
+    with user_input(f"{folder} cannot be loaded: "):
         return module.load_policy(folder, device)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{folder} cannot be loaded: {error}") from error
 
 
 def table(figures: dict[str, Any]) -> list[str]:
@@ -145,21 +140,22 @@ def table(figures: dict[str, Any]) -> list[str]:
     entries = figures["entries"]
     rooms = list(entries[0]["rooms"])
     heads = ["policy", "valid", "displacement (m)", "place (bits)", "surface (bits)", *rooms]
-    lines = [f"| {' | '.join(heads)} |", f"| --- |{' --- |' * (len(heads) - 1)}"]
+    rows = []
     for entry in entries:
         ratios = {name: f" ({ratio:.2f})" for name, ratio in entry.get("ratios", {}).items() if ratio is not None}
         cells = [f"{entry['valid']:.1%}"] + [f"{entry[name]:.3f}{ratios.get(name, '')}" for name in FIGURES[1:]]
         by_room = [f"{entry['rooms'][name]:.1%}" if name in entry["rooms"] else "" for name in rooms]
-        lines.append(f"| {' | '.join([Path(entry['policy']).name, *cells, *by_room])} |")
-    told = f"Split {figures['split']}, {figures['camera']} cameras, {entries[0]['moves']:,} moves of each policy; "
-    told += "objects may leave the picture" if not figures["in_view"] else "what leaves the picture is invalid"
+        rows.append([Path(entry["policy"]).name, *cells, *by_room])
+    where = f"Split {figures['split']}, {figures['camera']} cameras, {entries[0]['moves']:,} moves of each policy; "
+    where += "objects may leave the picture" if not figures["in_view"] else "what leaves the picture is invalid"
     refused = ", ".join(f"{name} {share:.1%}" for name, share in entries[0]["reasons"].items())
-    return [f"{told}. In brackets the ratio to the random policy.", "", *lines, "", f"Random moves fail by: {refused}."]
+    lines = [f"{where}. In brackets the ratio to the random policy.", "", *markdown_lines(heads, rows), ""]
+    return [*lines, f"Random moves fail by: {refused}."]
 
 
 @verb("spatial-calibration")
 def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
+    """Measure the policies, and print the table."""
     figures = calibrate(args)
     report("Spatial calibration", table(figures), args.table, command)
     return figures

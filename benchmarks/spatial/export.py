@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.progress import track
-
 import mentorgym
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import show_result, track, user_input, verb
 from mentorgym.envs.spatial.exports import export
 from mentorgym.envs.spatial.samples import SIZES, collect
 
@@ -36,8 +34,9 @@ class Args:
     """near a surface, or at room scale as in the paper"""
 
 
-def write(args: Args, command: str) -> dict[str, Any]:
-    """Write the folder; `command` is what its `about.json` says made it."""
+@verb("spatial-export")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Write the folder, with `command` in its `about.json`."""
     count = SIZES[args.split] if args.count is None else args.count
     about = {
         "command": command,
@@ -47,18 +46,7 @@ def write(args: Args, command: str) -> dict[str, Any]:
         "camera": args.camera,
         "renderer": "embree, on the CPU",
     }
-    try:
-        samples = collect(args.split, count, args.seed, args.camera)
-        shown = track(samples, "writing", total=count, console=progress_console, transient=True)
-        written = export(shown, args.output, args.format, args.split, about)
-    except (ValueError, OSError, ImportError) as error:
-        raise UsageError(str(error)) from error
-    return {"output": str(args.output), "format": args.format, "samples": written}
-
-
-@verb("spatial-export")
-def main(args: Args, command: str) -> dict[str, Any]:
-    """The command."""
-    result = write(args, command)
-    show(*(f"{name}: {value}" for name, value in result.items()))
-    return result
+    with user_input():
+        samples = track(collect(args.split, count, args.seed, args.camera), "writing", count)
+        written = export(samples, args.output, args.format, args.split, about)
+    return show_result(output=str(args.output), format=args.format, samples=written)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
@@ -28,7 +27,7 @@ from mentorgym.benchmarks.families import Row, family_of
 from mentorgym.benchmarks.harness.agents import Training, load_agent, read_training, run_name
 from mentorgym.benchmarks.harness.command import UsageError, user_input
 from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header
-from mentorgym.benchmarks.harness.tables import driver_and_seed
+from mentorgym.benchmarks.harness.tables import driver_and_seed, text_table
 from mentorgym.digests import files_digest
 from mentorgym.envs.spatial.samples import SIZES
 from mentorgym.mentors.load import WEIGHTS
@@ -166,10 +165,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 def summary(rows: Sequence[Row], args: Args) -> Table:
     """`rows` for the terminal."""
     names = [name for name in rows[0]["score"] if all(name in row["score"] for row in rows)]
-    table = Table("driver", "samples", box=SIMPLE_HEAD)
-    for name in names:
-        table.add_column(in_words(name), justify="right")
-    for row in rows:
-        scores = (f"{row['score'][name]:.3f}" for name in names)
-        table.add_row(driver_and_seed(row), f"{row['samples']:,} of {row['split']}, {row['camera']}", *scores)
-    return table
+    lines = [
+        [
+            driver_and_seed(row),
+            f"{row['samples']:,} of {row['split']}, {row['camera']}",
+            *(f"{row['score'][name]:.3f}" for name in names),
+        ]
+        for row in rows
+    ]
+    return text_table(["driver", "samples", *map(in_words, names)], lines, 2)

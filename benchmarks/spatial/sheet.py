@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from rich.progress import track
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, track, user_input, verb
+from mentorgym.benchmarks.harness.sheets import save_sheet
 from mentorgym.envs.rendering.render import Camera
 from mentorgym.envs.spatial import language, picture, truth
 from mentorgym.envs.spatial.arrangement import Arrangement
@@ -61,18 +61,18 @@ class Shot:
 
 def candidates(kind: str, seed: int) -> dict[str, list[Arrangement]]:
     """Arrangements by room, drawn as episodes draw them."""
-    found: dict[str, list[Arrangement]] = {name: [] for name in ROOMS}
+    by_room: dict[str, list[Arrangement]] = {name: [] for name in ROOMS}
     for split in ("val", "test"):
         envs = SpatialVectorEnv(DRAWN, split=split, camera=kind)
         envs.reset(seed=seed)
         for row in range(DRAWN):
             arrangement = envs.arrangement(row)
-            found[arrangement.room].append(arrangement)
-    return found
+            by_room[arrangement.room].append(arrangement)
+    return by_room
 
 
-def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Counter) -> list[Shot]:
-    """The room's pictures: pairs in full view, from other cameras each, with what is rarely `said` yet."""
+def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], shown: Counter) -> list[Shot]:
+    """The room's pictures: pairs in full view, from other cameras each, with what is rarely `shown` yet."""
     taken: list[Shot] = []
     cameras: list[Camera] = []
     for kind in SHOTS:
@@ -90,8 +90,8 @@ def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Count
                 # Both ways of measuring agree, so that nobody wonders whether a tall thing is above its neighbour.
                 if relation.terms == by_bases[pair].terms and relation.margin > np.radians(6):
                     names = [arrangement.names[which] for which in pair]
-                    score = size + 5 * len(relation.terms) - 15 * said[relation.terms]
-                    score -= 4 * sum(said[name] for name in names)
+                    score = size + 5 * len(relation.terms) - 15 * shown[relation.terms]
+                    score -= 4 * sum(shown[name] for name in names)
                     if best is None or score > best[0]:
                         best = score, arrangement, pair
         if best is None:
@@ -101,7 +101,7 @@ def shots(room: str, drawn: dict[str, dict[str, list[Arrangement]]], said: Count
         words = language.caption(arrangement.names[subject], arrangement.names[referent], terms)
         taken.append(Shot(picture.draw(arrangement).colours, words, arrangement, (subject, referent)))
         cameras.append(arrangement.camera)
-        said.update((terms, arrangement.names[subject], arrangement.names[referent]))
+        shown.update((terms, arrangement.names[subject], arrangement.names[referent]))
     return taken
 
 
@@ -131,13 +131,13 @@ def sheet(seed: int) -> Image.Image:
     pen.text(
         (2 * GAP, 12), "UnitySpatial-v0: eight rooms, nine objects, and what the captions say of them", _INK, large
     )
-    said: Counter = Counter()
-    for place, room in enumerate(track(ROOMS, "drawing", console=progress_console, transient=True)):
+    shown: Counter = Counter()
+    for place, room in enumerate(track(ROOMS, "drawing")):
         left, top = (place % ABREAST) * block + GAP, TOP + (place // ABREAST) * strip
         pen.text((left + GAP, top + 2), room, _INK, bold)
         use = "tests" if room in TESTING else "training"
         pen.text((left + GAP + pen.textlength(room + "  ", bold), top + 5), use, _GREY, plain)
-        for column, shot in enumerate(shots(room, drawn, said)):
+        for column, shot in enumerate(shots(room, drawn, shown)):
             x = left + GAP + column * (SIDE + GAP)
             canvas.paste(Image.fromarray(shot.colours), (x, top + TITLE))
             pen.multiline_text((x, top + TITLE + SIDE + 3), _wrapped(pen, shot.words, plain), _INK, plain, spacing=2)
@@ -159,20 +159,8 @@ def _wrapped(pen: ImageDraw.ImageDraw, words: str, font: ImageFont.FreeTypeFont 
     return "\n".join(lines)
 
 
-def spatial_sheet(args: Args) -> dict[str, Any]:
-    """Write the sheet; returns its file and size in bytes."""
-    try:
-        # Six bits a colour look the same and take less room.
-        sheet(args.seed).point(lambda value: value & 0xFC | 2).save(args.output, "PNG", optimize=True)
-    except OSError as error:
-        raise UsageError(f"{args.output} cannot be written: {error}") from error
-    except ImportError as error:
-        raise UsageError(str(error)) from error
-    show(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
-    return {"file": str(args.output), "bytes": args.output.stat().st_size}
-
-
 @verb("spatial-sheet")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
-    return spatial_sheet(args)
+    """Write the sheet; returns its file and size in bytes."""
+    with user_input():
+        return save_sheet(sheet(args.seed), args.output)

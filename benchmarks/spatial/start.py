@@ -22,10 +22,9 @@ import torch
 import torch.nn.functional as F
 import tyro
 from PIL import Image
-from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, track, verb
 from mentorgym.envs.spatial import language, relations
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import NAMES
@@ -150,34 +149,34 @@ def places_of(arrangement: Arrangement) -> Iterator[tuple[bool, str, str]]:
             yield flip, f"Where is the {NAMES[index]}?", f"Row {int(row * GRID)}, column {across}."
 
 
-def located(told: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+def located(answers: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     """Captions that tell objects' places, from questions for them and answers, each with two that are false.
 
     Those give it the next object's place, or that one its own, where the two differ.
     """
-    names = [question.removeprefix("Where is ").removesuffix("?") for question, _ in told]
-    cells = [f"is in {answer[0].lower()}{answer[1:]}" for _, answer in told]
-    found = []
-    for k in range(len(told)):
-        other = (k + 1) % len(told)
+    names = [question.removeprefix("Where is ").removesuffix("?") for question, _ in answers]
+    cells = [f"is in {answer[0].lower()}{answer[1:]}" for _, answer in answers]
+    captions = []
+    for k in range(len(answers)):
+        other = (k + 1) % len(answers)
         if cells[k] != cells[other]:
             pairs = ((k, k), (k, other), (other, k))
             caption, *altered = (f"T{names[name][1:]} {cells[cell]}" for name, cell in pairs)
-            found.append((caption, altered))
-    return found
+            captions.append((caption, altered))
+    return captions
 
 
 def corpus() -> list[str]:
     """All that the models are to read and write."""
     places = [f"Row {row}, column {column}." for row in range(GRID) for column in range(GRID)]
-    told = [f"The {name} is in row {row}, column {row}." for name in NAMES for row in range(GRID)]
-    asked = [f"Where is the {name}?" for name in NAMES]
-    return [*language.all_captions(), *language.all_questions(), *asked, *places, *told]
+    cells = [f"The {name} is in row {row}, column {row}." for name in NAMES for row in range(GRID)]
+    questions = [f"Where is the {name}?" for name in NAMES]
+    return [*language.all_captions(), *language.all_questions(), *questions, *places, *cells]
 
 
 def shown(rooms: Sequence[Arrangement]) -> list[tuple[np.ndarray, np.ndarray]]:
     """The picture of each arrangement and its mirror image."""
-    drawn = (draw(each, SIDE).colours for each in track(rooms, "drawing", console=progress_console, transient=True))
+    drawn = (draw(each, SIDE).colours for each in track(rooms, "drawing"))
     return [(picture, np.ascontiguousarray(picture[:, ::-1])) for picture in drawn]
 
 
@@ -210,12 +209,12 @@ def learn_to_see(
         with torch.autocast("cpu", torch.bfloat16):
             # Of a CLIP the first feature is no patch's.
             features = tower(pixel_values=pixels).last_hidden_state[:, -grid * grid :]
-        told = head(features.float()).unflatten(-1, (len(NAMES), 3))
+        logits = head(features.float()).unflatten(-1, (len(NAMES), 3))
         which, index, *shares = (torch.tensor(column) for column in zip(*targets, strict=True))
         spots = (torch.stack(shares, 1) * grid).clamp(0, grid - 1e-3).float()
         cells = spots.long()[:, 0] * grid + spots.long()[:, 1]
-        found = F.cross_entropy(told[which, :, index, 0], cells)
-        loss = found + (told[which, cells, index, 1:] - spots).abs().mean()
+        loss = F.cross_entropy(logits[which, :, index, 0], cells)
+        loss = loss + (logits[which, cells, index, 1:] - spots).abs().mean()
         take_step(optimizer, loss, args.learning_rate * min(1.0, (step + 1) / WARM_UP), MAX_NORM)
         losses.append(loss.item())
         if (step + 1) % UPDATES == 0:
@@ -240,20 +239,20 @@ class Lessons:
         text = render_prompt(self.processor, IMAGE_SLOT + question).partition(IMAGE_SLOT)[2]
         return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def loss(self, pictures: Sequence[np.ndarray], told: Sequence[Sequence[tuple[str, str]]]) -> torch.Tensor:
-        """Mean cross-entropy of the answers' tokens; `told` are questions and answers for each picture."""
+    def loss(self, pictures: Sequence[np.ndarray], questions: Sequence[Sequence[tuple[str, str]]]) -> torch.Tensor:
+        """Mean cross-entropy of the answers' tokens; `questions` are questions and answers for each picture."""
         tokenizer = self.processor.tokenizer
         rows: list[list[list[int]]] = []
-        for lessons in told:
+        for lessons in questions:
             start = len(self.picture)
             row = [list(self.picture), [-100] * start, [0] * start, list(range(start))]
             for part, (question, answer) in enumerate(lessons, 1):
-                asked = self._after_picture(question)
+                first = self._after_picture(question)
                 reply = render_reply(self.processor, IMAGE_SLOT + question, answer)
-                replied = tokenizer(reply, add_special_tokens=False)["input_ids"]
-                count = len(asked) + len(replied)
-                row[0] += asked + replied
-                row[1] += [-100] * len(asked) + replied
+                second = tokenizer(reply, add_special_tokens=False)["input_ids"]
+                count = len(first) + len(second)
+                row[0] += first + second
+                row[1] += [-100] * len(first) + second
                 row[2] += [part] * count
                 row[3] += range(start, start + count)
             rows.append(row)
@@ -287,21 +286,21 @@ def train_vlm(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterato
     yield from learn_to_see(args, tower, lessons.processor.image_processor, pictures, rooms)
     tower.requires_grad_(False)
     optimizer = make_optimizer(vlm.model, WEIGHT_DECAY)
-    told = [list(words_of(room, generator)) for room in rooms]
+    words = [list(words_of(room, generator)) for room in rooms]
     places = [list(places_of(room)) for room in rooms]
     losses = []
     for step in range(args.updates):
-        seen, asked = [], []
+        seen, questions = [], []
         for row in generator.integers(len(rooms), size=args.batch_size):
             flip = bool(generator.integers(2))
             some = [(question, answer) for mirror, question, answer in places[row] if mirror == flip]
             if step >= args.places * args.updates:
                 some = [some[k] for k in generator.permutation(len(some))[: QUESTIONS // 2]]
-                pairs = [(question, caption) for mirror, question, caption, _ in told[row] if mirror == flip]
+                pairs = [(question, caption) for mirror, question, caption, _ in words[row] if mirror == flip]
                 some += [pairs[k] for k in generator.permutation(len(pairs))[:QUESTIONS]]
             seen.append(pictures[row][int(flip)])
-            asked.append(some)
-        loss = lessons.loss(seen, asked)
+            questions.append(some)
+        loss = lessons.loss(seen, questions)
         take_step(optimizer, loss, rate(args, step), MAX_NORM)
         losses.append(loss.item())
         if (step + 1) % UPDATES == 0:
@@ -319,7 +318,7 @@ def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterat
     optimizer = make_optimizer(clip.model, WEIGHT_DECAY)
     pictures = shown(rooms)
     yield from learn_to_see(args, clip.model.vision_model, clip.scorer.image_processor, pictures, rooms)
-    told = [list(words_of(room, generator)) for room in rooms]
+    words = [list(words_of(room, generator)) for room in rooms]
     places = [list(places_of(room)) for room in rooms]
     losses = []
     for step in range(args.updates):
@@ -331,7 +330,7 @@ def train_clip(args: Args, folder: Path, rooms: Sequence[Arrangement]) -> Iterat
             flip = bool(generator.integers(2))
             chosen = located([each[1:] for each in places[row] if each[0] == flip])
             if step >= args.places * args.updates:
-                some = [each for each in told[row] if each[0] == flip]
+                some = [each for each in words[row] if each[0] == flip]
                 chosen = chosen[: QUESTIONS // 2]
                 chosen += [each[2:] for each in (some[k] for k in generator.permutation(len(some))[:QUESTIONS])]
             owner += len(chosen) * [len(seen)]
@@ -362,7 +361,7 @@ def rate(args: Args, step: int) -> float:
 
 @verb("spatial-start")
 def main(args: Args) -> dict[str, Any]:
-    """The command."""
+    """Train the model, and print its losses."""
     if args.sample_seed == 0:
         raise UsageError("--sample-seed 0 is that of the fixed sets")
     start_torch(args.seed, args.torch_threads)

@@ -186,16 +186,16 @@ def measure_pause(seconds: float, mentor: dict[str, Any]) -> dict[str, Any]:
     while (taken := time.perf_counter() - start) < seconds:
         drive.step(drive.drivers.expert_actions())
         steps += ENVS
-    asked = drive.handed_out()
+    requests = drive.handed_out()
     for _ in range(LAST_STEPS):
-        if asked <= set(drive.arrived):
+        if requests <= set(drive.arrived):
             break
         drive.step(drive.drivers.expert_actions())
     drive.envs.close()
-    lost = len(asked - set(drive.arrived))
+    lost = len(requests - set(drive.arrived))
     return {
-        "pause_asked": len(asked),
-        "pause_answered_share": 1 - lost / len(asked),
+        "pause_asked": len(requests),
+        "pause_answered_share": 1 - lost / len(requests),
         "pause_lost": lost,
         "pause_twice": len(drive.arrived) - len(set(drive.arrived)),
         "pause_steps_per_s": steps / taken,
@@ -210,10 +210,10 @@ def random_requests(count: int) -> list[Request]:
 
 def serve(service: MentorService, requests: Sequence[Request], count: int) -> None:
     """Ask the service `count` times, as fast as it takes requests, and wait for all answers."""
-    asked = answered = 0
+    sent = answered = 0
     while answered < count:
-        while asked < count and service.submit((asked % ENVS, asked), requests[asked % len(requests)]):
-            asked += 1
+        while sent < count and service.submit((sent % ENVS, sent), requests[sent % len(requests)]):
+            sent += 1
         answered += len(service.poll(timeout=1.0))
 
 

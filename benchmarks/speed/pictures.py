@@ -9,6 +9,7 @@ them has drawn before. What either is compared with is a picture of 16 rays in e
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import statistics
@@ -248,12 +249,16 @@ def moved(arrangement: Arrangement, step: int) -> Arrangement:
 
 
 def rates(
-    draw: Callable[[Arrangement], Any], chosen: list[Arrangement], seconds: float, start: int
+    draw: Callable[[Arrangement], Any], chosen: list[Arrangement], seconds: float, steps: Iterator[int]
 ) -> tuple[float, float]:
-    """Pictures per second, by the clock and of the processor's time, over at least `seconds` of the latter."""
+    """Pictures per second, by the clock and of the processor's time, over at least `seconds` of the latter.
+
+    `steps` go on from one call to the next, so that nothing is drawn twice.
+    """
     drawn, clock, processor = 0, time.perf_counter(), time.process_time()
     while (busy := time.process_time() - processor) < seconds:
-        draw(moved(chosen[drawn % len(chosen)], start + drawn))
+        step = next(steps)
+        draw(moved(chosen[step % len(chosen)], step))
         drawn += 1
     return drawn / (time.perf_counter() - clock), drawn / busy
 
@@ -285,9 +290,8 @@ def measure(args: Args) -> dict[str, Any]:
         figures["ssim"] = {
             name: dict(zip(kinds, np.mean(values, 0).tolist(), strict=True)) for name, values in likeness.items()
         }
-        numbers = itertools.count(step=10_000)
         ways = {
-            name: lambda draw=renderer.draw: rates(draw, chosen, args.seconds, next(numbers))
+            name: functools.partial(rates, renderer.draw, chosen, args.seconds, itertools.count())
             for name, renderer in renderers.items()
         }
         every = alternate(ways, args.repeats)

@@ -11,6 +11,7 @@ from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 Name = TypeVar("Name")
+Rate = TypeVar("Rate")
 
 
 @dataclass
@@ -34,9 +35,9 @@ def load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def alternate(ways: Mapping[Name, Callable[[], float]], repeats: int) -> dict[Name, list[float]]:
+def alternate(ways: Mapping[Name, Callable[[], Rate]], repeats: int) -> dict[Name, list[Rate]]:
     """What each of `ways` returns, run by run."""
-    rates: dict[Name, list[float]] = {name: [] for name in ways}
+    rates: dict[Name, list[Rate]] = {name: [] for name in ways}
     for k in range(repeats):
         progress_console.print(f"run {k + 1} of {repeats}")
         for name, way in ways.items():

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mentorgym.benchmarks.driving.published import COLUMNS, FOUND_RL_METRICS, arrange, read_published
+from mentorgym.benchmarks.driving.published import COLUMNS, FOUND_RL_METRICS, arrange, read_figures
 from mentorgym.benchmarks.harness.command import UsageError
 
 CITED = Path(__file__).resolve().parents[3] / "results" / "driving" / "published.csv"
@@ -18,7 +18,7 @@ def file_of(folder: Path, *lines: str) -> Path:
 
 
 def test_a_figure_is_kept_as_it_was_printed(tmp_path: Path):
-    (figure,) = read_published(file_of(tmp_path, HEADER, LINE + '"a, b"'))
+    (figure,) = read_figures(file_of(tmp_path, HEADER, LINE + '"a, b"'))
     assert (figure.table, figure.value, figure.spread, figure.note) == (1, "0.50", "0.01", "a, b")
 
 
@@ -41,7 +41,7 @@ def test_a_figure_is_kept_as_it_was_printed(tmp_path: Path):
 )
 def test_a_fault_is_named_by_file_and_line(tmp_path: Path, lines: list[str], number: int, reason: str):
     with pytest.raises(UsageError, match=f"published.csv:{number}: .*{reason}"):
-        read_published(file_of(tmp_path, *lines))
+        read_figures(file_of(tmp_path, *lines))
 
 
 def test_figures_stand_in_a_table_with_dashes_for_what_is_missing(tmp_path: Path):
@@ -52,7 +52,7 @@ def test_figures_stand_in_a_table_with_dashes_for_what_is_missing(tmp_path: Path
         "Paper,2,A,Town,return,12,,odd",
         "Paper,3,A,Town,frames_per_second,7,,",
     )
-    first, second = arrange(read_published(file_of(tmp_path, *lines)))
+    first, second = arrange(read_figures(file_of(tmp_path, *lines)))
     assert (first.title, first.header) == ("Paper, table 2: Town", ["method", "return", "driving score"])
     assert first.rows == [["B", "-", "0.50 ± 0.01"], ["A", "12", "0.4"]]
     assert (first.notes, second.notes) == (["A: odd"], [])
@@ -60,7 +60,7 @@ def test_figures_stand_in_a_table_with_dashes_for_what_is_missing(tmp_path: Path
 
 
 def test_the_cited_figures_are_whole():
-    figures = read_published(CITED)
+    figures = read_figures(CITED)
     cells = {(figure.table, figure.method, figure.metric): (figure.value, figure.spread) for figure in figures}
     methods = {table: {figure.method for figure in figures if figure.table == table} for table in range(1, 9)}
     assert [len(methods[table]) for table in range(1, 9)] == [8, 8, 8, 7, 7, 7, 15, 6]
@@ -80,7 +80,7 @@ def test_the_cited_figures_are_whole():
 def test_tables_that_repeat_a_figure_agree_but_for_the_one_that_is_noted():
     values: dict[tuple[str, str, str], set[str]] = {}
     noted = set()
-    for figure in read_published(CITED):
+    for figure in read_figures(CITED):
         key = (figure.method, figure.benchmark, figure.metric)
         values.setdefault(key, set()).add(figure.value)
         if "says" in figure.note:
