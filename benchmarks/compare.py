@@ -76,14 +76,6 @@ def read_driver(
     return rows[0]["driver"], runs
 
 
-def shared_episodes(*drivers: Mapping[Any, Mapping[Episode, Row]]) -> list[Episode]:
-    """The episodes that every run of every driver drove, in order."""
-    episodes = set.intersection(*(set(driven) for runs in drivers for driven in runs.values()))
-    if not episodes:
-        raise UsageError("there is no episode that every run of both drove: evaluate them with the same flags")
-    return sorted(episodes)
-
-
 def table_of(runs: Mapping[Any, Mapping[Episode, Row]], episodes: Sequence[Episode], column: str) -> np.ndarray:
     """The scores `column` of each run on each of `episodes`, float [runs, E]."""
     return np.array([[float(driven[episode]["score"][column]) for episode in episodes] for driven in runs.values()])
@@ -104,7 +96,9 @@ def compare(
 
     A cell is all episodes with equal `cell_fields`, which an episode begins with after its environment.
     """
-    episodes = shared_episodes(first, second)
+    episodes = sorted(set.intersection(*(set(driven) for runs in (first, second) for driven in runs.values())))
+    if not episodes:
+        raise UsageError("there is no episode that every run of both drove: evaluate them with the same flags")
     width = 1 + len(cell_fields)
     cells: dict[tuple[str, ...], list[Episode]] = {}
     for episode in episodes:

@@ -208,11 +208,6 @@ def in_words(value: Any) -> str:
     return (" ".join(map(str, value)) if isinstance(value, list) else str(value)) or "none"
 
 
-def in_full(metric: str) -> str:
-    """A metric's name and meaning, as the title of a panel."""
-    return textwrap.fill(f"{metric}: {METRICS[metric]}", 36)
-
-
 def means(curves: Mapping[int, Curve], column: str) -> list[tuple[float, float, float, float]]:
     """(step, mean, low, high) wherever every seed of `curves` has `column`; the bounds are NaN for too few seeds."""
     by_seed = [{row["step"]: row[column] for row in curve if column in row} for curve in curves.values()]
@@ -293,7 +288,8 @@ def main(args: Args) -> dict[str, Any]:
         logs = "an episode's end" if args.what == "learning" else f"any of {', '.join(LOGGED[args.what])}"
         raise UsageError(f"no run has logged {logs} yet: choose others with --run, or something else with --what")
     logged = {column for curves in agents.values() for curve in curves.values() for row in curve for column in row}
-    titles = LEARNING if args.what == "learning" else {name: in_full(name) for name in LOGGED[args.what]}
+    named = {name: textwrap.fill(f"{name}: {METRICS[name]}", 36) for name in LOGGED.get(args.what, ())}
+    titles = LEARNING if args.what == "learning" else named
     columns = [column for column in titles if column in logged]
     panels = {column: titles[column] for column in columns if titles[column] and column != WEIGHT}
     stem = args.name if args.what == "learning" else f"{args.name}_{args.what}"

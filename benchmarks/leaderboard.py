@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox.runs import parse_keywords
@@ -33,7 +32,7 @@ from mentorgym.benchmarks.harness.command import (
 )
 from mentorgym.benchmarks.harness.matrix import parse
 from mentorgym.benchmarks.harness.rows import COMMITTED, ROWS, file_name, read_folders
-from mentorgym.benchmarks.harness.tables import as_arguments, choose_columns, markdown_table, terminal_table
+from mentorgym.benchmarks.harness.tables import as_arguments, choose_columns, markdown_table, terminal_table, text_table
 
 INTRODUCTION = """# Leaderboard
 
@@ -105,16 +104,6 @@ def terminal_tables(ranked: Sequence[Ranked], columns: Sequence[str] = ()) -> li
 
         tables += [terminal_table(own, in_words, section.group, name) for name, own in each.tables.items()]
     return tables
-
-
-def published_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
-    """A table of cited figures for the terminal."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for words in header:
-        table.add_column(words.replace(" ", "\n"), justify="left" if words == "method" else "right")
-    for row in rows:
-        table.add_row(*(cell.replace(" ± ", "±") for cell in row))
-    return table
 
 
 def markdown(ranked: Sequence[Ranked], cited: Path) -> str:
@@ -191,7 +180,8 @@ def main(args: Args, flags: Sequence[str]) -> dict[str, Any]:
 
         if not (published := published_tables(cited / "driving")):
             raise UsageError(f"no file {cited}/driving/published.csv: it comes with the repository")
-        show(*(published_table(each.header, each.rows, each.title) for each in published))
+        for table in published:
+            show(text_table([words.replace(" ", "\n") for words in table.header], table.rows, 1, table.title))
     entries = {each.family.name: each.entries for each in ranked}
     return {"families": entries, "outputs": [str(path) for path in written]}
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mentorgym.benchmarks.harness.agents import AGENTS, agent_names
+from mentorgym.benchmarks.harness.command import refuse
 from mentorgym.names import nearest_name
 
 
@@ -23,11 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     path = Path(agent) if agent.endswith(".py") else AGENTS / f"{agent}.py"
     if not agent.endswith(".py") and agent not in agent_names():
-        print(f"mentorgym train: no agent {agent!r}: {nearest_name(agent, agent_names())}", file=sys.stderr)
-        sys.exit(2)
+        refuse(f"mentorgym train: no agent {agent!r}: {nearest_name(agent, agent_names())}")
     if not path.is_file():
-        print(f"mentorgym train: no file {path}", file=sys.stderr)
-        sys.exit(2)
+        refuse(f"mentorgym train: no file {path}")
     # As Python runs a file: its folder first on the path, its flags as the arguments of the process, and `__main__`.
     sys.path.insert(0, str(path.resolve().parent))
     sys.argv = [f"mentorgym train {agent}", *flags]

@@ -43,11 +43,6 @@ def quartiles(values: Sequence[float] | np.ndarray) -> list[float]:
     return [round(float(value), 1) for value in np.percentile(np.asarray(values, float), QUARTILES)]
 
 
-def is_near(own: Sequence[float], real: Sequence[float]) -> bool:
-    """Whether quartiles are within TOLERANCE of others."""
-    return all(abs(a - b) <= TOLERANCE * max(b, 1.0) for a, b in zip(own, real, strict=True))
-
-
 def _real_nocrash(town: str) -> tuple[str, list[list[float]]]:
     """Where they come from, and the quartiles of metres, lights and turns."""
     other = STANDS_FOR[town]
@@ -66,7 +61,8 @@ def _real_nocrash(town: str) -> tuple[str, list[list[float]]]:
 def _real_lengths(town: str) -> Iterator[tuple[str, list[float]]]:
     """The Leaderboard's sets of routes in the town that ours stands for: where they come from, quartiles of metres."""
     other = STANDS_FOR[town]
-    stated = [quartiles_of_five(lengths) for _, lengths in write_routes.LEADERBOARD[town]]
+    # The least, the quartiles and the most.
+    stated = [list(map(float, lengths[1:4])) for _, lengths in write_routes.LEADERBOARD[town]]
     measured = []
     for split, file in FILES.items():
         try:
@@ -86,18 +82,14 @@ def _real_lengths(town: str) -> Iterator[tuple[str, list[float]]]:
         yield from ((f"{other}, as stated", lengths) for lengths in stated)
 
 
-def quartiles_of_five(numbers: Sequence[float]) -> list[float]:
-    """The quartiles out of the least, the quartiles and the most."""
-    return [float(number) for number in numbers[1:4]]
-
-
 def compare() -> list[dict[str, Any]]:
     """One entry for each town and figure, with the quartiles `own` and `real`, the `source` of these, and `near`."""
     entries = []
 
     def add(benchmark: str, town: str, figure: str, own: list[float], real: list[float], source: str) -> None:
         values = {"benchmark": benchmark, "town": town, "figure": figure, "own": own, "real": real, "source": source}
-        entries.append(values | {"near": is_near(own, real)})
+        near = all(abs(a - b) <= TOLERANCE * max(b, 1.0) for a, b in zip(own, real, strict=True))
+        entries.append(values | {"near": near})
 
     towns = packaged_towns()
     for town in write_routes.NOCRASH:

@@ -12,7 +12,6 @@ few that are not. Writes `efficiency.md` into `--output`, with the figures that 
 `--published` has them.
 """
 
-import functools
 import importlib
 import inspect
 import statistics
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
 import numpy as np
@@ -77,14 +76,14 @@ class Args:
     """the figures that papers print; without that file, ours stand alone"""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """Something that turns one observation into an action."""
 
     name: str
     parameters: int | None
-    decide: Callable[[int], Any]
-    """decides on the k-th observation"""
+    decide: Callable[[Any], Any]
+    inputs: Sequence[Any]
+    """of one observation each, which come round again"""
 
 
 def drive(env: str) -> tuple[list[dict[str, np.ndarray]], list[Request]]:
@@ -150,24 +149,19 @@ def candidates(args: Args) -> Iterator[Candidate]:
     observations, requests = drive(args.env)
     for name, policy in policies(args.agent or agent_names()):
         count = sum(each.numel() for each in policy.parameters())
-        yield Candidate(name, count, functools.partial(decide, policy.to(args.device).act, observations))
+        yield Candidate(name, count, policy.to(args.device).act, observations)
     for name, mentor in mentors(args):
-        yield Candidate(name, size(mentor), functools.partial(decide, mentor, [[request] for request in requests]))
-
-
-def decide(driver: Callable[[Any], Any], inputs: Sequence[Any], k: int) -> Any:
-    """What `driver` makes of the k-th of `inputs`, which come round again."""
-    return driver(inputs[k % len(inputs)])
+        yield Candidate(name, size(mentor), mentor, [[request] for request in requests])
 
 
 def measure(candidate: Candidate, passes: int) -> dict[str, Any]:
     """One line of the table."""
     for k in range(min(UNTIMED, passes)):
-        candidate.decide(k)
+        candidate.decide(candidate.inputs[k % len(candidate.inputs)])
     seconds = []
     for k in range(passes):
         start = time.perf_counter()
-        candidate.decide(k)
+        candidate.decide(candidate.inputs[k % len(candidate.inputs)])
         seconds.append(time.perf_counter() - start)
     return {
         "driver": candidate.name,

@@ -6,6 +6,7 @@ that mean, over seeds.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mentorgym.benchmarks.families import Entry, Row
 from mentorgym.benchmarks.harness.statistics import seeds_interval
@@ -59,14 +60,12 @@ def make_entries(rows: Sequence[Row]) -> list[Entry]:
     """The tables, one after another, and in each the best on top."""
     groups = group_rows((row | {"task": task_of(row)} for row in rows), (*SET, "task", "driver"))
     entries = [make_entry(own) for own in groups.values()]
-    return sorted(
-        entries,
-        key=lambda entry: (*(entry[name] for name in SET), entry["task"], -_headline(entry), entry["driver"]),
-    )
 
+    def place(entry: Entry) -> tuple[Any, ...]:
+        headline = entry["score"] if entry["task"] == "answers" else entry["two_way"]
+        return (*(entry[name] for name in SET), entry["task"], -headline, entry["driver"])
 
-def _headline(entry: Entry) -> float:
-    return entry["score"] if entry["task"] == "answers" else entry["two_way"]
+    return sorted(entries, key=place)
 
 
 def title(entry: Entry) -> str:

@@ -42,10 +42,10 @@ def test_agents_with_the_same_networks_share_a_line():
 
 
 def test_the_rate_is_that_of_the_passes():
-    def decide(k: int) -> None:
+    def decide(observation: None) -> None:
         time.sleep(0.01)
 
-    line = efficiency.measure(efficiency.Candidate("sleeper", 0, decide), 10)
+    line = efficiency.measure(efficiency.Candidate("sleeper", 0, decide, [None]), 10)
     assert 30 < line["passes_per_s"] <= 100
     assert line["median_ms"] >= 10
 
