@@ -5,7 +5,6 @@ import runpy
 import signal
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mentorgym import cli
 from mentorgym.agents.toolbox import Run
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.harness.agents import AGENTS
@@ -36,7 +36,9 @@ class Workplace:
 
     def command(self, name: str, *arguments: object) -> None:
         """A command of the harness."""
-        import_module(f"mentorgym.benchmarks.{name}").main([str(each) for each in arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main([name, *map(str, arguments)])
+        assert not end.value.code
 
     def agent(self, name: str, runs: str, *arguments: object) -> Path:
         """An agent's file, as Python starts it; the run's folder."""
@@ -86,7 +88,7 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     do, agent = workplace.command, workplace.agent
     own = ("--data", workplace.data, "--labels", workplace.labels)
     for split in ("train", "val", "test"):
-        do("caption_data", *own, "--reason-order", workplace.order, "--split", split, "--output", f"shards/{split}")
+        do("caption-data", *own, "--reason-order", workplace.order, "--split", split, "--output", f"shards/{split}")
     shards = Samples(Path("shards/test"))
     assert bool(shards.anchors) == (workplace.labels == "one")
     assert all(language.read(words["caption"]).unknown == 0 for words in shards.words)
@@ -99,7 +101,7 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
     runs = {"clip_finetune": agent("clip_finetune", "runs/pairs", *flags["clip_finetune"])}
     reward = runs["clip_finetune"] / "model"
     assert "logit_bias" in json.loads((reward / "config.json").read_text())
-    do("clip_reward", "--data", "shards/test", "--models", f"ours={reward}", "--output", "tables")
+    do("clip-reward", "--data", "shards/test", "--models", f"ours={reward}", "--output", "tables")
     size = ("--image-size", 32, "--patch-size", 8, "--vision-layers", 1, "--text-layers", 1, "--tokens", "words")
     flags["sft"] = (*train, "--heldout", "shards/test", *size, "--total-steps", 3)
     runs["sft"] = agent("sft", "runs/sft", *flags["sft"])
@@ -116,8 +118,19 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
         agent("action_sft", "runs/share", *flags["action_sft"], "--data", "shards/train", "--loss", "bleu")
 
     where = (*own, "--reason-order", workplace.order, "--reward-model", reward, "--output", "rows/all.jsonl")
-    do("captions", "--run", runs["sft"], *where, "--frames", 1)
-    do("captions", "--run", *list(runs.values())[2:], *where, "--frames", workplace.frames, "--driver", "truth")
+    do("evaluate", "--env", "BddOia-Caption-v0", "--run", runs["sft"], *where, "--frames", 1)
+    do(
+        "evaluate",
+        "--env",
+        "BddOia-Caption-v0",
+        "--run",
+        *list(runs.values())[2:],
+        *where,
+        "--frames",
+        workplace.frames,
+        "--driver",
+        "truth",
+    )
     rows = {row["driver"]: row for row in map(json.loads, Path("rows/all.jsonl").read_text().splitlines())}
     assert set(rows) == {"sft", "rloo", "best_of_k", "a2c_caption", "action_sft", "truth"}
     for row in rows.values():
@@ -125,18 +138,28 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
         assert 0.0 <= row["score"]["clip_score"] <= 1.0
     assert rows["truth"]["score"]["exact"] == 1.0
     # What a run was trained with is what it is measured with, where nothing else is said.
-    do("captions", "--run", learned, "--reward-model", reward, "--output", "rows_of_run/all.jsonl")
+    do(
+        "evaluate",
+        "--env",
+        "BddOia-Caption-v0",
+        "--run",
+        learned,
+        "--reward-model",
+        reward,
+        "--output",
+        "rows_of_run/all.jsonl",
+    )
     (row,) = map(json.loads, Path("rows_of_run/all.jsonl").read_text().splitlines())
     assert row["score"] == rows["rloo"]["score"]
     predictions = learned / f"predictions_bdd_test_{workplace.labels}.jsonl"
     told = [json.loads(line) for line in predictions.read_text().splitlines()]
     assert sorted(each["truth"] for each in told) == sorted(words["caption"] for words in shards.words)
 
-    do("caption_tables", "--rows", "rows", "--data", "bdd", "--labels", workplace.labels, "--output", "tables/all.md")
+    do("caption-tables", "--rows", "rows", "--data", "bdd", "--labels", workplace.labels, "--output", "tables/all.md")
     assert "rloo" in Path("tables/all.md").read_text()
-    do("caption_pictures", "--run", learned, "--limit", 4, "--output", "tables/scenes.png")
+    do("caption-pictures", "--run", learned, "--limit", 4, "--output", "tables/scenes.png")
     picture = next(Path(workplace.data).rglob("*.jpg"))
-    do("caption_pictures", "--model", learned / "model", "--pictures", picture, "--output", "tables/own.png")
+    do("caption-pictures", "--model", learned / "model", "--pictures", picture, "--output", "tables/own.png")
     capsys.readouterr()
     do("decide", picture, "--model", learned / "model", "--json")
     (decision,) = json.loads(capsys.readouterr().out)["decisions"]
