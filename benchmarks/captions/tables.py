@@ -76,6 +76,12 @@ class Args:
     """the paper's figures; without that file, ours stand alone"""
 
 
+def read_figures(path: Path) -> list[Figure]:
+    """The figures of the CSV file at `path`; see `harness.published.read_published`."""
+    classes = [f"f1/{name}" for names in CLASSES.values() for name in names]
+    return read_published(path, PUBLISHED_COLUMNS, [*MEASURES, *FIT, *classes])
+
+
 @dataclass(frozen=True)
 class Column:
     """One driver: its scores, and those of each class, means over its training seeds."""
@@ -187,8 +193,7 @@ def main(args: Args, command: str) -> dict[str, Any]:
         raise UsageError(f"no rows of {args.data}, {args.split}, {args.labels} in {folders}: {there}")
     if len({tuple(row[name] for name in SET) for row in rows}) > 1:
         raise UsageError(f"the rows in {folders} are of different numbers of scenes: measure all without --limit")
-    metrics = [*MEASURES, *FIT, *(f"f1/{name}" for names in CLASSES.values() for name in names)]
-    figures = read_published(args.published, PUBLISHED_COLUMNS, metrics)
+    figures = read_figures(args.published)
     text = page(read_columns(rows, args.drivers), rows, figures, command)
     write_text(args.output, text)
     show(text, f"written: {args.output}")
