@@ -14,6 +14,7 @@ import numpy as np
 from mentorgym.envs.driving.geometry import SMALLEST_HALF_SIZE, WALKER_SCALE
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import BROKEN, PIXELS_PER_METRE, ROAD, SOLID, TownTables
+from mentorgym.envs.driving.record import record
 from mentorgym.envs.driving.worlds.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 
 SIZE = 192
@@ -58,6 +59,7 @@ _MASK_PAINT = np.zeros(7, np.uint8)
 _MASK_PAINT[[LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, STOP, VEHICLE, PEDESTRIAN]] = 80, 170, 255, 255, 255, 255
 
 
+@record
 class ViewMemory(NamedTuple):
     """The last 16 instants of what moves or changes: a ring of frames for each of B worlds, written by `remember`."""
 

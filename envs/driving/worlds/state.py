@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mentorgym.envs.driving.record import record
+
 TICK = 0.1
 """Seconds between two observations (Found-RL, section 4.1: 10 Hz)."""
 
@@ -52,6 +54,7 @@ ENDS = (
 ) = range(len(ENDS))
 
 
+@record
 class WorldState(NamedTuple):
     """What is where, at one instant. Written by a world, read by everything."""
 
@@ -105,6 +108,7 @@ class WorldState(NamedTuple):
     """float32 [B, E, K, 2]."""
 
 
+@record
 class EpisodeState(NamedTuple):
     """The memory of each ego's task. Written by `rules` (and what it calls) only."""
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mentorgym.envs.driving.record import record
+
 STREAM_VEHICLE, STREAM_PATH, STREAM_RESPAWN, STREAM_WALKER, STREAM_WALKER_TURN, STREAM_LIGHT = range(1, 7)
 STREAM_DETOUR = 7
 """Streams of random numbers."""
@@ -15,6 +17,7 @@ FIRST_WALKER_ID = 1_000_000
 NOTHING = np.int32(-1)
 
 
+@record
 class TrafficState(NamedTuple):
     """B worlds, V vehicle slots (the egos' are unused), W walker slots, N lanes of all towns."""
 
