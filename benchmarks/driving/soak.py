@@ -31,10 +31,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
-from mentorgym.envs.driving.kernel import announce_compilation, episode_key
 from mentorgym.envs.driving.map.opendrive import OpenDriveError
 from mentorgym.envs.driving.map.tables import DRIVABLE, PIXELS_PER_METRE, TownTables
 from mentorgym.envs.driving.map.town import Town, TownError, load_town, packaged_towns
+from mentorgym.envs.driving.random import episode_key
 from mentorgym.envs.driving.task.tasks import traffic_range
 from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.worlds.state import TICK, WorldState
@@ -327,7 +327,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         towns = [load_town(name) for name in names]
     except (TownError, OpenDriveError) as error:
         raise UsageError(str(error)) from error
-    announce_compilation()
     results = []
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=progress_console) as progress:

@@ -13,9 +13,9 @@ import numpy as np
 
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
-from mentorgym.envs.driving.kernel import announce_compilation, draw, episode_key
 from mentorgym.envs.driving.map.tables import join
 from mentorgym.envs.driving.map.town import Town, find_map, load_town
+from mentorgym.envs.driving.random import episode_key, random_bits
 from mentorgym.envs.driving.task import rules, tasks, termination
 from mentorgym.envs.driving.task.routes import Route, find_routes, read_routes
 from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
@@ -108,7 +108,6 @@ class DrivingBatch:
             raise ValueError("soft_reset is for training: the episodes of split='test' each have their own traffic")
         if not isinstance(threads, int | np.integer) or threads < 1:
             raise ValueError(f"threads={threads!r}: give a number of threads, at least 1")
-        announce_compilation()
         self.num_worlds, self.num_egos = int(worlds), int(egos)
         self.towns = tuple(load_town(name) for name in names)
         self._tables = join([each.tables for each in self.towns])
@@ -220,7 +219,7 @@ class DrivingBatch:
         if self.split == "test":
             routes = self._next_routes(number, chosen)
         else:
-            lot = draw(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
+            lot = random_bits(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
             if number and float(lot) * 2.0**-53 < self.soft_reset:
                 kept = self._free_starts(world, key)
             # Neighbours in a batch are seeded one after another, so they drive in different towns.
@@ -229,7 +228,7 @@ class DrivingBatch:
             routes = [self._draw_route(self._ego_key(key, ego), start) for ego, start in enumerate(starts)]
         self._episodes[world] += 1
         self._keys[world] = key
-        weather = self._weathers[int(draw(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
+        weather = self._weathers[int(random_bits(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
         poses = tables.waypoint_pose[[route[0] for route in routes]]
         if kept is None:
             town = self._town_of(routes[0][0])

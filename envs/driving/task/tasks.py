@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, kernel, uniform
+from mentorgym.envs.driving.kernel import kernel
 from mentorgym.envs.driving.map.tables import TownTables
 from mentorgym.envs.driving.map.town import Town, packaged_towns
+from mentorgym.envs.driving.random import random_bits, uniform
 from mentorgym.envs.driving.task.routes import Route, plan, read_routes
 from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY, TICK
 from mentorgym.names import nearest_name
@@ -178,7 +179,7 @@ def traffic_range(
 def draw_traffic(traffic: TrafficRange, key: np.uint64) -> tuple[int, int]:
     """Vehicles and walkers of one episode."""
     vehicles, walkers = (
-        fewest + int(draw(key, STREAM_TRAFFIC, kind, 0) % np.uint64(most - fewest + 1))
+        fewest + int(random_bits(key, STREAM_TRAFFIC, kind, 0) % np.uint64(most - fewest + 1))
         for kind, (fewest, most) in enumerate(traffic)
     )
     return vehicles, walkers
@@ -253,7 +254,7 @@ def draw_spawn(tables, town, key, attempt):
     """The waypoint of a random spawn point."""
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
-    k = first + np.int32(draw(key, STREAM_SPAWN, 0, attempt) % np.uint64(points))
+    k = first + np.int32(random_bits(key, STREAM_SPAWN, 0, attempt) % np.uint64(points))
     lane = tables.spawn_lane[k]
     return tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
 
@@ -276,7 +277,7 @@ def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
     points = tables.spawn_first[town + 1] - first
     start_lane, last_lane = tables.waypoint_lane[start], tables.waypoint_lane[last]
     for attempt in range(64):
-        k = first + np.int32(draw(key, STREAM_ROUTE, attempt, moment) % np.uint64(points))
+        k = first + np.int32(random_bits(key, STREAM_ROUTE, attempt, moment) % np.uint64(points))
         lane = tables.spawn_lane[k]
         allowed = tables.lane_road[lane] != tables.lane_road[last_lane]
         for pair in test_pairs:

@@ -53,7 +53,7 @@ NOBODY = np.int64(-1)
 """A slot that nobody is in."""
 
 STOP, VEHICLE, PEDESTRIAN = 4, 5, 6
-"""Places in a `paint` (see `draw`), after the four states of a light."""
+"""Places in a `paint` (see `draw_planes`), after the four states of a light."""
 
 _MASK_PAINT = np.zeros(7, np.uint8)
 _MASK_PAINT[[LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, STOP, VEHICLE, PEDESTRIAN]] = 80, 170, 255, 255, 255, 255
@@ -355,7 +355,7 @@ def expand(bits, road, route, markings):
 
 
 @kernel
-def draw(tables, world, episode, memory, first, last, paint, out):
+def draw_planes(tables, world, episode, memory, first, last, paint, out):
     """Draw the planes of every ego of worlds `first:last`, with the content that `masks` describes.
 
     `out`, uint8 [(last - first) * E, 15, n, n]: n is 96 for masks and 192 for native pixels. `paint`, uint8 [7]: the
@@ -450,7 +450,7 @@ def masks(
     of 39 m for actors and 50 m for lights are left to the window, whose farthest corner is 36 m away.
     """
     egos = world.ego_control.shape[1]
-    draw(tables, world, episode, memory, first, last, _MASK_PAINT, out[first * egos : last * egos])
+    draw_planes(tables, world, episode, memory, first, last, _MASK_PAINT, out[first * egos : last * egos])
 
 
 @kernel

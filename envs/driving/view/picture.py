@@ -10,7 +10,7 @@ import numpy as np
 
 from mentorgym.envs.driving.kernel import inner, kernel
 from mentorgym.envs.driving.map.tables import CHANGE_LEFT, CHANGE_RIGHT, FOLLOW, LEFT, RIGHT, STRAIGHT, TownTables
-from mentorgym.envs.driving.view.masks import AGES, CHANNELS, PEDESTRIAN, SIZE, STOP, VEHICLE, ViewMemory, draw
+from mentorgym.envs.driving.view.masks import AGES, CHANNELS, PEDESTRIAN, SIZE, STOP, VEHICLE, ViewMemory, draw_planes
 from mentorgym.envs.driving.worlds.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 
 COMMAND_NAMES = {
@@ -28,8 +28,8 @@ TARGET_SPACING = 50.0
 TARGET_REACHED = 12.0
 """Metres within which a target point behind the ego counts as passed."""
 
-# Values for `draw`, which keeps the highest, in painter's order: within an instant a light hides the stop sign, red
-# hides yellow and green. Beside it the colours of the latest instant.
+# Values for `draw_planes`, which keeps the highest, in painter's order: within an instant a light hides the stop sign,
+# red hides yellow and green. Beside it the colours of the latest instant.
 _PAINT = np.zeros(7, np.uint8)
 _PAINT[[STOP, LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, VEHICLE, PEDESTRIAN]] = 1, 2, 3, 4, 5, 6
 _MOVING = ((160, 160, 0), (0, 255, 0), (255, 255, 0), (255, 0, 0), (0, 0, 255), (0, 255, 255))
@@ -97,7 +97,7 @@ def _paint(tables, world, episode, memory, rows, paint, palette, images):
         if world.vehicle_kind[b, ego] == EMPTY:
             images[i] = 0
             continue
-        draw(tables, world, episode, memory, b, b + 1, paint, planes)
+        draw_planes(tables, world, episode, memory, b, b + 1, paint, planes)
         _compose(planes[ego], palette, images[i])
 
 

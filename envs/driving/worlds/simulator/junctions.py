@@ -13,8 +13,9 @@ first, and blocks later requests that conflict with its own; one whose exit stay
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.map.tables import STOPS, YIELDS, same_level
+from mentorgym.envs.driving.random import random_bits
 from mentorgym.envs.driving.worlds.simulator.records import NOTHING, STREAM_DETOUR
 from mentorgym.envs.driving.worlds.state import CAR, LIGHT_GREEN, TICK
 
@@ -231,7 +232,7 @@ def _detour(tables, traffic, w, lane, path, i, tick):
     """Another path from the same lane whose exit has room, the present one where there is none."""
     first = tables.path_first[lane]
     count = tables.path_first[lane + 1] - first
-    start = np.int32(draw(traffic.key[w], STREAM_DETOUR, i, tick) % np.uint64(count))
+    start = np.int32(random_bits(traffic.key[w], STREAM_DETOUR, i, tick) % np.uint64(count))
     for k in range(count):
         other = first + (start + k) % count
         if other != path and _exit_has_room(

@@ -1,6 +1,7 @@
 """Traffic lights: fixed cycles, one arm of a junction after the other, as a function of time alone."""
 
-from mentorgym.envs.driving.kernel import f32, inner, uniform
+from mentorgym.envs.driving.kernel import f32, inner
+from mentorgym.envs.driving.random import uniform
 from mentorgym.envs.driving.worlds.simulator.records import STREAM_LIGHT
 from mentorgym.envs.driving.worlds.state import LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, TICK
 

@@ -7,8 +7,9 @@ changes lanes (see `lane_changes`) it is on both: it minds the cars ahead on eit
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.map.tables import DRIVABLE, raster_bits, same_level
+from mentorgym.envs.driving.random import random_bits, uniform
 from mentorgym.envs.driving.worlds.simulator.car_following import BRAKING, STANDSTILL_GAP, acceleration_behind
 from mentorgym.envs.driving.worlds.simulator.junctions import hold
 from mentorgym.envs.driving.worlds.simulator.records import CROSSING, NOTHING, STREAM_PATH, STREAM_RESPAWN
@@ -79,7 +80,7 @@ def choose_path(tables, traffic, w, i, lane, tick):
     if right >= 0:
         beside = tables.waypoint_lane[right]
         on_right = tables.path_first[beside + 1] - tables.path_first[beside]
-    lot = draw(traffic.key[w], STREAM_PATH, i, tick)
+    lot = random_bits(traffic.key[w], STREAM_PATH, i, tick)
     traffic.path[w, i] = NOTHING
     traffic.wants[w, i] = 0
     if here > 0:
@@ -521,7 +522,7 @@ def respawn_stuck(tables, world, traffic, w, egos):
         x, y, z, _ = world.vehicle_pose[w, i]
         if _distance_to_egos(world, w, egos, x, y, z) < f32(FAR_FROM_EGOS):
             continue
-        k = first + np.int32(draw(traffic.key[w], STREAM_RESPAWN, i, tick) % np.uint64(points))
+        k = first + np.int32(random_bits(traffic.key[w], STREAM_RESPAWN, i, tick) % np.uint64(points))
         lane = tables.spawn_lane[k]
         p = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
         x, y, z, _ = tables.waypoint_pose[p]

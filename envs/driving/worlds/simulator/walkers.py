@@ -3,8 +3,9 @@ stop for them."""
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.map.tables import same_level
+from mentorgym.envs.driving.random import random_bits, uniform
 from mentorgym.envs.driving.worlds.simulator.records import (
     CROSSING,
     FIRST_WALKER_ID,
@@ -55,7 +56,7 @@ def place_walker(tables, world, traffic, w, j, egos):
     points = tables.walkway_first[town + 1] - first
     at = first
     for attempt in range(10):
-        at = np.int32(first + np.int32(draw(key, STREAM_WALKER, j, 16 * attempt) % np.uint64(points)))
+        at = np.int32(first + np.int32(random_bits(key, STREAM_WALKER, j, 16 * attempt) % np.uint64(points)))
         near = False
         for e in range(egos):
             dx = tables.walkway_point[at, 0] - world.vehicle_pose[w, e, 0]
@@ -65,7 +66,7 @@ def place_walker(tables, world, traffic, w, j, egos):
         if not near:
             break
     traffic.walker_from[w, j] = at
-    traffic.walker_to[w, j] = _turn(tables, NOTHING, at, draw(key, STREAM_WALKER, j, 1) & np.uint64(1) != 0)
+    traffic.walker_to[w, j] = _turn(tables, NOTHING, at, random_bits(key, STREAM_WALKER, j, 1) & np.uint64(1) != 0)
     traffic.walker_along[w, j] = f32(0.0)
     # CARLA's walkers: up to 1 + U(0, 1) m/s.
     traffic.walker_speed[w, j] = f32(1.0) + uniform(key, STREAM_WALKER, j, 2)
@@ -184,7 +185,7 @@ def walk(tables, world, traffic, w):
             crossed = traffic.walker_mode[w, j] == CROSSING
             traffic.walker_along[w, j] -= length
             traffic.walker_from[w, j] = at
-            choice = draw(key, STREAM_WALKER_TURN, j, 2 * tick)
+            choice = random_bits(key, STREAM_WALKER_TURN, j, 2 * tick)
             previous, swap = NOTHING if crossed else came, crossed and choice & np.uint64(1) != 0
             traffic.walker_to[w, j] = _turn(tables, previous, at, swap)
             traffic.walker_mode[w, j] = WALKING

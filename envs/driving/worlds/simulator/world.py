@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner, kernel
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import TownTables, nearest_waypoint, same_level
+from mentorgym.envs.driving.random import random_bits
 from mentorgym.envs.driving.worlds.simulator.contacts import touch
 from mentorgym.envs.driving.worlds.simulator.ego_car import HALF_SIZE, REAR, gear, next_speed, slip
 from mentorgym.envs.driving.worlds.simulator.junctions import grant
@@ -34,7 +35,8 @@ def _set_ego(world, traffic, w, e, x, y, z, yaw):
     world.vehicle_pose[w, e, 0], world.vehicle_pose[w, e, 1] = x, y
     world.vehicle_pose[w, e, 2], world.vehicle_pose[w, e, 3] = z, yaw
     world.vehicle_velocity[w, e] = f32(0.0)
-    world.vehicle_half_size[w, e] = HALF_SIZE
+    for axis in range(3):
+        world.vehicle_half_size[w, e, axis] = HALF_SIZE[axis]
     world.vehicle_id[w, e] = e + 1
     world.vehicle_kind[w, e] = CAR
     world.ego_control[w, e] = f32(0.0)
@@ -66,12 +68,14 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
     # A partial Fisher-Yates shuffle: distinct spawn points, near ones to the egos passed over.
-    order = np.arange(points)
+    order = np.empty(points, np.int64)
+    for k in range(points):
+        order[k] = k
     i = egos
     for k in range(points):
         if i >= min(egos + vehicles, world.vehicle_kind.shape[1]):
             break
-        other = k + np.int64(draw(key, STREAM_VEHICLE, k, 0) % np.uint64(points - k))
+        other = k + np.int64(random_bits(key, STREAM_VEHICLE, k, 0) % np.uint64(points - k))
         order[k], order[other] = order[other], order[k]
         lane, s = tables.spawn_lane[first + order[k]], tables.spawn_s[first + order[k]]
         p = tables.lane_first[lane] + np.int32(s / tables.lane_step[lane])
@@ -82,8 +86,9 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
             near |= level and dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
         if near:
             continue
-        size = np.int64(draw(key, STREAM_VEHICLE, i, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
-        world.vehicle_half_size[w, i] = VEHICLE_SIZES[size]
+        size = np.int64(random_bits(key, STREAM_VEHICLE, i, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
+        for axis in range(3):
+            world.vehicle_half_size[w, i, axis] = VEHICLE_SIZES[size, axis]
         world.vehicle_id[w, i] = i + 1
         world.vehicle_kind[w, i] = CAR
         traffic.temper[w, i] = driver(key, i)
@@ -133,7 +138,9 @@ def advance(tables, world, traffic, controls, running, first, last):
         if not running[w]:
             continue
         egos = controls.shape[1]
-        world.ego_control[w] = controls[w]
+        for e in range(egos):
+            for pedal in range(3):
+                world.ego_control[w, e, pedal] = controls[w, e, pedal]
         world.tick[w] += 1
         set_lights(
             tables,
