@@ -17,8 +17,8 @@ from mentorgym.envs.driving.map.tables import join
 from mentorgym.envs.driving.map.town import Town, find_map, load_town
 from mentorgym.envs.driving.random import episode_key, random_bits
 from mentorgym.envs.driving.task import rules, tasks, termination
+from mentorgym.envs.driving.task.reward import accumulate, found_rl
 from mentorgym.envs.driving.task.routes import Route, find_routes, read_routes
-from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
 from mentorgym.envs.driving.view import masks as view
 from mentorgym.envs.driving.view.picture import pictures, prompt_contexts
 from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
@@ -315,36 +315,29 @@ class DrivingBatch:
 
     def _drive(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """One tick of everything that runs, actions float [A, 2]; writes rewards and ends, returns the observation."""
-        worlds, egos = self.num_worlds, self.num_egos
-        controls = to_control(actions).reshape(worlds, egos, 3)
-        running = self._episode.active.reshape(worlds, egos).max(axis=1)
+        state, episode, egos, training = self._world.state, self._episode, self.num_egos, self.split == "train"
+        controls = to_control(actions).reshape(self.num_worlds, egos, 3)
+        running = episode.active.reshape(self.num_worlds, egos).max(axis=1)
         observation = self._next_buffers()
 
-        def begin(first: int, last: int) -> None:
+        def advance(first: int, last: int) -> None:
+            rows = first * egos, last * egos
             self._world.tick(controls, running, first, last)
-            self._settle(RULES, first, last)
+            rules.update(self._tables, state, episode, *rows, True)
+            termination.check(episode, *rows, self._ends, training, self._terminated, self._truncated)
+            if self._own_reward is None:
+                found_rl(state, episode, *rows, self._rewards)
+                close(first, last)
 
-        def finish(first: int, last: int) -> None:
-            self._settle(CLOSE, first, last)
+        def close(first: int, last: int) -> None:
+            accumulate(state, episode, first * egos, last * egos, self._rewards)
             self._look(running, observation, first, last)
 
-        def all_at_once(first: int, last: int) -> None:
-            self._world.tick(controls, running, first, last)
-            self._settle(RULES | REWARD | CLOSE, first, last)
-            self._look(running, observation, first, last)
-
-        if self._own_reward is None:
-            self._in_slices(all_at_once)
-        else:
-            self._in_slices(begin)
-            self._rewards[:] = self._told_reward(self._own_reward)
-            self._in_slices(finish)
+        self._in_slices(advance)
+        if self._own_reward is not None:
+            self._rewards[:] = self._custom_reward(self._own_reward)
+            self._in_slices(close)
         return observation
-
-    def _settle(self, parts: int, first: int, last: int) -> None:
-        state, episode, training = self._world.state, self._episode, self.split == "train"
-        ends = self._ends, training, parts, self._terminated, self._truncated, self._rewards
-        settle(self._tables, state, episode, first, last, *ends)
 
     def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
         """Change the weather, lengthen routes, and see what there is to see."""
@@ -377,7 +370,7 @@ class DrivingBatch:
         for other in others:
             other.result()
 
-    def _told_reward(self, function: Reward) -> np.ndarray:
+    def _custom_reward(self, function: Reward) -> np.ndarray:
         reward = np.asarray(function(self._world.state, self._episode), np.float64)
         if reward.shape != self._rewards.shape or not np.isfinite(reward).all():
             raise ValueError(
