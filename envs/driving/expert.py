@@ -183,15 +183,15 @@ def _speed_among_vehicles(tables, world, b, e, path, count, speed, standing, wis
     length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1] + f32(SIDE_MARGIN)
     found = np.empty(6, np.int32)
     after = f32(TIME_AFTER if standing < IMPATIENCE else TIME_BEFORE)
-    for i in range(world.vehicle_kind.shape[1]):
-        px, py, pz, pyaw = world.vehicle_pose[b, i]
-        if i == e or world.vehicle_kind[b, i] != CAR or abs(px - x) > f32(60.0) or abs(py - y) > f32(60.0):
+    for v in range(world.vehicle_kind.shape[1]):
+        px, py, pz, pyaw = world.vehicle_pose[b, v]
+        if v == e or world.vehicle_kind[b, v] != CAR or abs(px - x) > f32(60.0) or abs(py - y) > f32(60.0):
             continue
         if not same_level(pz - z):
             continue
-        vx, vy = world.vehicle_velocity[b, i, 0], world.vehicle_velocity[b, i, 1]
-        other_length = world.vehicle_half_size[b, i, 0] + f32(0.2)
-        other_width = world.vehicle_half_size[b, i, 1] + width
+        vx, vy = world.vehicle_velocity[b, v, 0], world.vehicle_velocity[b, v, 1]
+        other_length = world.vehicle_half_size[b, v, 0] + f32(0.2)
+        other_width = world.vehicle_half_size[b, v, 1] + width
         k = _first_touch(path, count, px, py, pyaw, other_length, other_width)
         if k >= 0:
             along = max(vx * path[k, 3] + vy * path[k, 4], f32(0.0))
@@ -215,7 +215,7 @@ def _speed_among_vehicles(tables, world, b, e, path, count, speed, standing, wis
             tables.grid_origin[town],
             tables.grid_size[town],
             tables.grid_first[town],
-            world.vehicle_pose[b, i],
+            world.vehicle_pose[b, v],
             found,
         )
         for choice in range(max(MOST_WAYS * lanes, 1)):
@@ -308,9 +308,9 @@ def _wait_for_gap(tables, world, b, e, path, change, onto, back, speed, standing
     here = begin - room
     pace = max(speed, f32(3.0))
     patient = standing < IMPATIENCE
-    for i in range(world.vehicle_kind.shape[1]):
-        px, py, pz, _ = world.vehicle_pose[b, i]
-        if i == e or world.vehicle_kind[b, i] != CAR or not same_level(pz - z):
+    for v in range(world.vehicle_kind.shape[1]):
+        px, py, pz, _ = world.vehicle_pose[b, v]
+        if v == e or world.vehicle_kind[b, v] != CAR or not same_level(pz - z):
             continue
         if abs(px - ax) > f32(REAR_SIGHT) or abs(py - ay) > f32(REAR_SIGHT):
             continue
@@ -322,8 +322,8 @@ def _wait_for_gap(tables, world, b, e, path, change, onto, back, speed, standing
                 nearest, ahead = distance, -back[k, 2]
         if nearest > f32(2.2):
             continue
-        theirs = math.hypot(world.vehicle_velocity[b, i, 0], world.vehicle_velocity[b, i, 1])
-        both = length + world.vehicle_half_size[b, i, 0]
+        theirs = math.hypot(world.vehicle_velocity[b, v, 0], world.vehicle_velocity[b, v, 1])
+        both = length + world.vehicle_half_size[b, v, 0]
         closing = max(theirs - pace, f32(0.0))
         behind = both + f32(1.0) + closing * closing / f32(2.0 * HARD_BRAKING)
         if patient:
@@ -338,11 +338,11 @@ def _wait_for_gap(tables, world, b, e, path, change, onto, back, speed, standing
 def _speed_among_walkers(tables, world, b, e, path, count, wish):
     x, y, z, _ = world.vehicle_pose[b, e]
     length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1] + f32(SIDE_MARGIN)
-    for j in range(world.walker_kind.shape[1]):
-        px, py, pz, pyaw = world.walker_pose[b, j]
-        if world.walker_kind[b, j] != WALKER or abs(px - x) > f32(40.0) or abs(py - y) > f32(40.0):
+    for w in range(world.walker_kind.shape[1]):
+        px, py, pz, pyaw = world.walker_pose[b, w]
+        if world.walker_kind[b, w] != WALKER or abs(px - x) > f32(40.0) or abs(py - y) > f32(40.0):
             continue
-        vx, vy = world.walker_velocity[b, j, 0], world.walker_velocity[b, j, 1]
+        vx, vy = world.walker_velocity[b, w, 0], world.walker_velocity[b, w, 1]
         bits = raster_bits(tables, world.town[b], px, py) | raster_bits(tables, world.town[b], px + vx, py + vy)
         if not bits & DRIVABLE or not same_level(pz - z):
             continue

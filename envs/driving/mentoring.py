@@ -65,11 +65,11 @@ def find_urgent(
 ):
     """Set `urgent`, bool [B, E], where the ego is about to run into a vehicle or a walker; arrays of WorldState."""
     for b in range(urgent.shape[0]):
-        for ego in range(urgent.shape[1]):
-            if urgent[b, ego]:
+        for e in range(urgent.shape[1]):
+            if urgent[b, e]:
                 continue
-            pose, velocity, half_size = vehicle_pose[b, ego], vehicle_velocity[b, ego], vehicle_half_size[b, ego]
-            urgent[b, ego] = _close_ahead(
+            pose, velocity, half_size = vehicle_pose[b, e], vehicle_velocity[b, e], vehicle_half_size[b, e]
+            urgent[b, e] = _close_ahead(
                 pose,
                 velocity,
                 half_size,
@@ -77,7 +77,7 @@ def find_urgent(
                 vehicle_velocity[b],
                 vehicle_half_size[b],
                 vehicle_kind[b],
-                np.int64(ego),
+                np.int64(e),
             ) or _close_ahead(
                 pose,
                 velocity,

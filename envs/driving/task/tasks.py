@@ -218,10 +218,10 @@ def change_weather(keys, ticks, speed, first, last, weather):
     preset: noon above 30 degrees, midway between the presets' 45 and 15, else sunset, at night too; rain above 0 (soft,
     mid, hard by thirds), clouds above -40, wet roads after rain until -90.
     """
-    for w in range(first, last):
-        seconds = ticks[w] * TICK * speed
-        phase = 2.0 * math.pi * uniform(keys[w], STREAM_WEATHER, 1, 0) + 0.008 * seconds
-        along = (700.0 * uniform(keys[w], STREAM_WEATHER, 2, 0) + 1.3 * seconds) % 700.0
+    for b in range(first, last):
+        seconds = ticks[b] * TICK * speed
+        phase = 2.0 * math.pi * uniform(keys[b], STREAM_WEATHER, 1, 0) + 0.008 * seconds
+        along = (700.0 * uniform(keys[b], STREAM_WEATHER, 2, 0) + 1.3 * seconds) % 700.0
         rising = along < 350.0
         storm = along - 250.0 if rising else 450.0 - along
         if storm > 0.0:
@@ -230,7 +230,7 @@ def change_weather(keys, ticks, speed, first, last, weather):
             label = 1 if rising else 3
         else:
             label = 2 if not rising and storm > -90.0 else 0
-        weather[w] = label if 70.0 * math.sin(phase) - 20.0 > 30.0 else label + 7
+        weather[b] = label if 70.0 * math.sin(phase) - 20.0 > 30.0 else label + 7
 
 
 def packaged_routes(town: Town, path: Path, benchmark: Benchmark = NOCRASH) -> list[Route] | None:

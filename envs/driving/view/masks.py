@@ -119,9 +119,9 @@ def remember(world, episode, memory, first, last, restart):
                 memory.walker_pose[b, frame, i, k] = world.walker_pose[b, i, k]
         for i in range(world.light_state.shape[1]):
             memory.light_state[b, frame, i] = world.light_state[b, i]
-        for ego in range(egos):
-            row = b * egos + ego
-            memory.stop_sign[b, frame, ego] = -1 if episode.stop_complied[row] else episode.stop_sign[row]
+        for e in range(egos):
+            row = b * egos + e
+            memory.stop_sign[b, frame, e] = -1 if episode.stop_complied[row] else episode.stop_sign[row]
 
 
 @inner
@@ -369,12 +369,12 @@ def draw_planes(tables, world, episode, memory, first, last, paint, out):
         town = world.town[b]
         lines = slice(tables.stop_line_first[town], tables.stop_line_first[town + 1])
         vehicle_sizes, walker_sizes = world.vehicle_half_size[b], world.walker_half_size[b]
-        for ego in range(egos):
-            if world.vehicle_kind[b, ego] == EMPTY:
+        for e in range(egos):
+            if world.vehicle_kind[b, e] == EMPTY:
                 continue  # it has left the world
-            row = b * egos + ego
+            row = b * egos + e
             planes = out[row - first * egos]
-            pose = world.vehicle_pose[b, ego]
+            pose = world.vehicle_pose[b, e]
             eye = (pose[0], pose[1], pose[2], np.cos(pose[3]), np.sin(pose[3]))
             begin = episode.route_index[row]
             end = min(begin + ROUTE_AHEAD, episode.route_length[row])
@@ -390,7 +390,7 @@ def draw_planes(tables, world, episode, memory, first, last, paint, out):
                 eye[4],
                 ground,
             )
-            mark_ego(ground, vehicle_sizes[ego])
+            mark_ego(ground, vehicle_sizes[e])
             if shift == 1:
                 halve(ground, cells)
                 expand(cells, planes[0], planes[1], planes[2])
@@ -400,7 +400,7 @@ def draw_planes(tables, world, episode, memory, first, last, paint, out):
             for i in range(len(AGES)):
                 frame = (memory.newest[b] - min(AGES[i], max(memory.frames[b] - 1, 0))) % FRAMES
                 poses, kinds = memory.vehicle_pose[b, frame], memory.vehicle_kind[b, frame]
-                draw_actors(eye, poses, kinds, vehicle_sizes, ego, f32(1.0), planes[3 + i], shift, paint[VEHICLE])
+                draw_actors(eye, poses, kinds, vehicle_sizes, e, f32(1.0), planes[3 + i], shift, paint[VEHICLE])
                 poses, kinds, scale = memory.walker_pose[b, frame], memory.walker_kind[b, frame], WALKER_SCALE
                 draw_actors(eye, poses, kinds, walker_sizes, NOBODY, scale, planes[7 + i], shift, paint[PEDESTRIAN])
                 draw_lights(
@@ -414,7 +414,7 @@ def draw_planes(tables, world, episode, memory, first, last, paint, out):
                     shift,
                     paint,
                 )
-                sign = memory.stop_sign[b, frame, ego]
+                sign = memory.stop_sign[b, frame, e]
                 if sign >= 0:
                     half = tables.stop_sign_half_size[sign]
                     draw_stop_sign(eye, tables.stop_sign_pose[sign], half, planes[11 + i], shift, paint[STOP])
@@ -471,15 +471,15 @@ def state_vector(world, episode, first, last, out):
     """
     egos = world.ego_control.shape[1]
     for b in range(first, last):
-        for ego in range(egos):
-            row = b * egos + ego
+        for e in range(egos):
+            row = b * egos + e
             entry = out[row]
             for k in range(3):
-                entry[k] = world.ego_control[b, ego, k]
-            entry[3] = f32(world.ego_gear[b, ego]) / f32(5.0)
-            yaw = world.vehicle_pose[b, ego, 3]
+                entry[k] = world.ego_control[b, e, k]
+            entry[3] = f32(world.ego_gear[b, e]) / f32(5.0)
+            yaw = world.vehicle_pose[b, e, 3]
             cosine, sine = np.cos(yaw), np.sin(yaw)
-            vx, vy = world.vehicle_velocity[b, ego, 0], world.vehicle_velocity[b, ego, 1]
+            vx, vy = world.vehicle_velocity[b, e, 0], world.vehicle_velocity[b, e, 1]
             entry[4] = vx * cosine + vy * sine
             entry[5] = vx * sine - vy * cosine
             light = episode.light_seen[row]

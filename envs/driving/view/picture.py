@@ -93,12 +93,12 @@ def _paint(tables, world, episode, memory, rows, paint, palette, images):
     egos = world.ego_control.shape[1]
     planes = np.zeros((egos, CHANNELS, SIZE, SIZE), np.uint8)
     for i in range(len(rows)):
-        b, ego = rows[i] // egos, rows[i] % egos
-        if world.vehicle_kind[b, ego] == EMPTY:
+        b, e = rows[i] // egos, rows[i] % egos
+        if world.vehicle_kind[b, e] == EMPTY:
             images[i] = 0
             continue
         draw_planes(tables, world, episode, memory, b, b + 1, paint, planes)
-        _compose(planes[ego], palette, images[i])
+        _compose(planes[e], palette, images[i])
 
 
 def pictures(
@@ -173,8 +173,8 @@ def guide(tables, world, episode, rows, told):
     """
     for i in range(len(rows)):
         row = rows[i]
-        b, ego = row // world.ego_control.shape[1], row % world.ego_control.shape[1]
-        pose, velocity = world.vehicle_pose[b, ego], world.vehicle_velocity[b, ego]
+        b, e = row // world.ego_control.shape[1], row % world.ego_control.shape[1]
+        pose, velocity = world.vehicle_pose[b, e], world.vehicle_velocity[b, e]
         yaw = np.float64(pose[3])
         told[i, 0] = np.float64(velocity[0]) * math.cos(yaw) + np.float64(velocity[1]) * math.sin(yaw)
         told[i, 1], told[i, 2], told[i, 3] = _guide(

@@ -109,14 +109,14 @@ def _patience(rank):
 
 
 @inner
-def _in_an_egos_way(tables, world, w, egos, path):
+def _in_an_egos_way(tables, world, b, egos, path):
     seconds = f32(EGO_SECONDS) if tables.path_rank[path] == 0 else f32(EGO_SECONDS_YIELDING)
     for e in range(egos):
-        pose = world.vehicle_pose[w, e]
-        if world.vehicle_kind[w, e] != CAR:
+        pose = world.vehicle_pose[b, e]
+        if world.vehicle_kind[b, e] != CAR:
             continue
-        speed = np.hypot(world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1])
-        front = world.vehicle_half_size[w, e, 0] + f32(1.0) + speed * seconds
+        speed = np.hypot(world.vehicle_velocity[b, e, 0], world.vehicle_velocity[b, e, 1])
+        front = world.vehicle_half_size[b, e, 0] + f32(1.0) + speed * seconds
         if _lies_across(
             tables.path_lane_first,
             tables.path_lane,
@@ -126,99 +126,99 @@ def _in_an_egos_way(tables, world, w, egos, path):
             path,
             pose,
             front,
-            -world.vehicle_half_size[w, e, 0],
+            -world.vehicle_half_size[b, e, 0],
         ):
             return True
     return False
 
 
 @inner
-def grant(tables, world, traffic, w, egos):
+def grant(tables, world, traffic, b, egos):
     """Decide all requests of one world for this tick."""
-    first_light = tables.light_first[world.town[w]]
+    first_light = tables.light_first[world.town[b]]
     path_lane_first, path_lane, path_rank = tables.path_lane_first, tables.path_lane, tables.path_rank
     lane_junction, lane_length, lane_light = tables.lane_junction, tables.lane_length, tables.lane_light
-    light_state = world.light_state[w]
-    lanes, places, speeds = traffic.lane[w], traffic.s[w], traffic.speed[w]
-    paths, steps, granted = traffic.path[w], traffic.path_step[w], traffic.granted[w]
-    holding, asked, refused = traffic.holding[w], traffic.asked[w], traffic.refused[w]
-    reserved, expected, waiting = traffic.reserved[w], traffic.expected[w], traffic.waiting[w]
-    head, following = traffic.lane_head[w], traffic.lane_next[w]
+    light_state = world.light_state[b]
+    lanes, places, speeds = traffic.lane[b], traffic.s[b], traffic.speed[b]
+    paths, steps, granted = traffic.path[b], traffic.path_step[b], traffic.granted[b]
+    holding, asked, refused = traffic.holding[b], traffic.asked[b], traffic.refused[b]
+    reserved, expected, waiting = traffic.reserved[b], traffic.expected[b], traffic.waiting[b]
+    head, following = traffic.lane_head[b], traffic.lane_next[b]
     vehicles = lanes.shape[0]
 
     candidates = np.empty(vehicles, np.int32)
     order = np.empty(vehicles, np.int32)
     count = 0
-    for i in range(egos, vehicles):
-        path = paths[i]
-        if world.vehicle_kind[w, i] != CAR or path < 0 or steps[i] > 0:
+    for v in range(egos, vehicles):
+        path = paths[v]
+        if world.vehicle_kind[b, v] != CAR or path < 0 or steps[v] > 0:
             continue
-        room = lane_length[lanes[i]] - places[i]
-        if holding[i] == path:
+        room = lane_length[lanes[v]] - places[v]
+        if holding[v] == path:
             # Granted, not entered yet: a car whose light has left green and that can stop returns its grant.
-            room -= world.vehicle_half_size[w, i, 0] + f32(1.0)
-            if room > speeds[i] * speeds[i] / f32(2 * LATEST_BRAKING) and not _lights_allow(
+            room -= world.vehicle_half_size[b, v, 0] + f32(1.0)
+            if room > speeds[v] * speeds[v] / f32(2 * LATEST_BRAKING) and not _lights_allow(
                 path_lane_first, path_lane, lane_light, light_state, first_light, path
             ):
                 hold(path_lane_first, path_lane, lane_junction, reserved, path, -1)
                 expected[path_lane[path_lane_first[path + 1] - 1]] -= 1
-                holding[i] = NOTHING
-                granted[i] = 0
+                holding[v] = NOTHING
+                granted[v] = 0
             continue
-        if holding[i] != NOTHING:
+        if holding[v] != NOTHING:
             continue
         if not tables.path_crosses[path]:
-            granted[i] = 1
+            granted[v] = 1
             continue
         rank = path_rank[path]
-        distance = max(f32(ASKING_DISTANCE), speeds[i] * speeds[i] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0))
+        distance = max(f32(ASKING_DISTANCE), speeds[v] * speeds[v] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0))
         if rank == 0:
-            distance = max(distance, speeds[i] * f32(ASKING_TIME))
-        if room > distance or traffic.other_lane[w, i] >= 0:
+            distance = max(distance, speeds[v] * f32(ASKING_TIME))
+        if room > distance or traffic.other_lane[b, v] >= 0:
             continue
-        if rank == STOPS and asked[i] < 0:
-            at_line = room - world.vehicle_half_size[w, i, 0] < f32(LINE_DISTANCE)
-            if not at_line or traffic.standing[w, i] < f32(LINE_TIME):
+        if rank == STOPS and asked[v] < 0:
+            at_line = room - world.vehicle_half_size[b, v, 0] < f32(LINE_DISTANCE)
+            if not at_line or traffic.standing[b, v] < f32(LINE_TIME):
                 continue
         leads = True
-        j = head[lanes[i]]
-        while j >= 0:
-            leads &= j >= vehicles or places[j] <= places[i] or granted[j] == 1
-            j = following[j]
+        entry = head[lanes[v]]
+        while entry >= 0:
+            leads &= entry >= vehicles or places[entry] <= places[v] or granted[entry] == 1
+            entry = following[entry]
         if not leads:
             continue
-        if asked[i] < 0:
-            asked[i] = world.tick[w]
+        if asked[v] < 0:
+            asked[v] = world.tick[b]
         if _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
-            key = -1 if refused[i] > _patience(rank) else np.int32(rank)
+            key = -1 if refused[v] > _patience(rank) else np.int32(rank)
             place = count
             while place > 0 and (
-                order[place - 1] > key or (order[place - 1] == key and asked[candidates[place - 1]] > asked[i])
+                order[place - 1] > key or (order[place - 1] == key and asked[candidates[place - 1]] > asked[v])
             ):
                 candidates[place], order[place] = candidates[place - 1], order[place - 1]
                 place -= 1
-            candidates[place], order[place] = i, key
+            candidates[place], order[place] = v, key
             count += 1
 
     blocking = np.empty(count, np.int32)
     blocked = 0
     for c in range(count):
-        i = candidates[c]
-        path = paths[i]
+        v = candidates[c]
+        path = paths[v]
         if not _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
-            refused[i] += f32(TICK)
-            if refused[i] > f32(DETOUR_TIME) and (world.tick[w] + i) % np.int32(DETOUR_TIME / TICK) == 0:
-                paths[i] = _detour(tables, traffic, w, lanes[i], path, i, world.tick[w])
+            refused[v] += f32(TICK)
+            if refused[v] > f32(DETOUR_TIME) and (world.tick[b] + v) % np.int32(DETOUR_TIME / TICK) == 0:
+                paths[v] = _detour(tables, traffic, b, lanes[v], path, v, world.tick[b])
             continue
         if not _reserved_by_others(
             path_lane_first, path_lane, lane_junction, tables.conflict_first, tables.conflict, reserved, path
-        ) and not _in_an_egos_way(tables, world, w, egos, path):
+        ) and not _in_an_egos_way(tables, world, b, egos, path):
             hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
             expected[path_lane[path_lane_first[path + 1] - 1]] += 1
-            holding[i] = path
-            granted[i] = 1
+            holding[v] = path
+            granted[v] = 1
             continue
-        refused[i] += f32(TICK)
+        refused[v] += f32(TICK)
         if order[c] < 0:
             hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
             blocking[blocked] = path
@@ -228,11 +228,11 @@ def grant(tables, world, traffic, w, egos):
 
 
 @inner
-def _detour(tables, traffic, w, lane, path, i, tick):
+def _detour(tables, traffic, b, lane, path, v, tick):
     """Another path from the same lane whose exit has room, the present one where there is none."""
     first = tables.path_first[lane]
     count = tables.path_first[lane + 1] - first
-    start = np.int32(random_bits(traffic.key[w], STREAM_DETOUR, i, tick) % np.uint64(count))
+    start = np.int32(random_bits(traffic.key[b], STREAM_DETOUR, v, tick) % np.uint64(count))
     for k in range(count):
         other = first + (start + k) % count
         if other != path and _exit_has_room(
@@ -240,8 +240,8 @@ def _detour(tables, traffic, w, lane, path, i, tick):
             tables.path_lane,
             tables.path_rank,
             tables.lane_length,
-            traffic.waiting[w],
-            traffic.expected[w],
+            traffic.waiting[b],
+            traffic.expected[b],
             np.int32(other),
         ):
             return np.int32(other)
