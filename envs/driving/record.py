@@ -5,9 +5,10 @@ thousand arguments of each call, and most of the time of a compilation.
 """
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
@@ -22,6 +23,7 @@ from numba.extending import (
 )
 
 Class = TypeVar("Class", bound=type)
+Fields = TypeVar("Fields")
 
 
 class RecordType(numba.types.Type):
@@ -46,6 +48,19 @@ def record(class_: Class) -> Class:
         return RecordType(class_.__name__, {name: numba.typeof(array) for name, array in value._asdict().items()})
 
     return class_
+
+
+def empty_record(class_: type[Fields], **sizes: int) -> Fields:
+    """A record of zeros, whose fields are declared like `Annotated[np.ndarray, "float32 [B, V, 4]"]`.
+
+    `sizes`: what the letters stand for.
+    """
+    arrays = {}
+    for name, hint in get_type_hints(class_, include_extras=True).items():
+        kind, axes = get_args(hint)[1].rstrip("]").split(" [")
+        shape = [int(axis) if axis.isdigit() else sizes[axis] for axis in axes.split(", ")]
+        arrays[name] = np.zeros(shape, kind)
+    return class_(**arrays)
 
 
 @infer_getattr

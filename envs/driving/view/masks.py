@@ -7,14 +7,14 @@ One convention for pixels: pixel (r, c) is the square [r, r + 1) x [c, c + 1), a
 centre (r + 0.5, c + 0.5), and the ego's centre is the point (152, 96). Rows grow backwards, columns to the right.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from mentorgym.envs.driving.geometry import SMALLEST_HALF_SIZE, WALKER_SCALE
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import BROKEN, PIXELS_PER_METRE, ROAD, SOLID, TownTables
-from mentorgym.envs.driving.record import record
+from mentorgym.envs.driving.record import empty_record, record
 from mentorgym.envs.driving.worlds.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 
 SIZE = 192
@@ -63,37 +63,27 @@ _MASK_PAINT[[LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, STOP, VEHICLE, PEDESTRIAN]] =
 class ViewMemory(NamedTuple):
     """The last 16 instants of what moves or changes: a ring of frames for each of B worlds, written by `remember`."""
 
-    newest: np.ndarray
-    """int32 [B]: the frame of the latest instant."""
-    frames: np.ndarray
-    """int32 [B]: how many frames are valid, at most 16."""
-    vehicle_pose: np.ndarray
-    """float32 [B, 16, V, 4]: x, y, z, yaw."""
-    vehicle_kind: np.ndarray
-    """uint8 [B, 16, V]."""
-    walker_pose: np.ndarray
-    """float32 [B, 16, W, 4]."""
-    walker_kind: np.ndarray
-    """uint8 [B, 16, W]."""
-    light_state: np.ndarray
-    """uint8 [B, 16, L]: L counts from the town's first light."""
-    stop_sign: np.ndarray
-    """int32 [B, 16, E]: row of the stop sign that an ego is headed for and has not stopped at, else -1."""
+    newest: Annotated[np.ndarray, "int32 [B]"]
+    """the frame of the latest instant."""
+    frames: Annotated[np.ndarray, "int32 [B]"]
+    """how many frames are valid, at most 16."""
+    vehicle_pose: Annotated[np.ndarray, "float32 [B, 16, V, 4]"]
+    """x, y, z, yaw."""
+    vehicle_kind: Annotated[np.ndarray, "uint8 [B, 16, V]"]
+    walker_pose: Annotated[np.ndarray, "float32 [B, 16, W, 4]"]
+    walker_kind: Annotated[np.ndarray, "uint8 [B, 16, W]"]
+    light_state: Annotated[np.ndarray, "uint8 [B, 16, L]"]
+    """L counts from the town's first light."""
+    stop_sign: Annotated[np.ndarray, "int32 [B, 16, E]"]
+    """row of the stop sign that an ego is headed for and has not stopped at, else -1."""
 
 
 def empty_view_memory(worlds: int, vehicles: int, walkers: int, lights: int, egos: int = 1) -> ViewMemory:
     """A ViewMemory without any frame; the sizes are those given to `empty_world_state`."""
-    b, n, v, w, lamps = worlds, FRAMES, max(vehicles, egos), max(walkers, 1), max(lights, 1)
-    return ViewMemory(
-        newest=np.zeros(b, np.int32),
-        frames=np.zeros(b, np.int32),
-        vehicle_pose=np.zeros((b, n, v, 4), np.float32),
-        vehicle_kind=np.zeros((b, n, v), np.uint8),
-        walker_pose=np.zeros((b, n, w, 4), np.float32),
-        walker_kind=np.zeros((b, n, w), np.uint8),
-        light_state=np.zeros((b, n, lamps), np.uint8),
-        stop_sign=np.full((b, n, egos), -1, np.int32),
-    )
+    slots = {"V": max(vehicles, egos), "W": max(walkers, 1), "L": max(lights, 1)}
+    memory = empty_record(ViewMemory, B=worlds, E=egos, **slots)
+    memory.stop_sign[:] = -1
+    return memory
 
 
 @kernel

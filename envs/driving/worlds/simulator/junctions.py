@@ -43,62 +43,74 @@ LINE_DISTANCE, LINE_TIME = 3.0, 1.0
 EGO_SECONDS, EGO_SECONDS_YIELDING = 2.5, 4.0
 """Seconds of an ego's way, straight on at its present speed, that others keep out of."""
 
-
-@inner
-def hold(path_lane_first, path_lane, lane_junction, reserved, path, change):
-    """Add `change` to the reservations (int16 [N], of one world) of every junction lane of a path."""
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        if lane_junction[path_lane[k]] >= 0:
-            reserved[path_lane[k]] += change
+RESERVE, RELEASE = np.int64(1), np.int64(-1)
+"""What `hold` adds to the number of cars that hold a lane."""
 
 
 @inner
-def _reserved_by_others(path_lane_first, path_lane, lane_junction, conflict_first, conflict, reserved, path):
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        lane = path_lane[k]
-        if lane_junction[lane] >= 0:
-            for i in range(conflict_first[lane], conflict_first[lane + 1]):
-                if reserved[conflict[i]] > 0:
+def hold(tables, traffic, b, path, change):
+    """Reserve every junction lane of a path (`change` is RESERVE), or give it back (RELEASE)."""
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        lane = tables.path_lane[k]
+        if tables.lane_junction[lane] >= 0:
+            traffic.reserved[b, lane] += change
+
+
+@inner
+def _reserved_by_others(tables, traffic, b, path):
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        lane = tables.path_lane[k]
+        if tables.lane_junction[lane] >= 0:
+            for i in range(tables.conflict_first[lane], tables.conflict_first[lane + 1]):
+                if traffic.reserved[b, tables.conflict[i]] > 0:
                     return True
     return False
 
 
 @inner
-def _lies_across(path_lane_first, path_lane, lane_junction, lane_first, waypoint_pose, path, pose, front, back):
+def _lies_across(tables, path, pose, front, back):
     """Whether a corridor from `back` to `front` metres along a pose, a lane wide, meets the path's junction lanes."""
     cos, sin = np.cos(pose[3]), np.sin(pose[3])
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        lane = path_lane[k]
-        if lane_junction[lane] < 0:
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        lane = tables.path_lane[k]
+        if tables.lane_junction[lane] < 0:
             continue
-        for p in range(lane_first[lane], lane_first[lane + 1]):
-            dx, dy = waypoint_pose[p, 0] - pose[0], waypoint_pose[p, 1] - pose[1]
+        for p in range(tables.lane_first[lane], tables.lane_first[lane + 1]):
+            dx, dy = tables.waypoint_pose[p, 0] - pose[0], tables.waypoint_pose[p, 1] - pose[1]
             if back < dx * cos + dy * sin < front and abs(dy * cos - dx * sin) < f32(2.4):
-                if same_level(waypoint_pose[p, 2] - pose[2]):
+                if same_level(tables.waypoint_pose[p, 2] - pose[2]):
                     return True
     return False
 
 
 @inner
-def _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
+def _lights_allow(tables, world, b, path):
     """Whether every light on a path is green."""
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        light = lane_light[path_lane[k]]
-        if light >= 0 and light_state[light - first_light] != LIGHT_GREEN:
+    first_light = tables.light_first[world.town[b]]
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        light = tables.lane_light[tables.path_lane[k]]
+        if light >= 0 and world.light_state[b, light - first_light] != LIGHT_GREEN:
             return False
     return True
 
 
 @inner
-def _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
+def exit_of(tables, path):
+    """The storage lane that a path ends on."""
+    return tables.path_lane[tables.path_lane_first[path + 1] - 1]
+
+
+@inner
+def _exit_has_room(tables, traffic, b, path):
     """Whether a path's exit holds one more car.
 
     Whoever yields leaves one more place free, so that a roundabout never fills up: the condition under which a ring of
     buffers cannot lock up (bubble flow control, Carrión et al. 1997).
     """
-    way_out = path_lane[path_lane_first[path + 1] - 1]
-    places = 2 if YIELDS <= path_rank[path] < STOPS else 1
-    return f32(waiting[way_out] + expected[way_out] + places) * f32(SLOT) <= lane_length[way_out]
+    way_out = exit_of(tables, path)
+    places = 2 if YIELDS <= tables.path_rank[path] < STOPS else 1
+    cars = traffic.waiting[b, way_out] + traffic.expected[b, way_out] + places
+    return f32(cars) * f32(SLOT) <= tables.lane_length[way_out]
 
 
 @inner
@@ -117,17 +129,7 @@ def _in_an_egos_way(tables, world, b, egos, path):
             continue
         speed = np.hypot(world.vehicle_velocity[b, e, 0], world.vehicle_velocity[b, e, 1])
         front = world.vehicle_half_size[b, e, 0] + f32(1.0) + speed * seconds
-        if _lies_across(
-            tables.path_lane_first,
-            tables.path_lane,
-            tables.lane_junction,
-            tables.lane_first,
-            tables.waypoint_pose,
-            path,
-            pose,
-            front,
-            -world.vehicle_half_size[b, e, 0],
-        ):
+        if _lies_across(tables, path, pose, front, -world.vehicle_half_size[b, e, 0]):
             return True
     return False
 
@@ -135,14 +137,9 @@ def _in_an_egos_way(tables, world, b, egos, path):
 @inner
 def grant(tables, world, traffic, b, egos):
     """Decide all requests of one world for this tick."""
-    first_light = tables.light_first[world.town[b]]
-    path_lane_first, path_lane, path_rank = tables.path_lane_first, tables.path_lane, tables.path_rank
-    lane_junction, lane_length, lane_light = tables.lane_junction, tables.lane_length, tables.lane_light
-    light_state = world.light_state[b]
     lanes, places, speeds = traffic.lane[b], traffic.s[b], traffic.speed[b]
     paths, steps, granted = traffic.path[b], traffic.path_step[b], traffic.granted[b]
     holding, asked, refused = traffic.holding[b], traffic.asked[b], traffic.refused[b]
-    reserved, expected, waiting = traffic.reserved[b], traffic.expected[b], traffic.waiting[b]
     head, following = traffic.lane_head[b], traffic.lane_next[b]
     vehicles = lanes.shape[0]
 
@@ -153,15 +150,14 @@ def grant(tables, world, traffic, b, egos):
         path = paths[v]
         if world.vehicle_kind[b, v] != CAR or path < 0 or steps[v] > 0:
             continue
-        room = lane_length[lanes[v]] - places[v]
+        room = tables.lane_length[lanes[v]] - places[v]
         if holding[v] == path:
             # Granted, not entered yet: a car whose light has left green and that can stop returns its grant.
             room -= world.vehicle_half_size[b, v, 0] + f32(1.0)
-            if room > speeds[v] * speeds[v] / f32(2 * LATEST_BRAKING) and not _lights_allow(
-                path_lane_first, path_lane, lane_light, light_state, first_light, path
-            ):
-                hold(path_lane_first, path_lane, lane_junction, reserved, path, -1)
-                expected[path_lane[path_lane_first[path + 1] - 1]] -= 1
+            can_stop = room > speeds[v] * speeds[v] / f32(2 * LATEST_BRAKING)
+            if can_stop and not _lights_allow(tables, world, b, path):
+                hold(tables, traffic, b, path, RELEASE)
+                traffic.expected[b, exit_of(tables, path)] -= 1
                 holding[v] = NOTHING
                 granted[v] = 0
             continue
@@ -170,7 +166,7 @@ def grant(tables, world, traffic, b, egos):
         if not tables.path_crosses[path]:
             granted[v] = 1
             continue
-        rank = path_rank[path]
+        rank = tables.path_rank[path]
         distance = max(f32(ASKING_DISTANCE), speeds[v] * speeds[v] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0))
         if rank == 0:
             distance = max(distance, speeds[v] * f32(ASKING_TIME))
@@ -189,7 +185,7 @@ def grant(tables, world, traffic, b, egos):
             continue
         if asked[v] < 0:
             asked[v] = world.tick[b]
-        if _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
+        if _lights_allow(tables, world, b, path):
             key = -1 if refused[v] > _patience(rank) else np.int32(rank)
             place = count
             while place > 0 and (
@@ -205,26 +201,24 @@ def grant(tables, world, traffic, b, egos):
     for c in range(count):
         v = candidates[c]
         path = paths[v]
-        if not _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
+        if not _exit_has_room(tables, traffic, b, path):
             refused[v] += f32(TICK)
             if refused[v] > f32(DETOUR_TIME) and (world.tick[b] + v) % np.int32(DETOUR_TIME / TICK) == 0:
                 paths[v] = _detour(tables, traffic, b, lanes[v], path, v, world.tick[b])
             continue
-        if not _reserved_by_others(
-            path_lane_first, path_lane, lane_junction, tables.conflict_first, tables.conflict, reserved, path
-        ) and not _in_an_egos_way(tables, world, b, egos, path):
-            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
-            expected[path_lane[path_lane_first[path + 1] - 1]] += 1
+        if not _reserved_by_others(tables, traffic, b, path) and not _in_an_egos_way(tables, world, b, egos, path):
+            hold(tables, traffic, b, path, RESERVE)
+            traffic.expected[b, exit_of(tables, path)] += 1
             holding[v] = path
             granted[v] = 1
             continue
         refused[v] += f32(TICK)
         if order[c] < 0:
-            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
+            hold(tables, traffic, b, path, RESERVE)
             blocking[blocked] = path
             blocked += 1
     for k in range(blocked):
-        hold(path_lane_first, path_lane, lane_junction, reserved, blocking[k], -1)
+        hold(tables, traffic, b, blocking[k], RELEASE)
 
 
 @inner
@@ -235,14 +229,6 @@ def _detour(tables, traffic, b, lane, path, v, tick):
     start = np.int32(random_bits(traffic.key[b], STREAM_DETOUR, v, tick) % np.uint64(count))
     for k in range(count):
         other = first + (start + k) % count
-        if other != path and _exit_has_room(
-            tables.path_lane_first,
-            tables.path_lane,
-            tables.path_rank,
-            tables.lane_length,
-            traffic.waiting[b],
-            traffic.expected[b],
-            np.int32(other),
-        ):
+        if other != path and _exit_has_room(tables, traffic, b, np.int32(other)):
             return np.int32(other)
     return path

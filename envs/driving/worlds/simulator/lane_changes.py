@@ -44,67 +44,69 @@ SHORT_LANE = 40.0
 
 
 @inner
-def _ahead(head, following, s, other_s, sizes, lane, base, v):
+def _ahead(world, traffic, b, v, lane, base):
     """The nearest car ahead on a lane that begins `base` metres ahead of car `v`: its slot or NOTHING, and the gap."""
-    found, gap = NOTHING, f32(np.inf)
+    s, other_s, sizes = traffic.s[b], traffic.other_s[b], world.vehicle_half_size[b]
+    nearest, gap = NOTHING, f32(np.inf)
     vehicles = s.shape[0]
-    entry = head[lane]
+    entry = traffic.lane_head[b, lane]
     while entry >= 0:
         other = entry if entry < vehicles else entry - vehicles
         distance = base + (s[other] if entry < vehicles else other_s[other])
         if other != v and distance > f32(0.0) and distance - sizes[v, 0] - sizes[other, 0] < gap:
-            found, gap = np.int32(other), distance - sizes[v, 0] - sizes[other, 0]
-        entry = following[entry]
-    return found, gap
+            nearest, gap = np.int32(other), distance - sizes[v, 0] - sizes[other, 0]
+        entry = traffic.lane_next[b, entry]
+    return nearest, gap
 
 
 @inner
-def _behind(head, following, s, other_s, sizes, lane, base, v):
+def _behind(world, traffic, b, v, lane, base):
     """The nearest car behind on a lane that begins `base` metres behind car `v`, likewise."""
-    found, gap = NOTHING, f32(np.inf)
+    s, other_s, sizes = traffic.s[b], traffic.other_s[b], world.vehicle_half_size[b]
+    nearest, gap = NOTHING, f32(np.inf)
     vehicles = s.shape[0]
-    entry = head[lane]
+    entry = traffic.lane_head[b, lane]
     while entry >= 0:
         other = entry if entry < vehicles else entry - vehicles
         distance = base - (s[other] if entry < vehicles else other_s[other])
         if other != v and distance >= f32(0.0) and distance - sizes[v, 0] - sizes[other, 0] < gap:
-            found, gap = np.int32(other), distance - sizes[v, 0] - sizes[other, 0]
-        entry = following[entry]
-    return found, gap
+            nearest, gap = np.int32(other), distance - sizes[v, 0] - sizes[other, 0]
+        entry = traffic.lane_next[b, entry]
+    return nearest, gap
 
 
 @inner
-def _leader(tables, head, following, s, other_s, sizes, lane, at, v):
+def _leader(tables, world, traffic, b, v, lane, at):
     """The car ahead of place `at` on a lane or on the lanes that follow it: its slot or NOTHING, and the gap in m."""
-    found, gap = _ahead(head, following, s, other_s, sizes, lane, -at, v)
-    if found == NOTHING:
+    nearest, gap = _ahead(world, traffic, b, v, lane, -at)
+    if nearest == NOTHING:
         base = tables.lane_length[lane] - at
         for k in range(tables.successor_first[lane], tables.successor_first[lane + 1]):
-            other, room = _ahead(head, following, s, other_s, sizes, tables.successor[k], base, v)
+            other, room = _ahead(world, traffic, b, v, tables.successor[k], base)
             if room < gap:
-                found, gap = other, room
-    return found, gap
+                nearest, gap = other, room
+    return nearest, gap
 
 
 @inner
-def _follower(tables, head, following, s, other_s, sizes, lane, at, v):
+def _follower(tables, world, traffic, b, v, lane, at):
     """The car behind place `at` on a lane or on the lanes before it, likewise."""
-    found, gap = _behind(head, following, s, other_s, sizes, lane, at, v)
-    if found == NOTHING:
+    nearest, gap = _behind(world, traffic, b, v, lane, at)
+    if nearest == NOTHING:
         for k in range(tables.predecessor_first[lane], tables.predecessor_first[lane + 1]):
             before = tables.predecessor[k]
             base = at + tables.lane_length[before]
-            other, room = _behind(head, following, s, other_s, sizes, before, base, v)
+            other, room = _behind(world, traffic, b, v, before, base)
             if room < gap:
-                found, gap = other, room
+                nearest, gap = other, room
             if other != NOTHING or tables.lane_length[before] > f32(SHORT_LANE):
                 continue
             for n in range(tables.predecessor_first[before], tables.predecessor_first[before + 1]):
                 first = tables.predecessor[n]
-                other, room = _behind(head, following, s, other_s, sizes, first, base + tables.lane_length[first], v)
+                other, room = _behind(world, traffic, b, v, first, base + tables.lane_length[first])
                 if room < gap:
-                    found, gap = other, room
-    return found, gap
+                    nearest, gap = other, room
+    return nearest, gap
 
 
 @inner
@@ -134,7 +136,6 @@ def change_lanes(tables, world, traffic, b, egos):
     """Let the cars of one world begin lane changes; the lists of `list_lanes` are kept up to date."""
     tick = world.tick[b]
     lanes, places, speeds, sizes = traffic.lane[b], traffic.s[b], traffic.speed[b], world.vehicle_half_size[b]
-    head, following, other_places = traffic.lane_head[b], traffic.lane_next[b], traffic.other_s[b]
     traffic.lets_in[b, :] = -1
     for v in range(egos, lanes.shape[0]):
         if world.vehicle_kind[b, v] != CAR:
@@ -158,7 +159,7 @@ def change_lanes(tables, world, traffic, b, egos):
         if not must and wants == 0 and tick - traffic.changed[b, v] < PAUSE:
             continue
         desired = tables.waypoint_speed[here] * traffic.temper[b, v]
-        leader, gap = _leader(tables, head, following, places, other_places, sizes, lane, s, v)
+        leader, gap = _leader(tables, world, traffic, b, v, lane, s)
         present = acceleration_behind(speed, desired, gap, speeds[leader] if leader != NOTHING else f32(0.0))
         best, gain = NOTHING, f32(-np.inf)
         for side in (1, -1):
@@ -180,9 +181,9 @@ def change_lanes(tables, world, traffic, b, egos):
             if _ego_beside(world, b, egos, v, side, speed):
                 continue
             safe = f32(-URGENT_BRAKING) if must and to_end < f32(SOON) else f32(-SAFE_BRAKING)
-            leader, gap = _leader(tables, head, following, places, other_places, sizes, lane_beside, at, v)
+            leader, gap = _leader(tables, world, traffic, b, v, lane_beside, at)
             mine = acceleration_behind(speed, desired, gap, speeds[leader] if leader != NOTHING else f32(0.0))
-            follower, room_behind = _follower(tables, head, following, places, other_places, sizes, lane_beside, at, v)
+            follower, room_behind = _follower(tables, world, traffic, b, v, lane_beside, at)
             before, after = f32(0.0), f32(0.0)
             if follower != NOTHING:
                 theirs = tables.waypoint_speed[beside] * traffic.temper[b, follower]

@@ -11,7 +11,7 @@ from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.map.tables import DRIVABLE, raster_bits, same_level
 from mentorgym.envs.driving.random import random_bits, uniform
 from mentorgym.envs.driving.worlds.simulator.car_following import BRAKING, STANDSTILL_GAP, acceleration_behind
-from mentorgym.envs.driving.worlds.simulator.junctions import hold
+from mentorgym.envs.driving.worlds.simulator.junctions import RELEASE, exit_of, hold
 from mentorgym.envs.driving.worlds.simulator.records import CROSSING, NOTHING, STREAM_PATH, STREAM_RESPAWN
 from mentorgym.envs.driving.worlds.state import CAR, LIGHT_GREEN, TICK, WALKER
 
@@ -97,25 +97,11 @@ def choose_path(tables, traffic, b, v, lane, tick):
 
 
 @inner
-def _gap_to_car(
-    lane_length,
-    way,
-    ways,
-    sibling_first,
-    sibling,
-    sibling_overlap,
-    head,
-    following,
-    s,
-    other_s,
-    speeds,
-    sizes,
-    v,
-    at,
-    sight,
-):
+def _gap_to_car(tables, world, traffic, b, v, way, ways, at, sight):
     """Gap in m to the car ahead on the way (lanes from the present one on, where car `v` is `at` metres from the
     start), and its speed; (inf, 0) for none."""
+    s, other_s, speeds, sizes = traffic.s[b], traffic.other_s[b], traffic.speed[b], world.vehicle_half_size[b]
+    head, following = traffic.lane_head[b], traffic.lane_next[b]
     half = sizes[v, 0]
     gap, ahead = f32(np.inf), f32(0.0)
     base = -at
@@ -130,56 +116,56 @@ def _gap_to_car(
             if (distance > f32(0.0) or (distance == f32(0.0) and other > v)) and other != v and room < gap:
                 gap, ahead = room, speeds[other]
             entry = following[entry]
-        for k in range(sibling_first[lane], sibling_first[lane + 1]):
-            entry = head[sibling[k]]
+        for k in range(tables.sibling_first[lane], tables.sibling_first[lane + 1]):
+            entry = head[tables.sibling[k]]
             while entry >= 0:
                 other = entry if entry < vehicles else entry - vehicles
                 tail = s[other] - sizes[other, 0]
                 room = base + tail - half
-                if tail < sibling_overlap[k] and base + s[other] > f32(0.0) and room < gap and other != v:
+                overlaps = tail < tables.sibling_overlap[k]
+                if overlaps and base + s[other] > f32(0.0) and room < gap and other != v:
                     gap, ahead = room, speeds[other]
                 entry = following[entry]
-        base += lane_length[lane]
+        base += tables.lane_length[lane]
         if gap < f32(np.inf) or base > sight:
             break
     return gap, ahead
 
 
 @inner
-def _gap_to_obstacle(
-    lane_first, lane_step, poses, directions, way, ways, s, aside, half_length, half_width, obstacles, count, sight
-):
+def _gap_to_obstacle(tables, way, ways, s, aside, half_length, half_width, obstacles, count, sight):
     """Gap in m to the first obstacle (rows x, y, vx, vy, radius) on the way in `sight`, and its speed along it.
 
     A car that is `aside` of the lane's centre line sweeps all that lies between.
     """
     half_width += f32(0.5) * abs(aside)
-    steps_done = np.int32(s / lane_step[way[0]]) + 1
-    travelled = f32(steps_done) * lane_step[way[0]] - s
+    steps_done = np.int32(s / tables.lane_step[way[0]]) + 1
+    travelled = f32(steps_done) * tables.lane_step[way[0]] - s
     for n in range(ways):
         lane = way[n]
-        for p in range(lane_first[lane] + steps_done, lane_first[lane + 1] - 1):
+        for p in range(tables.lane_first[lane] + steps_done, tables.lane_first[lane + 1] - 1):
             if travelled > sight:
                 return f32(np.inf), f32(0.0)
-            x, y = poses[p, 0], poses[p, 1]
+            x, y = tables.waypoint_pose[p, 0], tables.waypoint_pose[p, 1]
+            cos, sin = tables.waypoint_direction[p, 0], tables.waypoint_direction[p, 1]
             if aside != f32(0.0):
-                x -= f32(0.5) * aside * directions[p, 1]
-                y += f32(0.5) * aside * directions[p, 0]
+                x -= f32(0.5) * aside * sin
+                y += f32(0.5) * aside * cos
             for k in range(count):
                 dx, dy = obstacles[k, 0] - x, obstacles[k, 1] - y
                 reach = half_width + obstacles[k, 4]
                 if dx * dx + dy * dy < reach * reach:
-                    cos, sin = directions[p, 0], directions[p, 1]
                     along = max(obstacles[k, 2] * cos + obstacles[k, 3] * sin, f32(0.0))
                     return travelled + min(dx * cos + dy * sin, f32(0.0)) - half_length, along
-            travelled += lane_step[lane]
+            travelled += tables.lane_step[lane]
         steps_done = np.int32(0)
     return f32(np.inf), f32(0.0)
 
 
 @inner
-def _list_egos(world, b, egos, x, y, z, sight, obstacles):
-    """Write the egos in sight as obstacles, a box as three discs; returns how many rows."""
+def _list_egos(world, b, egos, pose, sight, obstacles):
+    """Write the egos in sight of a pose as obstacles, a box as three discs; returns how many rows."""
+    x, y, z = pose[0], pose[1], pose[2]
     count = 0
     for e in range(egos):
         dx, dy = world.vehicle_pose[b, e, 0] - x, world.vehicle_pose[b, e, 1] - y
@@ -201,196 +187,170 @@ def _list_egos(world, b, egos, x, y, z, sight, obstacles):
 
 
 @inner
-def drive(tables, world, traffic, b, egos):
-    """Accelerate and move every background car of one world by one tick, along lanes and paths."""
-    town, tick = world.town[b], world.tick[b]
-    lane_first, lane_step, lane_length = tables.lane_first, tables.lane_step, tables.lane_length
-    path_lane_first, path_lane = tables.path_lane_first, tables.path_lane
-    poses, velocities, sizes = world.vehicle_pose[b], world.vehicle_velocity[b], world.vehicle_half_size[b]
-    walker_poses, walker_velocities = world.walker_pose[b], world.walker_velocity[b]
-    lanes, places, speeds = traffic.lane[b], traffic.s[b], traffic.speed[b]
-    paths, steps, granted, holding = traffic.path[b], traffic.path_step[b], traffic.granted[b], traffic.holding[b]
-    other_lanes, other_places, lets_in = traffic.other_lane[b], traffic.other_s[b], traffic.lets_in[b]
-    starts, done, lengths = traffic.change_from[b], traffic.change_done[b], traffic.change_length[b]
-    vehicles, walkers = poses.shape[0], walker_poses.shape[0]
+def _list_walkers(world, b, roaming, roamers, pose, sight, obstacles, count):
+    """Add the walkers ahead among `roaming` to the obstacles: where each is, and will be over the next 2 s."""
+    x, y, z = pose[0], pose[1], pose[2]
+    cos, sin = np.cos(pose[3]), np.sin(pose[3])
+    for k in range(roamers):
+        w = roaming[k]
+        dx, dy = world.walker_pose[b, w, 0] - x, world.walker_pose[b, w, 1] - y
+        if dx * dx + dy * dy > sight * sight or dx * cos + dy * sin < f32(0.0) or count + 4 > obstacles.shape[0]:
+            continue
+        if not same_level(world.walker_pose[b, w, 2] - z):
+            continue
+        for moment in range(4):
+            t = f32(0.7) * f32(moment)
+            obstacles[count, 0] = world.walker_pose[b, w, 0] + world.walker_velocity[b, w, 0] * t
+            obstacles[count, 1] = world.walker_pose[b, w, 1] + world.walker_velocity[b, w, 1] * t
+            obstacles[count, 2] = f32(0.0)
+            obstacles[count, 3] = f32(0.0)
+            obstacles[count, 4] = f32(0.8)
+            count += 1
+    return count
 
-    # Walkers on the road or stepping onto it, gathered once.
-    roaming = np.empty(walkers, np.int32)
-    roamers = 0
-    for w in range(walkers):
+
+@inner
+def _list_roaming(tables, world, traffic, b, roaming):
+    """Write the walkers on the road or stepping onto it; returns how many."""
+    count = 0
+    for w in range(world.walker_kind.shape[1]):
         if world.walker_kind[b, w] == WALKER and (
             traffic.walker_mode[b, w] == CROSSING
-            or raster_bits(tables, town, walker_poses[w, 0], walker_poses[w, 1]) & DRIVABLE
+            or raster_bits(tables, world.town[b], world.walker_pose[b, w, 0], world.walker_pose[b, w, 1]) & DRIVABLE
         ):
-            roaming[roamers] = w
-            roamers += 1
+            roaming[count] = w
+            count += 1
+    return count
 
+
+@inner
+def _wish_among_cars(tables, world, traffic, b, v, way, ways, beside, desired, sight):
+    """m/s2 of car `v` behind the cars on its way and on the lane that it leaves, and before its way's end.
+
+    `beside`, int32 [1], is room for that lane.
+    """
+    lane, s, speed = traffic.lane[b, v], traffic.s[b, v], traffic.speed[b, v]
+    gap, ahead = _gap_to_car(tables, world, traffic, b, v, way, ways, s, sight)
+    wish = acceleration_behind(speed, desired, gap, ahead)
+    if traffic.other_lane[b, v] >= 0:
+        beside[0] = traffic.other_lane[b, v]
+        gap, ahead = _gap_to_car(tables, world, traffic, b, v, beside, np.int64(1), traffic.other_s[b, v], sight)
+        wish = min(wish, acceleration_behind(speed, desired, gap, ahead))
+    end = tables.lane_ends[lane] - s
+    if traffic.path[b, v] < 0 or (traffic.path_step[b, v] == 0 and not traffic.granted[b, v]):
+        end = min(end, tables.lane_length[lane] - s)
+    if end < f32(np.inf):
+        room = end - world.vehicle_half_size[b, v, 0] - f32(STOP_LINE_GAP) + f32(STANDSTILL_GAP)
+        wish = min(wish, acceleration_behind(speed, desired, room, f32(0.0)))
+    other = traffic.lets_in[b, v]
+    if other >= 0:
+        pose, its_pose = world.vehicle_pose[b, v], world.vehicle_pose[b, other]
+        dx, dy = its_pose[0] - pose[0], its_pose[1] - pose[1]
+        gap = dx * np.cos(pose[3]) + dy * np.sin(pose[3])
+        gap = gap - world.vehicle_half_size[b, v, 0] - world.vehicle_half_size[b, other, 0]
+        wish = min(wish, max(acceleration_behind(speed, desired, gap, traffic.speed[b, other]), f32(-SOFT_BRAKING)))
+    return wish
+
+
+@inner
+def _look_ahead(tables, traffic, b, v, far, way):
+    """Write the lanes that car `v` is about to drive within `far` metres; returns how many, and the desired m/s."""
+    lane, s, path, temper = traffic.lane[b, v], traffic.s[b, v], traffic.path[b, v], traffic.temper[b, v]
+    desired = tables.waypoint_speed[tables.lane_first[lane] + np.int32(s / tables.lane_step[lane])] * temper
+    way[0], ways = lane, 1
+    if path >= 0:
+        distance = tables.lane_length[lane] - s
+        for k in range(tables.path_lane_first[path] + traffic.path_step[b, v], tables.path_lane_first[path + 1]):
+            if distance > far or ways == LANES_AHEAD:
+                break
+            way[ways] = tables.path_lane[k]
+            ways += 1
+            entry = tables.waypoint_speed[tables.lane_first[tables.path_lane[k]]] * temper
+            desired = min(desired, np.sqrt(entry * entry + f32(2.0 * 1.5) * distance))
+            distance += tables.lane_length[tables.path_lane[k]]
+    return ways, desired
+
+
+@inner
+def _move(tables, world, traffic, b, v, acceleration):
+    """Move car `v` by one tick along its lane and path, and release its reservation once it is clear."""
+    before = traffic.speed[b, v]
+    speed = max(before + acceleration * f32(TICK), f32(0.0))
+    moved = f32(0.5) * (before + speed) * f32(TICK)
+    start, length = traffic.change_from[b, v], traffic.change_length[b, v]
+    if traffic.change_done[b, v] < length:
+        # The way along the lane is shorter than the slanting one that is driven.
+        aslant = slope(start, traffic.change_done[b, v], length)
+        moved /= np.sqrt(f32(1.0) + aslant * aslant)
+        traffic.change_done[b, v] += moved
+        traffic.other_s[b, v] += moved
+        if abs(offset(start, traffic.change_done[b, v], length)) < f32(CLEAR_OF_LANE):
+            traffic.other_lane[b, v] = NOTHING
+    other = traffic.other_lane[b, v]
+    if other >= 0 and traffic.other_s[b, v] >= tables.lane_length[other]:
+        traffic.other_s[b, v] -= tables.lane_length[other]
+        traffic.other_lane[b, v] = _only_successor(tables, other)
+    s = traffic.s[b, v] + moved
+    traffic.standing[b, v] = f32(0.0) if speed > f32(0.1) else traffic.standing[b, v] + f32(TICK)
+    lane = traffic.lane[b, v]
+    while s >= tables.lane_length[lane]:
+        path = traffic.path[b, v]
+        if path < 0 or (traffic.path_step[b, v] == 0 and not traffic.granted[b, v]):
+            s, speed = tables.lane_length[lane], f32(0.0)
+            break
+        s -= tables.lane_length[lane]
+        k = tables.path_lane_first[path] + traffic.path_step[b, v]
+        lane = tables.path_lane[k]
+        traffic.path_step[b, v] += 1
+        if k + 1 == tables.path_lane_first[path + 1]:
+            if traffic.holding[b, v] == path:
+                traffic.expected[b, lane] -= 1
+            choose_path(tables, traffic, b, v, lane, world.tick[b])
+    traffic.lane[b, v], traffic.s[b, v], traffic.speed[b, v] = lane, s, speed
+    holding = traffic.holding[b, v]
+    tail = s - world.vehicle_half_size[b, v, 0]
+    cleared = tail > f32(CLEARANCE) or (tail > f32(0.5) and traffic.standing[b, v] > f32(1.0))
+    cleared |= holding == traffic.path[b, v]
+    if holding != NOTHING and traffic.path_step[b, v] == 0 and not traffic.granted[b, v] and cleared:
+        hold(tables, traffic, b, holding, RELEASE)
+        traffic.holding[b, v] = NOTHING
+    done = traffic.change_done[b, v]
+    place(tables, world, b, v, lane, s, speed, offset(start, done, length), slope(start, done, length))
+
+
+@inner
+def drive(tables, world, traffic, b, egos):
+    """Accelerate and move every background car of one world by one tick, along lanes and paths."""
+    vehicles = world.vehicle_kind.shape[1]
+    roaming = np.empty(world.walker_kind.shape[1], np.int32)
+    roamers = _list_roaming(tables, world, traffic, b, roaming)
     obstacles = np.empty((3 * egos + 4 * MOST_WALKERS, 5), np.float32)
     acceleration = np.zeros(vehicles, np.float32)
-    way = np.empty(LANES_AHEAD, np.int32)
-    other_way = np.empty(1, np.int32)
+    way, beside = np.empty(LANES_AHEAD, np.int32), np.empty(1, np.int32)
     for v in range(egos, vehicles):
         if world.vehicle_kind[b, v] != CAR:
             continue
-        lane, s, speed, path = lanes[v], places[v], speeds[v], paths[v]
-        temper = traffic.temper[b, v]
-        desired = tables.waypoint_speed[lane_first[lane] + np.int32(s / lane_step[lane])] * temper
-        to_end = lane_length[lane] - s
+        speed = traffic.speed[b, v]
         far = max(f32(LOOKAHEAD), f32(SECONDS_AHEAD) * speed)
-        way[0], ways = lane, 1
-        if path >= 0:
-            distance = to_end
-            for k in range(path_lane_first[path] + steps[v], path_lane_first[path + 1]):
-                if distance > far or ways == LANES_AHEAD:
-                    break
-                way[ways] = path_lane[k]
-                ways += 1
-                entry = tables.waypoint_speed[lane_first[path_lane[k]]] * temper
-                desired = min(desired, np.sqrt(entry * entry + f32(2.0 * 1.5) * distance))
-                distance += lane_length[path_lane[k]]
-        gap, ahead = _gap_to_car(
-            lane_length,
-            way,
-            ways,
-            tables.sibling_first,
-            tables.sibling,
-            tables.sibling_overlap,
-            traffic.lane_head[b],
-            traffic.lane_next[b],
-            places,
-            other_places,
-            speeds,
-            sizes,
-            v,
-            s,
-            far,
-        )
-        wish = acceleration_behind(speed, desired, gap, ahead)
-        if other_lanes[v] >= 0:
-            other_way[0] = other_lanes[v]
-            gap, ahead = _gap_to_car(
-                lane_length,
-                other_way,
-                1,
-                tables.sibling_first,
-                tables.sibling,
-                tables.sibling_overlap,
-                traffic.lane_head[b],
-                traffic.lane_next[b],
-                places,
-                other_places,
-                speeds,
-                sizes,
-                v,
-                other_places[v],
-                far,
-            )
-            wish = min(wish, acceleration_behind(speed, desired, gap, ahead))
-        end = tables.lane_ends[lane] - s
-        if path < 0 or (steps[v] == 0 and not granted[v]):
-            end = min(end, to_end)
-        if end < f32(np.inf):
-            room = end - sizes[v, 0] - f32(STOP_LINE_GAP) + f32(STANDSTILL_GAP)
-            wish = min(wish, acceleration_behind(speed, desired, room, f32(0.0)))
-        if lets_in[v] >= 0:
-            w = lets_in[v]
-            dx, dy = poses[w, 0] - poses[v, 0], poses[w, 1] - poses[v, 1]
-            gap = dx * np.cos(poses[v, 3]) + dy * np.sin(poses[v, 3]) - sizes[v, 0] - sizes[w, 0]
-            wish = min(wish, max(acceleration_behind(speed, desired, gap, speeds[w]), f32(-SOFT_BRAKING)))
-
-        x, y, z = poses[v, 0], poses[v, 1], poses[v, 2]
+        ways, desired = _look_ahead(tables, traffic, b, v, far, way)
+        wish = _wish_among_cars(tables, world, traffic, b, v, way, ways, beside, desired, far)
+        pose = world.vehicle_pose[b, v]
         sight = f32(12.0) + f32(3.0) * speed
-        count = _list_egos(world, b, egos, x, y, z, sight, obstacles)
-        cos, sin = np.cos(poses[v, 3]), np.sin(poses[v, 3])
-        for k in range(roamers):
-            w = roaming[k]
-            dx, dy = walker_poses[w, 0] - x, walker_poses[w, 1] - y
-            if dx * dx + dy * dy > sight * sight or dx * cos + dy * sin < f32(0.0) or count + 4 > obstacles.shape[0]:
-                continue
-            if not same_level(walker_poses[w, 2] - z):
-                continue
-            # Where the walker is, and will be over the next 2 s.
-            for moment in range(4):
-                t = f32(0.7) * f32(moment)
-                obstacles[count, 0] = walker_poses[w, 0] + walker_velocities[w, 0] * t
-                obstacles[count, 1] = walker_poses[w, 1] + walker_velocities[w, 1] * t
-                obstacles[count, 2] = f32(0.0)
-                obstacles[count, 3] = f32(0.0)
-                obstacles[count, 4] = f32(0.8)
-                count += 1
+        count = _list_egos(world, b, egos, pose, sight, obstacles)
+        count = _list_walkers(world, b, roaming, roamers, pose, sight, obstacles, count)
         if count > 0:
+            aside = offset(traffic.change_from[b, v], traffic.change_done[b, v], traffic.change_length[b, v])
+            length, width = world.vehicle_half_size[b, v, 0], world.vehicle_half_size[b, v, 1]
             gap, ahead = _gap_to_obstacle(
-                lane_first,
-                lane_step,
-                tables.waypoint_pose,
-                tables.waypoint_direction,
-                way,
-                ways,
-                s,
-                offset(starts[v], done[v], lengths[v]),
-                sizes[v, 0],
-                sizes[v, 1],
-                obstacles,
-                count,
-                sight,
+                tables, way, ways, traffic.s[b, v], aside, length, width, obstacles, count, sight
             )
             if gap < f32(np.inf):
                 wish = min(wish, acceleration_behind(speed, desired, gap, ahead))
         acceleration[v] = wish
-
+    # Nobody moves before all have decided.
     for v in range(egos, vehicles):
-        if world.vehicle_kind[b, v] != CAR:
-            continue
-        before = speeds[v]
-        speed = max(before + acceleration[v] * f32(TICK), f32(0.0))
-        moved = f32(0.5) * (before + speed) * f32(TICK)
-        if done[v] < lengths[v]:
-            # The way along the lane is shorter than the slanting one that is driven.
-            aslant = slope(starts[v], done[v], lengths[v])
-            moved /= np.sqrt(f32(1.0) + aslant * aslant)
-            done[v] += moved
-            other_places[v] += moved
-            if abs(offset(starts[v], done[v], lengths[v])) < f32(CLEAR_OF_LANE):
-                other_lanes[v] = NOTHING
-        if other_lanes[v] >= 0 and other_places[v] >= lane_length[other_lanes[v]]:
-            other_places[v] -= lane_length[other_lanes[v]]
-            other_lanes[v] = _only_successor(tables, other_lanes[v])
-        s = places[v] + moved
-        traffic.standing[b, v] = f32(0.0) if speed > f32(0.1) else traffic.standing[b, v] + f32(TICK)
-        lane = lanes[v]
-        while s >= lane_length[lane]:
-            path = paths[v]
-            if path < 0 or (steps[v] == 0 and not granted[v]):
-                s, speed = lane_length[lane], f32(0.0)
-                break
-            s -= lane_length[lane]
-            k = path_lane_first[path] + steps[v]
-            lane = path_lane[k]
-            steps[v] += 1
-            if k + 1 == path_lane_first[path + 1]:
-                if holding[v] == path:
-                    traffic.expected[b, lane] -= 1
-                choose_path(tables, traffic, b, v, lane, tick)
-        lanes[v], places[v], speeds[v] = lane, s, speed
-        tail = s - sizes[v, 0]
-        cleared = tail > f32(CLEARANCE) or (tail > f32(0.5) and traffic.standing[b, v] > f32(1.0))
-        cleared |= holding[v] == paths[v]
-        if holding[v] != NOTHING and steps[v] == 0 and not granted[v] and cleared:
-            hold(path_lane_first, path_lane, tables.lane_junction, traffic.reserved[b], holding[v], -1)
-            holding[v] = NOTHING
-        place(
-            lane_first,
-            lane_step,
-            tables.waypoint_pose,
-            tables.waypoint_direction,
-            lane,
-            s,
-            speed,
-            offset(starts[v], done[v], lengths[v]),
-            slope(starts[v], done[v], lengths[v]),
-            poses[v],
-            velocities[v],
-        )
+        if world.vehicle_kind[b, v] == CAR:
+            _move(tables, world, traffic, b, v, acceleration[v])
 
 
 @inner
@@ -422,16 +382,18 @@ def slope(start, done, length):
 
 
 @inner
-def place(lane_first, lane_step, waypoint_pose, waypoint_direction, lane, s, speed, aside, aslant, pose, velocity):
+def place(tables, world, b, v, lane, s, speed, aside, aslant):
     """Write the pose and velocity of a car `s` metres along a lane, `aside` metres to the left of it, at this slope."""
-    along = s / lane_step[lane]
-    k = min(np.int32(along), lane_first[lane + 1] - 2 - lane_first[lane])
+    pose, velocity = world.vehicle_pose[b, v], world.vehicle_velocity[b, v]
+    poses, directions = tables.waypoint_pose, tables.waypoint_direction
+    along = s / tables.lane_step[lane]
+    k = min(np.int32(along), tables.lane_first[lane + 1] - 2 - tables.lane_first[lane])
     share = along - f32(k)
-    p = lane_first[lane] + k
+    p = tables.lane_first[lane] + k
     for axis in range(3):
-        pose[axis] = waypoint_pose[p, axis] + share * (waypoint_pose[p + 1, axis] - waypoint_pose[p, axis])
-    cos = waypoint_direction[p, 0] + share * (waypoint_direction[p + 1, 0] - waypoint_direction[p, 0])
-    sin = waypoint_direction[p, 1] + share * (waypoint_direction[p + 1, 1] - waypoint_direction[p, 1])
+        pose[axis] = poses[p, axis] + share * (poses[p + 1, axis] - poses[p, axis])
+    cos = directions[p, 0] + share * (directions[p + 1, 0] - directions[p, 0])
+    sin = directions[p, 1] + share * (directions[p + 1, 1] - directions[p, 1])
     length = np.sqrt(cos * cos + sin * sin)
     cos, sin = cos / length, sin / length
     if aside != f32(0.0):
@@ -457,19 +419,7 @@ def put(tables, world, traffic, b, v, lane, s, tick):
     traffic.change_length[b, v] = f32(0.0)
     traffic.changed[b, v] = tick
     choose_path(tables, traffic, b, v, lane, tick)
-    place(
-        tables.lane_first,
-        tables.lane_step,
-        tables.waypoint_pose,
-        tables.waypoint_direction,
-        lane,
-        s,
-        f32(0.0),
-        f32(0.0),
-        f32(0.0),
-        world.vehicle_pose[b, v],
-        world.vehicle_velocity[b, v],
-    )
+    place(tables, world, b, v, lane, s, f32(0.0), f32(0.0), f32(0.0))
 
 
 @inner
@@ -532,9 +482,9 @@ def respawn_stuck(tables, world, traffic, b, egos):
         if _may_appear(world, b, egos, x, y, z):
             holding = traffic.holding[b, v]
             if holding != NOTHING:
-                hold(tables.path_lane_first, tables.path_lane, tables.lane_junction, traffic.reserved[b], holding, -1)
+                hold(tables, traffic, b, holding, RELEASE)
                 if holding == traffic.path[b, v]:
-                    traffic.expected[b, tables.path_lane[tables.path_lane_first[holding + 1] - 1]] -= 1
+                    traffic.expected[b, exit_of(tables, holding)] -= 1
             put(tables, world, traffic, b, v, lane, tables.spawn_s[k], tick)
             world.vehicle_id[b, v] = traffic.next_id[b]
             traffic.next_id[b] += 1

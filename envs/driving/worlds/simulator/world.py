@@ -62,9 +62,7 @@ def populate(tables, world, traffic, b, town, weather, key, poses, vehicles, wal
     traffic.holding[b] = -1
     for e in range(egos):
         _set_ego(world, traffic, b, e, poses[e, 0], poses[e, 1], poses[e, 2], poses[e, 3])
-    set_lights(
-        tables, world.town[b], key, world.tick[b], world.light_state[b], world.light_elapsed[b], world.light_duration[b]
-    )
+    set_lights(tables, world, traffic, b)
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
     # A partial Fisher-Yates shuffle: distinct spawn points, near ones to the egos passed over.
@@ -142,15 +140,7 @@ def advance(tables, world, traffic, controls, running, first, last):
             for pedal in range(3):
                 world.ego_control[b, e, pedal] = controls[b, e, pedal]
         world.tick[b] += 1
-        set_lights(
-            tables,
-            world.town[b],
-            traffic.key[b],
-            world.tick[b],
-            world.light_state[b],
-            world.light_elapsed[b],
-            world.light_duration[b],
-        )
+        set_lights(tables, world, traffic, b)
         list_lanes(world, traffic, b, egos)
         grant(tables, world, traffic, b, egos)
         change_lanes(tables, world, traffic, b, egos)
