@@ -27,9 +27,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 u64 = np.uint64
 f32 = np.float32
 
-_FEEDS_KERNELS = re.compile(r"^(@|def )(kernel|inner|inlined|record)\b", re.MULTILINE)
+_FEEDS_KERNELS = re.compile(r"^(@|def )(kernel|inner|inline|record)\b", re.MULTILINE)
 
-SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_LINES = 10.0
 """Where progress goes to a file, at most one line in so many seconds."""
 
 
@@ -39,24 +39,23 @@ def kernel_modules(folder: Path) -> list[Path]:
 
 
 def kernels_digest(folder: Path) -> str:
-    """What names the cache of the kernels defined in a folder and below."""
+    """The name of the cache of the kernels in a folder and below."""
     return f"{numba.__version__}-{np.__version__}-{files_digest(kernel_modules(folder))}"
 
 
-_KERNEL_FOLDER = cache_folder() / "kernels" / kernels_digest(Path(__file__).parent)
+_CACHE = cache_folder() / "kernels" / kernels_digest(Path(__file__).parent)
 
 _kernels: list[Any] = []
 
 
 class _Compilation(event.Listener):
-    """Says on standard error how far the compilation is, and keeps the garbage collector off the compiler's objects,
-    which are so many that looking through them takes a seventh of the time."""
+    """Shows on standard error how far the compilation is, and stops the garbage collector meanwhile: the compiler's
+    objects are so many that it takes a seventh of the time."""
 
     def __init__(self) -> None:
-        self._done: set[int] = set()
-        self._depth = 0
+        self._count, self._depth = 0, 0
         self._collects = True
-        self._said = -np.inf
+        self._line_time = 0.0
 
     def on_start(self, event: Any) -> None:
         if event.data["dispatcher"] not in _kernels:
@@ -64,27 +63,28 @@ class _Compilation(event.Listener):
         if not self._depth:
             self._collects = gc.isenabled()
             gc.disable()
-            if not self._done:
-                print(
-                    "mentorgym: compiling the driving kernels, once (up to a minute) ...", file=sys.stderr, flush=True
-                )
-                self._said = time.monotonic()
+        if not self._count and not self._depth:
+            self._say("compiling the driving kernels, once (about half a minute) ...")
         self._depth += 1
 
     def on_end(self, event: Any) -> None:
         if event.data["dispatcher"] not in _kernels:
             return
         self._depth -= 1
-        self._done.add(id(event.data["dispatcher"]))
-        line = f"mentorgym: {len(self._done)} of up to {len(_kernels)} kernels are compiled"
+        self._count += 1
+        progress = f"{self._count} of up to {len(_kernels)} kernels are compiled"
         if sys.stderr.isatty():
             # The line goes once the kernel that Python called is ready: it may be the last one.
-            print(f"\r{line if self._depth else ''}\033[K", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() >= self._said + SECONDS_BETWEEN_LINES:
-            print(line, file=sys.stderr, flush=True)
-            self._said = time.monotonic()
+            line = f"mentorgym: {progress}" if self._depth else ""
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() >= self._line_time + _SECONDS_BETWEEN_LINES:
+            self._say(progress)
         if not self._depth and self._collects:
             gc.enable()
+
+    def _say(self, line: str) -> None:
+        print(f"mentorgym: {line}", file=sys.stderr, flush=True)
+        self._line_time = time.monotonic()
 
 
 event.register("numba:compile", _Compilation())
@@ -93,13 +93,13 @@ event.register("numba:compile", _Compilation())
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
     options |= {"nogil": True, "error_model": "numpy", "fastmath": False, "no_cfunc_wrapper": True}
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_KERNEL_FOLDER)
+    numba.config.CACHE_DIR = str(_CACHE)
     try:
-        compiled = numba.njit(**options)(function)
+        dispatcher = numba.njit(**options)(function)
     finally:
         numba.config.CACHE_DIR = before
-    _kernels.append(compiled)
-    return compiled
+    _kernels.append(dispatcher)
+    return dispatcher
 
 
 def kernel(function: Function) -> Function:
@@ -115,6 +115,6 @@ def inner(function: Function) -> Function:
     return cast(Function, _compile(function, no_cpython_wrapper=True))
 
 
-def inlined(function: Function) -> Function:
-    """A kernel whose lines take the place of each call to it: for what many types of arguments would compile anew."""
+def inline(function: Function) -> Function:
+    """A kernel whose lines take the place of each call in a kernel: for short ones, called with many types."""
     return cast(Function, _compile(function, cache=True, inline="always"))

@@ -1,6 +1,6 @@
 """Random numbers by counter: each depends on its arguments alone, whatever was drawn before or beside it."""
 
-from mentorgym.envs.driving.kernel import f32, inlined, kernel, u64
+from mentorgym.envs.driving.kernel import f32, inline, kernel, u64
 
 
 @kernel
@@ -12,13 +12,13 @@ def mix(value):
     return z ^ (z >> u64(31))
 
 
-@inlined
+@inline
 def random_bits(key, stream, actor, tick):
     """A uint64 that depends on its four arguments alone: `key` of the episode, `stream` of the purpose, actor, tick."""
     return mix(mix(u64(key) ^ (u64(stream) << u64(56))) ^ (u64(actor) << u64(32)) ^ u64(tick))
 
 
-@inlined
+@inline
 def uniform(key, stream, actor, tick):
     """A float32 in [0, 1) from `random_bits`."""
     return f32(random_bits(key, stream, actor, tick) >> u64(40)) * f32(2.0**-24)

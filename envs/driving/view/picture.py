@@ -203,8 +203,10 @@ def prompt_contexts(
     contexts = np.empty((len(rows), 4))
     guide(tables, world, episode, np.asarray(rows, np.int64), contexts)
     return [
-        {"speed": speed, "target": (forward, right), "command": int(command), "command_name": COMMAND_NAMES[command]}
-        for speed, forward, right, command in contexts.tolist()
+        {"speed": speed, "target": (forward, right), "command": command, "command_name": COMMAND_NAMES[command]}
+        for (speed, forward, right), command in zip(
+            contexts[:, :3].tolist(), contexts[:, 3].astype(int).tolist(), strict=True
+        )
     ]
 
 

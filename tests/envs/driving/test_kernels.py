@@ -83,7 +83,7 @@ def test_every_kernel_is_compiled_for_one_signature(signatures_after_a_drive, re
     assert len(signatures) == sum(
         path.read_text("utf-8").count(f"\n@{decorator}\n")
         for path in DRIVING.rglob("*.py")
-        for decorator in ("kernel", "inner", "inlined")
+        for decorator in ("kernel", "inner", "inline")
     )
     used = {name for name, each in signatures.items() if each}
     assert used | INLINED == set(signatures) if "cold" in request.node.name else len(used) > 10
@@ -94,7 +94,7 @@ def test_every_kernel_is_compiled_for_one_signature(signatures_after_a_drive, re
 
 def kernels_in(tree: ast.Module) -> list[ast.FunctionDef]:
     """The functions of a module that are compiled."""
-    decorators = {"kernel", "inner", "inlined"}
+    decorators = {"kernel", "inner", "inline"}
     return [
         node
         for node in tree.body

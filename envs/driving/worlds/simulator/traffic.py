@@ -133,12 +133,14 @@ def _gap_to_car(tables, world, traffic, b, v, way, ways, at, sight):
 
 
 @inner
-def _gap_to_obstacle(tables, way, ways, s, aside, half_length, half_width, obstacles, count, sight):
+def _gap_to_obstacle(tables, world, traffic, b, v, way, ways, obstacles, count, sight):
     """Gap in m to the first obstacle (rows x, y, vx, vy, radius) on the way in `sight`, and its speed along it.
 
-    A car that is `aside` of the lane's centre line sweeps all that lies between.
+    A car aside of the lane's centre line sweeps all that lies between.
     """
-    half_width += f32(0.5) * abs(aside)
+    s, half_length = traffic.s[b, v], world.vehicle_half_size[b, v, 0]
+    aside = offset(traffic.change_from[b, v], traffic.change_done[b, v], traffic.change_length[b, v])
+    half_width = world.vehicle_half_size[b, v, 1] + f32(0.5) * abs(aside)
     steps_done = np.int32(s / tables.lane_step[way[0]]) + 1
     travelled = f32(steps_done) * tables.lane_step[way[0]] - s
     for n in range(ways):
@@ -187,12 +189,14 @@ def _list_egos(world, b, egos, pose, sight, obstacles):
 
 
 @inner
-def _list_walkers(world, b, roaming, roamers, pose, sight, obstacles, count):
-    """Add the walkers ahead among `roaming` to the obstacles: where each is, and will be over the next 2 s."""
+def _add_pedestrians(world, b, pedestrians, pose, sight, obstacles, count):
+    """Add the pedestrians ahead of a pose to the obstacles: where each is, and will be over the next 2 s.
+
+    Returns how many rows there are.
+    """
     x, y, z = pose[0], pose[1], pose[2]
     cos, sin = np.cos(pose[3]), np.sin(pose[3])
-    for k in range(roamers):
-        w = roaming[k]
+    for w in pedestrians:
         dx, dy = world.walker_pose[b, w, 0] - x, world.walker_pose[b, w, 1] - y
         if dx * dx + dy * dy > sight * sight or dx * cos + dy * sin < f32(0.0) or count + 4 > obstacles.shape[0]:
             continue
@@ -210,17 +214,18 @@ def _list_walkers(world, b, roaming, roamers, pose, sight, obstacles, count):
 
 
 @inner
-def _list_roaming(tables, world, traffic, b, roaming):
-    """Write the walkers on the road or stepping onto it; returns how many."""
+def _list_pedestrians(tables, world, traffic, b):
+    """The walkers on the road or stepping onto it, int32."""
+    pedestrians = np.empty(world.walker_kind.shape[1], np.int32)
     count = 0
     for w in range(world.walker_kind.shape[1]):
         if world.walker_kind[b, w] == WALKER and (
             traffic.walker_mode[b, w] == CROSSING
             or raster_bits(tables, world.town[b], world.walker_pose[b, w, 0], world.walker_pose[b, w, 1]) & DRIVABLE
         ):
-            roaming[count] = w
+            pedestrians[count] = w
             count += 1
-    return count
+    return pedestrians[:count]
 
 
 @inner
@@ -322,8 +327,7 @@ def _move(tables, world, traffic, b, v, acceleration):
 def drive(tables, world, traffic, b, egos):
     """Accelerate and move every background car of one world by one tick, along lanes and paths."""
     vehicles = world.vehicle_kind.shape[1]
-    roaming = np.empty(world.walker_kind.shape[1], np.int32)
-    roamers = _list_roaming(tables, world, traffic, b, roaming)
+    pedestrians = _list_pedestrians(tables, world, traffic, b)
     obstacles = np.empty((3 * egos + 4 * MOST_WALKERS, 5), np.float32)
     acceleration = np.zeros(vehicles, np.float32)
     way, beside = np.empty(LANES_AHEAD, np.int32), np.empty(1, np.int32)
@@ -337,13 +341,9 @@ def drive(tables, world, traffic, b, egos):
         pose = world.vehicle_pose[b, v]
         sight = f32(12.0) + f32(3.0) * speed
         count = _list_egos(world, b, egos, pose, sight, obstacles)
-        count = _list_walkers(world, b, roaming, roamers, pose, sight, obstacles, count)
+        count = _add_pedestrians(world, b, pedestrians, pose, sight, obstacles, count)
         if count > 0:
-            aside = offset(traffic.change_from[b, v], traffic.change_done[b, v], traffic.change_length[b, v])
-            length, width = world.vehicle_half_size[b, v, 0], world.vehicle_half_size[b, v, 1]
-            gap, ahead = _gap_to_obstacle(
-                tables, way, ways, traffic.s[b, v], aside, length, width, obstacles, count, sight
-            )
+            gap, ahead = _gap_to_obstacle(tables, world, traffic, b, v, way, ways, obstacles, count, sight)
             if gap < f32(np.inf):
                 wish = min(wish, acceleration_behind(speed, desired, gap, ahead))
         acceleration[v] = wish
