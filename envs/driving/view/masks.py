@@ -64,18 +64,18 @@ class ViewMemory(NamedTuple):
     """The last 16 instants of what moves or changes: a ring of frames for each of B worlds, written by `remember`."""
 
     newest: Annotated[np.ndarray, "int32 [B]"]
-    """the frame of the latest instant."""
+    """the frame of the latest instant"""
     frames: Annotated[np.ndarray, "int32 [B]"]
-    """how many frames are valid, at most 16."""
+    """how many frames are valid, at most 16"""
     vehicle_pose: Annotated[np.ndarray, "float32 [B, 16, V, 4]"]
-    """x, y, z, yaw."""
+    """x, y, z, yaw"""
     vehicle_kind: Annotated[np.ndarray, "uint8 [B, 16, V]"]
     walker_pose: Annotated[np.ndarray, "float32 [B, 16, W, 4]"]
     walker_kind: Annotated[np.ndarray, "uint8 [B, 16, W]"]
     light_state: Annotated[np.ndarray, "uint8 [B, 16, L]"]
     """L counts from the town's first light."""
     stop_sign: Annotated[np.ndarray, "int32 [B, 16, E]"]
-    """row of the stop sign that an ego is headed for and has not stopped at, else -1."""
+    """row of the stop sign that an ego is headed for and has not stopped at, else -1"""
 
 
 def empty_view_memory(worlds: int, vehicles: int, walkers: int, lights: int, egos: int = 1) -> ViewMemory:
@@ -99,14 +99,14 @@ def remember(world, episode, memory, first, last, restart):
         frame = (memory.newest[b] + 1) % FRAMES
         memory.newest[b] = frame
         memory.frames[b] = min(memory.frames[b] + 1, FRAMES)
-        for i in range(world.vehicle_kind.shape[1]):
-            memory.vehicle_kind[b, frame, i] = world.vehicle_kind[b, i]
+        for v in range(world.vehicle_kind.shape[1]):
+            memory.vehicle_kind[b, frame, v] = world.vehicle_kind[b, v]
             for k in range(4):
-                memory.vehicle_pose[b, frame, i, k] = world.vehicle_pose[b, i, k]
-        for i in range(world.walker_kind.shape[1]):
-            memory.walker_kind[b, frame, i] = world.walker_kind[b, i]
+                memory.vehicle_pose[b, frame, v, k] = world.vehicle_pose[b, v, k]
+        for w in range(world.walker_kind.shape[1]):
+            memory.walker_kind[b, frame, w] = world.walker_kind[b, w]
             for k in range(4):
-                memory.walker_pose[b, frame, i, k] = world.walker_pose[b, i, k]
+                memory.walker_pose[b, frame, w, k] = world.walker_pose[b, w, k]
         for i in range(world.light_state.shape[1]):
             memory.light_state[b, frame, i] = world.light_state[b, i]
         for e in range(egos):
@@ -219,11 +219,13 @@ def fill_line(plane, shift, row, column, to_row, to_column, radius, value):
 
 
 @inner
-def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
-    """OR the raster under the window onto `plane`, uint8 [192, 192]: the nearest pixel of each, 0 outside the raster.
-
-    (row, column): the ego's place in the town's raster, in raster pixels; `start`: that raster's first element.
-    """
+def add_raster(tables, town, eye, plane):
+    """OR the raster under the window onto `plane`, uint8 [192, 192]: the nearest pixel of each, 0 outside of it."""
+    raster = tables.raster
+    rows, columns = np.int64(tables.raster_size[town, 0]), np.int64(tables.raster_size[town, 1])
+    row = (eye[1] - tables.raster_origin[town, 1]) * f32(PIXELS_PER_METRE)
+    column = (eye[0] - tables.raster_origin[town, 0]) * f32(PIXELS_PER_METRE)
+    cosine, sine = eye[3], eye[4]
     # A pose that is not finite, or 200 km away, is over no raster, and has no integers either.
     if not (abs(row) < f32(1e6) and abs(column) < f32(1e6) and abs(cosine) + abs(sine) < f32(2.0)):
         return
@@ -239,7 +241,7 @@ def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
         for k in (0, SIZE - 1):
             y, x = base_row + ((y0 - r * s - k * c) >> 16), base_column + ((x0 - r * c + k * s) >> 16)
             inside = inside and y >= 0 and y < rows and x >= 0 and x < columns
-    base = start + base_row * columns + base_column
+    base = tables.raster_first[town] + base_row * columns + base_column
     # The places apart from the look-ups and in 32 bits, so that the arithmetic becomes short vector instructions.
     at = np.empty(STRIP, np.int32)
     for strip in range(0, SIZE, STRIP):
@@ -369,17 +371,7 @@ def draw_planes(tables, world, episode, memory, first, last, paint, out):
             begin = episode.route_index[row]
             end = min(begin + ROUTE_AHEAD, episode.route_length[row])
             draw_route(tables.waypoint_pose, episode.route[row, begin:end], eye, ground)
-            add_raster(
-                tables.raster,
-                tables.raster_first[town],
-                np.int64(tables.raster_size[town, 0]),
-                np.int64(tables.raster_size[town, 1]),
-                (eye[1] - tables.raster_origin[town, 1]) * f32(PIXELS_PER_METRE),
-                (eye[0] - tables.raster_origin[town, 0]) * f32(PIXELS_PER_METRE),
-                eye[3],
-                eye[4],
-                ground,
-            )
+            add_raster(tables, town, eye, ground)
             mark_ego(ground, vehicle_sizes[e])
             if shift == 1:
                 halve(ground, cells)

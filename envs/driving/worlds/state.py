@@ -60,47 +60,47 @@ class WorldState(NamedTuple):
     """What is where, at one instant. Written by a world, read by everything."""
 
     tick: Annotated[np.ndarray, "int32 [B]"]
-    """ticks of 0.1 s since the world was populated."""
+    """ticks of 0.1 s since the world was populated"""
     town: Annotated[np.ndarray, "int16 [B]"]
-    """row of the town in `TownTables`."""
+    """row of the town in `TownTables`"""
     weather: Annotated[np.ndarray, "uint8 [B]"]
-    """index into `tasks.WEATHERS`."""
+    """index into `tasks.WEATHERS`"""
     vehicle_pose: Annotated[np.ndarray, "float32 [B, V, 4]"]
-    """x, y, z, yaw of the box's centre on the ground."""
+    """x, y, z, yaw of the box's centre on the ground"""
     vehicle_velocity: Annotated[np.ndarray, "float32 [B, V, 2]"]
-    """m/s in the town's frame."""
+    """m/s in the town's frame"""
     vehicle_half_size: Annotated[np.ndarray, "float32 [B, V, 3]"]
-    """half length, half width, half height."""
+    """half length, half width, half height"""
     vehicle_id: Annotated[np.ndarray, "int32 [B, V]"]
-    """changes when a slot is used anew."""
+    """changes when a slot is used anew"""
     vehicle_kind: Annotated[np.ndarray, "uint8 [B, V]"]
-    """EMPTY or CAR."""
+    """EMPTY or CAR"""
     walker_pose: Annotated[np.ndarray, "float32 [B, W, 4]"]
     walker_velocity: Annotated[np.ndarray, "float32 [B, W, 2]"]
     walker_half_size: Annotated[np.ndarray, "float32 [B, W, 3]"]
     walker_id: Annotated[np.ndarray, "int32 [B, W]"]
-    """disjoint from the vehicles' ids."""
+    """disjoint from the vehicles' ids"""
     walker_kind: Annotated[np.ndarray, "uint8 [B, W]"]
-    """EMPTY or WALKER."""
+    """EMPTY or WALKER"""
     light_state: Annotated[np.ndarray, "uint8 [B, L]"]
-    """LIGHT_OFF, LIGHT_RED, LIGHT_YELLOW, LIGHT_GREEN; L counts from the town's first light."""
+    """LIGHT_OFF, LIGHT_RED, LIGHT_YELLOW, LIGHT_GREEN; L counts from the town's first light"""
     light_elapsed: Annotated[np.ndarray, "float32 [B, L]"]
-    """seconds of the current phase that have passed."""
+    """seconds of the current phase that have passed"""
     light_duration: Annotated[np.ndarray, "float32 [B, L]"]
-    """seconds that the current phase lasts in all."""
+    """seconds that the current phase lasts in all"""
     ego_control: Annotated[np.ndarray, "float32 [B, E, 3]"]
-    """applied throttle in [0, 1], steer in [-1, 1] (positive turns right), brake in [0, 1]."""
+    """applied throttle in [0, 1], steer in [-1, 1] (positive turns right), brake in [0, 1]"""
     ego_gear: Annotated[np.ndarray, "int8 [B, E]"]
     ego_acceleration: Annotated[np.ndarray, "float32 [B, E, 2]"]
-    """m/s2 in the town's frame."""
+    """m/s2 in the town's frame"""
     contact_count: Annotated[np.ndarray, "uint8 [B, E]"]
-    """contacts of this tick, at most K."""
+    """contacts of this tick, at most K"""
     contact_id: Annotated[np.ndarray, "int32 [B, E, K]"]
-    """id of the other actor."""
+    """id of the other actor"""
     contact_kind: Annotated[np.ndarray, "uint8 [B, E, K]"]
-    """CONTACT_STATIC, CONTACT_VEHICLE, CONTACT_WALKER; other values are "other"."""
+    """CONTACT_STATIC, CONTACT_VEHICLE, CONTACT_WALKER, or another value for anything else"""
     contact_impulse: Annotated[np.ndarray, "float32 [B, E, K]"]
-    """N s."""
+    """N s"""
     contact_position: Annotated[np.ndarray, "float32 [B, E, K, 2]"]
 
 
@@ -111,79 +111,79 @@ class EpisodeState(NamedTuple):
     active: Annotated[np.ndarray, "uint8 [A]"]
     """0 once the episode has ended, until the next reset."""
     steps: Annotated[np.ndarray, "int32 [A]"]
-    """actions taken."""
+    """actions taken"""
     endless: Annotated[np.ndarray, "uint8 [A]"]
     """1 while the route is extended at its end (training)."""
     route: Annotated[np.ndarray, "int32 [A, R]"]
-    """waypoints of `TownTables`, about 1 m apart, in driving order."""
+    """waypoints of `TownTables`, about 1 m apart, in driving order"""
     route_length: Annotated[np.ndarray, "int32 [A]"]
-    """how many of `route` are valid."""
+    """how many of `route` are valid"""
     route_index: Annotated[np.ndarray, "int32 [A]"]
-    """the last waypoint passed."""
+    """the last waypoint passed"""
     route_total: Annotated[np.ndarray, "float64 [A]"]
-    """metres from the route's first to its last waypoint."""
+    """metres from the route's first to its last waypoint"""
     route_done: Annotated[np.ndarray, "float64 [A]"]
-    """metres of route behind the ego."""
+    """metres of route behind the ego"""
     goal: Annotated[np.ndarray, "float32 [A, 3]"]
-    """x, y, z of the route's end."""
+    """x, y, z of the route's end"""
     goal_distance: Annotated[np.ndarray, "float32 [A]"]
-    """planar metres from the ego's centre to it, inf from another level."""
+    """planar metres from the ego's centre to it, inf from another level"""
     lateral: Annotated[np.ndarray, "float32 [A]"]
-    """metres from the line through the last waypoint passed, along the route."""
+    """metres from the line through the last waypoint passed, along the route"""
     lateral_previous: Annotated[np.ndarray, "float32 [A]"]
-    """the same, a step ago."""
+    """the same, a step ago"""
     yaw_error: Annotated[np.ndarray, "float32 [A]"]
-    """ego yaw minus route yaw, in [-pi, pi]."""
+    """ego yaw minus route yaw, in [-pi, pi]"""
     off_route: Annotated[np.ndarray, "float32 [A]"]
-    """metres to the nearest of the route's waypoints around the ego."""
+    """metres to the nearest of the route's waypoints around the ego"""
     off_route_driven: Annotated[np.ndarray, "float64 [A]"]
-    """metres driven while more than 15 m off the route."""
+    """metres driven while more than 15 m off the route"""
     lane: Annotated[np.ndarray, "int32 [A]"]
-    """the lane under the ego's centre, -1 when none is near."""
+    """the lane under the ego's centre, -1 when none is near"""
     lane_distance: Annotated[np.ndarray, "float32 [A]"]
-    """metres to that lane's centre line."""
+    """metres to that lane's centre line"""
     outside: Annotated[np.ndarray, "uint8 [A]"]
     """1 outside every lane (distance above half the lane's width + 1.3 m)."""
     wrong_lane: Annotated[np.ndarray, "uint8 [A]"]
     """1 on a lane of the opposite direction."""
     steer_previous: Annotated[np.ndarray, "float32 [A]"]
-    """the applied steer, a step ago."""
+    """the applied steer, a step ago"""
     standing: Annotated[np.ndarray, "float32 [A]"]
-    """seconds for which the planar speed has been under 0.1 m/s without a break."""
+    """seconds for which the planar speed has been under 0.1 m/s without a break"""
     light: Annotated[np.ndarray, "int32 [A]"]
-    """row of the stop line that governs the ego now, -1 for none."""
+    """row of the stop line that governs the ego now, -1 for none"""
     light_distance: Annotated[np.ndarray, "float32 [A]"]
-    """planar metres from the ego's centre to that stop line's middle."""
+    """planar metres from the ego's centre to that stop line's middle"""
     light_seen: Annotated[np.ndarray, "uint8 [A]"]
-    """the state of that line's light, LIGHT_OFF without one."""
+    """the state of that line's light, LIGHT_OFF without one"""
     light_remaining: Annotated[np.ndarray, "float32 [A]"]
-    """remaining fraction of its phase, -1 without a light."""
+    """remaining fraction of its phase, -1 without a light"""
     red_counted: Annotated[np.ndarray, "int32 [A]"]
-    """light of the last red-light infraction, -1 for none; the same light is not counted twice in a row."""
+    """light of the last red-light infraction, -1 for none; the same light is not counted twice in a row"""
     stop_sign: Annotated[np.ndarray, "int32 [A]"]
-    """row of the targeted stop sign, -1 for none."""
+    """row of the targeted stop sign, -1 for none"""
     stop_entered: Annotated[np.ndarray, "uint8 [A]"]
-    """the ego has been inside the targeted sign's box."""
+    """the ego has been inside the targeted sign's box"""
     stop_complied: Annotated[np.ndarray, "uint8 [A]"]
-    """the ego has stopped for it."""
+    """the ego has stopped for it"""
     stop_distance: Annotated[np.ndarray, "float32 [A]"]
-    """metres to the targeted sign, inf for none."""
+    """metres to the targeted sign, inf for none"""
     vehicle_hazard: Annotated[np.ndarray, "float32 [A]"]
-    """metres to the vehicle ahead, inf for none."""
+    """metres to the vehicle ahead, inf for none"""
     walker_hazard: Annotated[np.ndarray, "float32 [A]"]
-    """metres to the walker ahead, inf for none."""
+    """metres to the walker ahead, inf for none"""
     collision_id: Annotated[np.ndarray, "int32 [A, M]"]
-    """actors already counted, -1 for a free place."""
+    """actors already counted, -1 for a free place"""
     collision_tick: Annotated[np.ndarray, "int32 [A, M]"]
     collision_position: Annotated[np.ndarray, "float32 [A, M, 2]"]
     event_collision: Annotated[np.ndarray, "uint8 [A]"]
-    """a collision was counted in this step."""
+    """a collision was counted in this step"""
     event_red: Annotated[np.ndarray, "uint8 [A]"]
-    """a red light was run in this step."""
+    """a red light was run in this step"""
     event_stop: Annotated[np.ndarray, "uint8 [A]"]
-    """a stop sign was run in this step."""
+    """a stop sign was run in this step"""
     event_pixel: Annotated[np.ndarray, "uint8 [A]"]
-    """the ego's box overlaps an enlarged walker in this step."""
+    """the ego's box overlaps an enlarged walker in this step"""
     vehicle_collisions: Annotated[np.ndarray, "int32 [A]"]
     walker_collisions: Annotated[np.ndarray, "int32 [A]"]
     static_collisions: Annotated[np.ndarray, "int32 [A]"]
@@ -191,17 +191,17 @@ class EpisodeState(NamedTuple):
     red_lights: Annotated[np.ndarray, "int32 [A]"]
     stop_signs: Annotated[np.ndarray, "int32 [A]"]
     outside_driven: Annotated[np.ndarray, "float64 [A]"]
-    """metres driven outside every lane."""
+    """metres driven outside every lane"""
     wrong_lane_driven: Annotated[np.ndarray, "float64 [A]"]
-    """metres driven on a lane of the opposite direction."""
+    """metres driven on a lane of the opposite direction"""
     speed_sum: Annotated[np.ndarray, "float64 [A]"]
-    """sum over steps of the planar speed, m/s."""
+    """sum over steps of the planar speed, m/s"""
     energy_sums: Annotated[np.ndarray, "float64 [A, 4]"]
-    """sums over steps of `energy.RATES`."""
+    """sums over steps of `energy.RATES`"""
     reward_terms: Annotated[np.ndarray, "float32 [A, 5]"]
-    """speed, position, rotation, action, terminal."""
+    """speed, position, rotation, action, terminal"""
     episode_return: Annotated[np.ndarray, "float64 [A]"]
-    """undiscounted sum of rewards."""
+    """undiscounted sum of rewards"""
     end: Annotated[np.ndarray, "uint8 [A]"]
     """index into ENDS."""
 

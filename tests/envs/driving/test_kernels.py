@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import mentorgym.envs.driving
 from mentorgym.envs.driving.kernel import kernel, kernel_modules, kernels_digest
 from mentorgym.envs.driving.random import episode_key, mix, random_bits, uniform
-from mentorgym.envs.driving.worlds.state import empty_episode_state, empty_world_state
+from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY, empty_episode_state, empty_world_state
 
 DRIVING = Path(mentorgym.envs.driving.__file__).parent
 
@@ -197,6 +197,17 @@ def test_kernels_read_and_write_the_arrays_of_records():
     for name, array in (world._asdict() | episode._asdict()).items():
         if name not in ("tick", "speed_sum", "collision_position"):
             np.testing.assert_array_equal(array, untouched[name])
+
+
+def test_a_record_of_zeros_has_the_types_that_its_fields_say():
+    world = empty_world_state(2, 3, 0, 1, egos=4)
+    assert (world.vehicle_pose.shape, world.vehicle_pose.dtype) == ((2, 4, 4), np.float32)
+    assert (world.walker_kind.shape, world.walker_kind.dtype) == ((2, 1), np.uint8)
+    assert (world.ego_gear.shape, world.ego_gear.dtype) == ((2, 4), np.int8)
+    episode = empty_episode_state(5)
+    assert (episode.route_total.shape, episode.route_total.dtype) == ((5,), np.float64)
+    assert (episode.route.shape, episode.route.dtype) == ((5, ROUTE_CAPACITY), np.int32)
+    assert not any(array.any() or not array.flags.c_contiguous for array in (*world, *episode))
 
 
 def test_records_of_other_arrays_are_of_another_type():
