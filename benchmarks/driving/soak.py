@@ -30,9 +30,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, user_input, verb
-from mentorgym.envs.driving.kernel import announce_compilation, episode_key
 from mentorgym.envs.driving.map.tables import DRIVABLE, PIXELS_PER_METRE, TownTables
 from mentorgym.envs.driving.map.town import Town, TownError, load_town, packaged_towns
+from mentorgym.envs.driving.random import episode_key
 from mentorgym.envs.driving.task.tasks import traffic_range
 from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.worlds.state import TICK, WorldState
@@ -338,7 +338,6 @@ def main(args: Args) -> tuple[dict[str, Any], int]:
         raise UsageError("--minutes must be positive and --seeds whole numbers from 0 on")
     with user_input():
         towns = [load_town(name) for name in names]
-    announce_compilation()
     results = []
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=progress_console) as progress:

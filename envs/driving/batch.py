@@ -13,12 +13,12 @@ import numpy as np
 
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
-from mentorgym.envs.driving.kernel import announce_compilation, draw, episode_key
 from mentorgym.envs.driving.map.tables import join
 from mentorgym.envs.driving.map.town import Town, find_map, load_town
+from mentorgym.envs.driving.random import episode_key, random_bits
 from mentorgym.envs.driving.task import rules, tasks, termination
+from mentorgym.envs.driving.task.reward import accumulate, found_rl
 from mentorgym.envs.driving.task.routes import Route, find_routes, read_routes
-from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
 from mentorgym.envs.driving.view import masks as view
 from mentorgym.envs.driving.view.picture import pictures, prompt_contexts
 from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
@@ -108,7 +108,6 @@ class DrivingBatch:
             raise ValueError("soft_reset is for training: the episodes of split='test' each have their own traffic")
         if not isinstance(threads, int | np.integer) or threads < 1:
             raise ValueError(f"threads={threads!r}: give a number of threads, at least 1")
-        announce_compilation()
         self.num_worlds, self.num_egos = int(worlds), int(egos)
         self.towns = tuple(load_town(name) for name in names)
         self._tables = join([each.tables for each in self.towns])
@@ -220,7 +219,7 @@ class DrivingBatch:
         if self.split == "test":
             routes = self._next_routes(number, chosen)
         else:
-            lot = draw(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
+            lot = random_bits(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
             if number and float(lot) * 2.0**-53 < self.soft_reset:
                 kept = self._free_starts(world, key)
             # Neighbours in a batch are seeded one after another, so they drive in different towns.
@@ -229,7 +228,7 @@ class DrivingBatch:
             routes = [self._draw_route(self._ego_key(key, ego), start) for ego, start in enumerate(starts)]
         self._episodes[world] += 1
         self._keys[world] = key
-        weather = self._weathers[int(draw(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
+        weather = self._weathers[int(random_bits(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
         poses = tables.waypoint_pose[[route[0] for route in routes]]
         if kept is None:
             town = self._town_of(routes[0][0])
@@ -316,36 +315,29 @@ class DrivingBatch:
 
     def _drive(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """One tick of everything that runs, actions float [A, 2]; writes rewards and ends, returns the observation."""
-        worlds, egos = self.num_worlds, self.num_egos
-        controls = to_control(actions).reshape(worlds, egos, 3)
-        running = self._episode.active.reshape(worlds, egos).max(axis=1)
+        state, episode, egos, training = self._world.state, self._episode, self.num_egos, self.split == "train"
+        controls = to_control(actions).reshape(self.num_worlds, egos, 3)
+        running = episode.active.reshape(self.num_worlds, egos).max(axis=1)
         observation = self._next_buffers()
 
-        def begin(first: int, last: int) -> None:
+        def advance(first: int, last: int) -> None:
+            rows = first * egos, last * egos
             self._world.tick(controls, running, first, last)
-            self._settle(RULES, first, last)
+            rules.update(self._tables, state, episode, *rows, True)
+            termination.check(episode, *rows, self._ends, training, self._terminated, self._truncated)
+            if self._own_reward is None:
+                found_rl(state, episode, *rows, self._rewards)
+                close(first, last)
 
-        def finish(first: int, last: int) -> None:
-            self._settle(CLOSE, first, last)
+        def close(first: int, last: int) -> None:
+            accumulate(state, episode, first * egos, last * egos, self._rewards)
             self._look(running, observation, first, last)
 
-        def all_at_once(first: int, last: int) -> None:
-            self._world.tick(controls, running, first, last)
-            self._settle(RULES | REWARD | CLOSE, first, last)
-            self._look(running, observation, first, last)
-
-        if self._own_reward is None:
-            self._in_slices(all_at_once)
-        else:
-            self._in_slices(begin)
-            self._rewards[:] = self._told_reward(self._own_reward)
-            self._in_slices(finish)
+        self._in_slices(advance)
+        if self._own_reward is not None:
+            self._rewards[:] = self._custom_reward(self._own_reward)
+            self._in_slices(close)
         return observation
-
-    def _settle(self, parts: int, first: int, last: int) -> None:
-        state, episode, training = self._world.state, self._episode, self.split == "train"
-        ends = self._ends, training, parts, self._terminated, self._truncated, self._rewards
-        settle(self._tables, state, episode, first, last, *ends)
 
     def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
         """Change the weather, lengthen routes, and see what there is to see."""
@@ -378,7 +370,7 @@ class DrivingBatch:
         for other in others:
             other.result()
 
-    def _told_reward(self, function: Reward) -> np.ndarray:
+    def _custom_reward(self, function: Reward) -> np.ndarray:
         reward = np.asarray(function(self._world.state, self._episode), np.float64)
         if reward.shape != self._rewards.shape or not np.isfinite(reward).all():
             raise ValueError(

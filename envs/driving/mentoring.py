@@ -52,42 +52,17 @@ def _close_ahead(pose, velocity, half_size, poses, velocities, half_sizes, kinds
 
 
 @kernel
-def find_urgent(
-    vehicle_pose,
-    vehicle_velocity,
-    vehicle_half_size,
-    vehicle_kind,
-    walker_pose,
-    walker_velocity,
-    walker_half_size,
-    walker_kind,
-    urgent,
-):
-    """Set `urgent`, bool [B, E], where the ego is about to run into a vehicle or a walker; arrays of WorldState."""
+def find_urgent(world, urgent):
+    """Set `urgent`, bool [B, E], where the ego is about to run into a vehicle or a walker."""
     for b in range(urgent.shape[0]):
-        for ego in range(urgent.shape[1]):
-            if urgent[b, ego]:
-                continue
-            pose, velocity, half_size = vehicle_pose[b, ego], vehicle_velocity[b, ego], vehicle_half_size[b, ego]
-            urgent[b, ego] = _close_ahead(
-                pose,
-                velocity,
-                half_size,
-                vehicle_pose[b],
-                vehicle_velocity[b],
-                vehicle_half_size[b],
-                vehicle_kind[b],
-                np.int64(ego),
-            ) or _close_ahead(
-                pose,
-                velocity,
-                half_size,
-                walker_pose[b],
-                walker_velocity[b],
-                walker_half_size[b],
-                walker_kind[b],
-                np.int64(-1),
-            )
+        vehicles = world.vehicle_pose[b], world.vehicle_velocity[b], world.vehicle_half_size[b]
+        walkers = world.walker_pose[b], world.walker_velocity[b], world.walker_half_size[b]
+        for e in range(urgent.shape[1]):
+            if not urgent[b, e]:
+                pose, velocity, half_size = vehicles[0][e], vehicles[1][e], vehicles[2][e]
+                urgent[b, e] = _close_ahead(
+                    pose, velocity, half_size, *vehicles, world.vehicle_kind[b], np.int64(e)
+                ) or _close_ahead(pose, velocity, half_size, *walkers, world.walker_kind[b], np.int64(-1))
 
 
 class DrivingAdapter:
@@ -118,17 +93,7 @@ class DrivingAdapter:
         state, episode = self._batch._world.state, self._batch._episode
         flags = episode.event_collision | episode.event_red | episode.event_stop | episode.event_pixel
         urgent = (flags | episode.outside | episode.wrong_lane).astype(bool)
-        find_urgent(
-            state.vehicle_pose,
-            state.vehicle_velocity,
-            state.vehicle_half_size,
-            state.vehicle_kind,
-            state.walker_pose,
-            state.walker_velocity,
-            state.walker_half_size,
-            state.walker_kind,
-            urgent.reshape(self._batch.num_worlds, self._batch.num_egos),
-        )
+        find_urgent(state, urgent.reshape(self._batch.num_worlds, self._batch.num_egos))
         return urgent
 
     def check_prompt(self, prompt: str) -> None:
