@@ -35,7 +35,8 @@ from mentorgym.envs.driving import DrivingVectorEnv
 
 AGENTS = Path(mentorgym.agents.__file__).parent
 
-Observations = dict[str, np.ndarray]
+Observations = Any
+"""`envs.driving.Observation` of the kind that the driver looks at."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from mentorgym.benchmarks.speed import pictures as speed_pictures
 from mentorgym.benchmarks.speed import rloo as speed_rloo
 from mentorgym.benchmarks.speed import spatial as speed_spatial
 from mentorgym.envs.driving import DrivingVectorEnv
+from mentorgym.extras import remedy
 
 START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='Suburb').reset(seed=0)"
 
@@ -50,6 +51,8 @@ class DrivingRun:
     def __init__(self, num_envs: int, traffic: tuple[int, int], **arguments: Any):
         envs = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic, **arguments)
         self.envs = cast(DrivingVectorEnv, envs.unwrapped)
+        # An attribute, since the argument is unknown to older installations, which never copy.
+        self.envs.copy = False
         self.envs.reset(seed=0)
         for _ in range(50):
             self.envs.step(self.envs.expert_actions())
@@ -104,7 +107,7 @@ class HighwayRun:
         try:
             import highway_env
         except ImportError as error:
-            raise UsageError("the peer is missing: pip install 'mentorgym[peers]', or pass --no-peer") from error
+            raise UsageError(f"the peer is missing: {remedy('peers')}, or pass --no-peer") from error
         gym.register_envs(highway_env)
         self.version = highway_env.__version__
         observation = {

@@ -28,7 +28,7 @@ import numpy as np
 
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Scenes
-from mentorgym.extras import import_extra
+from mentorgym.extras import import_extra, import_transformers
 from mentorgym.mentors.load import WEIGHTS, load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request, without_slot
 from mentorgym.names import nearest_name
@@ -106,6 +106,7 @@ def load_scorer(model: str, device: str = "cpu") -> "Scorer":
 
     if model.startswith("openclip:"):
         return OpenClipScorer(model.removeprefix("openclip:"), device)
+    import_transformers("caption", "scoring captions")
     return TransformersScorer(str(Path(model).expanduser()) if model else str(WEIGHTS / "caption_clip"), device)
 
 

@@ -18,6 +18,7 @@ from mentorgym.digests import files_digest
 from mentorgym.envs.rendering.render import Picture
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example, example
+from mentorgym.envs.spatial.world import PICTURE_SHAPE
 
 SIZES = {"train": 4000, "val": 500, "test": 1000}
 """Samples of each split by default; the fixed sets that models are validated and tested on have seed 0 and these."""
@@ -27,9 +28,6 @@ ROWS = 128
 
 APART = 4
 """Valid moves of a room between two samples."""
-
-PICTURE_SHAPE = (224, 224, 3)
-"""Of colours, uint8."""
 
 _DRAWN_BY = ("arrangement.py", "models.py", "objects.py", "picture.py", "rooms.py")
 

@@ -319,7 +319,7 @@ def test_actions_that_do_not_fit_change_nothing(actions, message):
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, "two"])
 def test_a_number_of_egos_that_is_none(count):
-    with pytest.raises(ValueError, match="num_egos=.*: give the number of cars to drive, at least 1"):
+    with pytest.raises(ValueError, match="num_egos=.*: give a whole number, at least 1"):
         parallel_env(count)
 
 
@@ -331,12 +331,12 @@ def test_more_egos_than_the_town_has_room_for():
 
 
 def test_an_unknown_argument_names_the_nearest_one():
-    with pytest.raises(TypeError, match=r"unknown argument 'num_ego': did you mean 'num_egos'\?"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'num_ego': did you mean 'num_egos'\?"):
         parallel_env(num_ego=3)
 
 
 def test_without_pettingzoo_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pettingzoo", None)
     monkeypatch.delitem(sys.modules, "mentorgym.envs.driving.parallel")
-    with pytest.raises(ImportError, match=r"several egos need PettingZoo: pip install 'mentorgym\[multi\]'"):
-        parallel_env(2)
+    with pytest.raises(ImportError, match=r"several egos need PettingZoo: pip install .*\[multi\]'"):
+        from mentorgym.envs.driving import parallel_env  # noqa: F401
