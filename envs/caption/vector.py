@@ -202,7 +202,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         return self._observe(), rewards, terminated, truncated, infos | self._infos()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Of each row the last frame uint8 [., W, 3] with the caption under it, and after a step what was said of it.
+        """Of each row the last frame with the caption under it, uint8 [H + 116, W, 3], and after a step its text.
 
         None without render_mode="rgb_array".
         """

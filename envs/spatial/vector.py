@@ -46,9 +46,9 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
     Args:
         num_envs: N, rooms in the batch.
         autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, as the enumeration or its value. SAME_STEP begins the next
-            episode within the step that ends one; the last observation is in `infos["final_obs"]`, the last infos in
-            `infos["final_info"]`. NEXT_STEP begins it in the step after, which ignores the row's action, with reward
-            0. DISABLED leaves it to `reset` with `options={"reset_mask": ...}`.
+            episode within the step that ends one; the last observation is in `infos["final_obs"]`, float32 [N, 32], the
+            last infos in `infos["final_info"]`. NEXT_STEP begins it in the step after, which ignores the row's action,
+            with reward 0. DISABLED leaves it to `reset` with `options={"reset_mask": ...}`.
 
     Observations are independent arrays. `reset` takes `options={"reset_mask": mask}`, bool [N], the rows to reset.
 
@@ -159,12 +159,9 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         infos: dict[str, Any] = values | {f"_{name}": every for name in values}
         if restarted.any():
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                last = np.full(self.num_envs, None, object)
-                for row, observation in enumerate(self._world.observe()):
-                    if truncated[row]:
-                        last[row] = observation
                 info = values | {f"_{name}": truncated for name in values}
-                infos |= {"final_obs": last, "_final_obs": truncated, "final_info": info, "_final_info": truncated}
+                infos |= {"final_obs": self._world.observe(), "_final_obs": truncated}
+                infos |= {"final_info": info, "_final_info": truncated}
                 self._start(np.flatnonzero(truncated))
             else:
                 self._start(np.flatnonzero(due))

@@ -231,9 +231,8 @@ def test_blocks_and_episodes_end_when_they_should():
             assert (now.room, now.camera, now.objects) == (left[row].room, left[row].camera, left[row].objects)
             assert same(now, envs.observed(row)) != fresh
         if truncated.any():
-            last = np.stack(infos["final_obs"])
-            assert last.shape == (6, 32) and last.dtype == np.float32
-            assert (last != observation).any(1).all()
+            assert infos["final_obs"].shape == (6, 32) and infos["final_obs"].dtype == np.float32
+            assert (infos["final_obs"] != observation).any(1).all()
             np.testing.assert_array_equal(infos["final_info"]["valid"], infos["valid"])
     assert len({envs.observed(row).room for row in range(6)}) > 1
 

@@ -104,7 +104,7 @@ def assert_alike(linked: SpatialVectorEnv, ours: SpatialVectorEnv, steps: int, p
             np.testing.assert_array_equal(one, another)
         assert mine[4].keys() == theirs[4].keys()
         for name in mine[4].keys() - {"final_info"}:
-            np.testing.assert_equal(list(mine[4][name]), list(theirs[4][name]))
+            np.testing.assert_array_equal(mine[4][name], theirs[4][name])
         for row in range(ours.num_envs):
             assert_same(linked.arrangement(row), ours.arrangement(row))
             assert_same(linked.observed(row), ours.observed(row))
