@@ -70,6 +70,7 @@ class SpatialEnv(SingleEnv):
 
     Raises:
         ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
+        ImportError: render_mode="rgb_array" without the extra `scenes`.
         unity.link.UnityError: the Unity player cannot be reached, has ended or does what it should not.
 
     ## Version History

@@ -25,7 +25,7 @@ from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import KINDS, ROOMS, TESTING, TRAINING
 from mentorgym.envs.spatial.unity.link import UnityWorld
 from mentorgym.envs.spatial.world import OBSERVED, REASONS, EmbeddedWorld, World
-from mentorgym.extras import is_installed
+from mentorgym.extras import is_installed, remedy
 from mentorgym.names import names_unknown_arguments
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
 
     Raises:
         ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
+        ImportError: render_mode="rgb_array" without the extra `scenes`.
         unity.link.UnityError: the Unity player cannot be reached, has ended or does what it should not.
 
     Example:
@@ -65,8 +66,8 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         >>> observations.shape
         (3, 32)
         >>> observations, rewards, terminated, truncated, infos = envs.step(np.zeros((3, 3)))
-        >>> rewards, infos["reason"]
-        (array([-1., -1., -1.]), array(['still', 'still', 'still'], dtype='<U10'))
+        >>> rewards, infos["reason"].tolist()
+        (array([-1., -1., -1.]), ['still', 'still', 'still'])
         >>> envs.close()
     """
 
@@ -111,7 +112,10 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         if unity is None:
             self._world = EmbeddedWorld(self.num_envs, SPLITS[split], camera, float(move_scale), bool(in_view))
-            if not (is_installed("embreex") and is_installed("trimesh")):
+            missing = [package for package in ("embreex", "trimesh") if not is_installed(package)]
+            if missing and render_mode is not None:
+                raise ImportError(f"drawing scenes needs {missing[0]}: {remedy('scenes')}")
+            if missing:
                 # The class says what the environment can show, an environment what it can show on this machine.
                 self.metadata = self.metadata | {"render_modes": []}
         else:

@@ -9,6 +9,7 @@ import pytest
 
 from mentorgym.envs.driving import DrivingEnv, parallel_env
 from mentorgym.envs.driving.parallel import DrivingParallelEnv
+from mentorgym.envs.driving.view.window import load_pygame
 from mentorgym.envs.driving.worlds.state import CAR, EMPTY
 from tests.envs.driving.test_env import same
 
@@ -63,11 +64,14 @@ def pair_on_a_lane(gap: float = 12.0, **arguments) -> DrivingParallelEnv:
 
 # Its test package imports one of its own games by a deprecated name.
 @pytest.mark.filterwarnings("ignore:The old environment creation API:DeprecationWarning")
-def test_pettingzoos_own_checks_pass():
-    from pettingzoo.test import parallel_api_test, parallel_seed_test
+def test_pettingzoos_own_checks_pass(monkeypatch):
+    from pettingzoo.test import parallel_api_test, parallel_seed_test, render_test
+    from pettingzoo.utils import parallel_to_aec
 
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     parallel_api_test(parallel_env(3, **QUICK), num_cycles=150)
     parallel_seed_test(lambda: parallel_env(3, **QUICK), num_cycles=50)
+    render_test(lambda **arguments: parallel_to_aec(parallel_env(3, **QUICK, **arguments)))
 
 
 def test_every_ego_has_spaces_of_its_own():
@@ -278,6 +282,19 @@ def test_the_picture_shows_the_egos_side_by_side():
     assert not frame[:, :192].any()
     assert same(frame[:, 384:], env.picture(2))
     assert parallel_env(1, **QUICK).render() is None
+
+
+def test_a_window_shows_the_egos_side_by_side(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame = load_pygame()
+    env, seen = parallel_env(3, render_mode="human", **QUICK), parallel_env(3, render_mode="rgb_array", **QUICK)
+    seen.reset(seed=4)
+    env.reset(seed=4)
+    shown = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    assert same(shown[::2, ::2], seen.render())
+    assert env.render() is None
+    env.close()
+    assert not pygame.display.get_init()
 
 
 def test_a_frozen_world_goes_on_with_the_egos_that_were_left():
