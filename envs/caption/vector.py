@@ -279,13 +279,13 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
 
     def _infos(self) -> dict[str, Any]:
         scene, every = self._rows(), np.ones(self.num_envs, bool)
-        told = {
+        values = {
             "scene": scene,
             "caption": self._truths[scene],
             "actions": self._actions[scene],
             "reasons": self._reasons[scene],
         }
-        return told | {f"_{name}": every for name in told}
+        return values | {f"_{name}": every for name in values}
 
     def _check_groups(self, mask: np.ndarray) -> np.ndarray:
         """The groups of a mask of rows."""

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 from mentorgym.envs.driving.batch import Observation
 from mentorgym.envs.driving.env import DrivingEnv, LeaderboardEnv
 from mentorgym.envs.driving.map.opendrive import OpenDriveError
-from mentorgym.envs.driving.map.town import Town, TownError, load_town
-from mentorgym.envs.driving.task.routes import Route, RouteError, read_routes
-from mentorgym.envs.driving.task.suites import SuiteError, read_suite
+from mentorgym.envs.driving.map.town import Town, TownError, find_map, load_town, packaged_towns
+from mentorgym.envs.driving.task.routes import Route, RouteError, find_routes, read_routes
+from mentorgym.envs.driving.task.score import aggregate
+from mentorgym.envs.driving.task.suites import SuiteError, find_suite, read_suite
 from mentorgym.envs.driving.vector import DrivingVectorEnv, LeaderboardVectorEnv
 from mentorgym.envs.driving.view import language
-from mentorgym.envs.driving.worlds.state import EpisodeState, WorldState
+from mentorgym.envs.driving.worlds.state import TICK, EpisodeState, WorldState
 from mentorgym.extras import remedy
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mentorgym.envs.driving.parallel import DrivingParallelEnv as parallel_env
 
 __all__ = [
+    "TICK",
     "DrivingEnv",
     "DrivingParallelEnv",
     "DrivingVectorEnv",
@@ -32,8 +34,13 @@ __all__ = [
     "Town",
     "TownError",
     "WorldState",
+    "aggregate",
+    "find_map",
+    "find_routes",
+    "find_suite",
     "language",
     "load_town",
+    "packaged_towns",
     "parallel_env",
     "read_routes",
     "read_suite",

@@ -106,11 +106,11 @@ class DrivingAdapter:
         """The picture, the prompt (of `language.PROMPT` for ""), the context and the expert's action of each row."""
         batch, egos = self._batch, self._batch.num_egos
         actions = batch.rule_based_actions(min(rows) // egos, max(rows) // egos + 1)
-        asked = []
-        for row, picture, told in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
-            text = language.fill(prompt or language.PROMPT, told)
-            asked.append(Request(picture, text, language.context(told["command"], told["speed"]), actions[row]))
-        return asked
+        requests = []
+        for row, picture, scene in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
+            text = language.fill(prompt or language.PROMPT, scene)
+            requests.append(Request(picture, text, language.context(scene["command"], scene["speed"]), actions[row]))
+        return requests
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
         """Bool [A]: egos less than 3 s from a collision ahead, off their lane, or with an infraction in this step.

@@ -74,8 +74,8 @@ def collect(split: str, count: int, seed: int = 0, camera: str = "close") -> Ite
     Raises ValueError for an unknown split or camera, a negative seed or a count below 1.
     """
     _check_count(count)
-    found = arrangements(split, seed, camera)
-    return (Sample(each, _draw(each), _example(each, seed, index)) for index, each in enumerate(_first(found, count)))
+    first = enumerate(_first(arrangements(split, seed, camera), count))
+    return (Sample(each, _draw(each), _example(each, seed, index)) for index, each in first)
 
 
 class Samples(Sequence):
@@ -130,11 +130,11 @@ def picture_of(arrangement: Arrangement) -> np.ndarray:
     Any number of processes may ask; a file that is not whole is drawn again.
     """
     path = picture_path(arrangement)
-    kept = read_picture(path, PICTURE_SHAPE)
-    if kept is None:
-        kept = _draw(arrangement).colours
-        write_picture(path, kept)
-    return kept
+    colours = read_picture(path, PICTURE_SHAPE)
+    if colours is None:
+        colours = _draw(arrangement).colours
+        write_picture(path, colours)
+    return colours
 
 
 def _draw(arrangement: Arrangement) -> Picture:
@@ -147,8 +147,8 @@ def _example(arrangement: Arrangement, seed: int, index: int) -> Example:
     return example(arrangement, np.random.default_rng([seed, index]))
 
 
-def _first(found: Iterator[Arrangement], count: int) -> Iterator[Arrangement]:
-    return itertools.islice(found, count)
+def _first(sequence: Iterator[Arrangement], count: int) -> Iterator[Arrangement]:
+    return itertools.islice(sequence, count)
 
 
 def _check_seed(seed: int) -> None:

@@ -107,3 +107,20 @@ def test_the_caption_environment_names_its_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"scoring captions needs transformers: pip install .*\[caption\]'"):
         gym.make("BddOia-Caption-v0", data=DrawnScenes())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("CarlaNoCrash-v0", {"town": "Village", "traffic": "empty"}),
+        ("CarlaLeaderboard-BEV-v0", {"town": "Village", "traffic": "empty", "observation": "state"}),
+        ("UnitySpatial-v0", {}),
+        ("BddOia-Caption-v0", {"data": DrawnScenes(), "reward": "none", "terms": {"action": 1.0}}),
+    ],
+)
+def test_torchrl_makes_every_environment_by_its_id(name: str, arguments: dict):
+    torchrl_envs = pytest.importorskip("torchrl.envs")
+    env = torchrl_envs.GymEnv(name, **arguments)
+    torchrl_envs.check_env_specs(env)
+    assert env.rollout(3)["next", "done"].shape[-1] == 1
+    env.close()

@@ -367,7 +367,7 @@ def test_a_route_where_none_is_taken(envs):
 
 
 def test_as_many_seeds_as_worlds(envs):
-    with pytest.raises(ValueError, match="3 seeds for 2 rows: give one per world, or a single one"):
+    with pytest.raises(ValueError, match="3 seeds for 2 rows: give one per row, or a single one"):
         envs.reset(seed=[1, 2, 3])
 
 
