@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mentorgym.extras import import_transformers, is_installed
+from mentorgym.extras import import_transformers, is_installed, remedy
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request, without_slot
 
@@ -247,7 +247,7 @@ def _load_processor(name: str, hub_code: bool) -> Any:
         if not is_installed("torchvision"):
             raise ImportError(
                 f"cannot load the processor of {name} ({first_line(error)}); if its family needs torchvision, as "
-                "InternVL3, Qwen2.5-VL and SmolVLM2 do: pip install 'mentorgym[vlm-torchvision]'"
+                "InternVL3, Qwen2.5-VL and SmolVLM2 do: " + remedy("vlm-torchvision")
             ) from None
         raise ValueError(f"cannot load the processor of {name}: {first_line(error)}") from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):

@@ -71,7 +71,9 @@ class ActionHints(_Mentored):
 
     def close(self, **kwargs: Any) -> None:
         """Stop the mentor and close the environments."""
-        self._hints.close()
+        # Where construction failed there is none.
+        if hasattr(self, "_hints"):
+            self._hints.close()
         super().close(**kwargs)
 
 
@@ -118,5 +120,7 @@ class ClipReward(_Mentored):
 
     def close(self, **kwargs: Any) -> None:
         """Stop the scorer and close the environments."""
-        self._bonuses.close()
+        # Where construction failed there is none.
+        if hasattr(self, "_bonuses"):
+            self._bonuses.close()
         super().close(**kwargs)

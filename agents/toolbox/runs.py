@@ -36,6 +36,7 @@ import mentorgym
 from mentorgym.agents.toolbox.masks import MASKS_SHAPE
 from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
+from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.memory import keep_large_blocks
 
 Flags = TypeVar("Flags")
@@ -130,6 +131,9 @@ def make_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> gym.vect
     """
     keywords = parse_keywords(env_args)
     envs = gym.make_vec(env_id, num_envs=num_envs, **keywords)
+    if isinstance(envs.unwrapped, DrivingVectorEnv):
+        # Agents are done with an observation before the step after the next.
+        envs.unwrapped.copy = False
     same_step = gym.vector.AutoresetMode.SAME_STEP
     if envs.metadata.get("autoreset_mode") is not same_step:
         envs.close()

@@ -83,7 +83,7 @@ class Candidate:
 
 def drive(env: str) -> tuple[list[dict[str, np.ndarray]], list[Request]]:
     """Observations of one row each, and the requests about them."""
-    envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular")
+    envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular", copy=False)
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
     observations, _ = envs.reset(seed=0)
     for _ in range(STEPS):

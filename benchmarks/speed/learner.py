@@ -76,7 +76,7 @@ class PlainReplay:
 
 def fill_replay(transitions: int) -> ReplayBuffer:
     """A packed replay buffer of `transitions` of the expert's in regular traffic."""
-    envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
+    envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular", copy=False)
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
     buffer = ReplayBuffer(transitions, ENVS)
     observations, _ = envs.reset(seed=0)
