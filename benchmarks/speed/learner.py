@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from mentorgym.agents import sac
+from mentorgym.agents.sac import SmallEncoder
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensors, unpack
-from mentorgym.agents.toolbox.encoders import SmallEncoder
 from mentorgym.agents.toolbox.masks import CHANNELS
 from mentorgym.envs.driving import DrivingVectorEnv
 
