@@ -385,6 +385,11 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
 
 
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal and args.noise_start == args.noise_end
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
@@ -393,7 +398,7 @@ def train(args: Args) -> Path:
         raise ValueError(f"augmentation {args.augmentation!r} is unknown; choose one of shift, found-rl")
     start_torch(args.seed, args.torch_threads)
     envs: Any = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("drqv2", args)
+    run = Run("drqv2", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -448,7 +453,7 @@ def train(args: Args) -> Path:
 
     envs.close()
     run.save_policy(policy, step)
-    run.finish(step)
+    run.finish(step, networks, optimizers, stored)
     return run.folder
 
 

@@ -403,6 +403,11 @@ class Episodes:
             self.recorder.returns, self.recorder.lengths = episodes["returns"], episodes["lengths"]
 
 
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
@@ -417,7 +422,7 @@ def train(args: Args) -> Path:
         )
     start_torch(args.seed, args.torch_threads)
     envs = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("ppo", args, extendable=not args.anneal)
+    run = Run("ppo", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")

@@ -392,13 +392,18 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
 
 
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal and args.hint_weight == 0
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
         raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
     start_torch(args.seed, args.torch_threads)
     envs: Any = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("sac_vmr", args)
+    run = Run("sac_vmr", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -446,7 +451,7 @@ def train(args: Args) -> Path:
 
     envs.close()
     run.save_policy(policy, step)
-    run.finish(step)
+    run.finish(step, networks, optimizers, {"replay": buffer})
     return run.folder
 
 

@@ -324,13 +324,18 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
 
 
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
         raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
     start_torch(args.seed, args.torch_threads)
     envs = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("td3", args, extendable=not args.anneal)
+    run = Run("td3", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")

@@ -5,6 +5,7 @@ from mentorgym.agents.toolbox.masks import CHANNELS, PatchConvolution, pack_obse
 from mentorgym.agents.toolbox.mentoring import FOUND_RL, mentor_metrics, with_hints
 from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.program import parse_flags, run_program
+from mentorgym.agents.toolbox.progress import ProgressLine
 from mentorgym.agents.toolbox.recorder import Recorder
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch, Observations, ReplayBuffer
 from mentorgym.agents.toolbox.runs import (
@@ -28,6 +29,7 @@ __all__ = [
     "Batch",
     "Observations",
     "PatchConvolution",
+    "ProgressLine",
     "Recorder",
     "ReplayBuffer",
     "Run",

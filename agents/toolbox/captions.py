@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from safetensors.numpy import load_file, save_file
 
 from mentorgym.agents.toolbox.captioner import Captioner
-from mentorgym.agents.toolbox.runs import Run, parse_keywords
+from mentorgym.agents.toolbox.runs import Run, explain, parse_keywords
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.metrics import measure
@@ -46,10 +46,9 @@ def make_caption_envs(env_id: str, env_args: tuple[str, ...], scenes: int, group
     for name in keywords.keys() & arguments.keys():
         raise ValueError(f"env_args {name}={arguments[name]!r}: the agent sets this, by a flag of its own if at all")
     arguments |= keywords
-    mode = AutoresetMode.DISABLED
-    return gym.make_vec(
-        env_id, num_envs=scenes * group_size, group_size=group_size, autoreset_mode=mode, **arguments
-    ).unwrapped
+    arguments |= {"group_size": group_size, "autoreset_mode": AutoresetMode.DISABLED}
+    with explain("--env-args"):
+        return gym.make_vec(env_id, num_envs=scenes * group_size, **arguments).unwrapped
 
 
 class ShardScenes:

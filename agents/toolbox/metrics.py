@@ -1,7 +1,6 @@
 """What a training run may write to its `metrics.jsonl`, and what each figure means."""
 
-SPATIAL_TERMS = ("above", "below", "behind", "in_front", "left", "right")
-"""RLS3's terms, as metrics write them."""
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS
 
 METRICS = {
     "step": "environment steps taken, all environments together; for a trainer, gradient updates",

@@ -12,11 +12,11 @@ INTERVAL = 30.0
 """Seconds between two lines where no terminal is."""
 
 
-class Progress:
+class ProgressLine:
     """One status line: on a terminal over the line before, elsewhere a new line every 30 s."""
 
     def __init__(self, step: int, total: int, unit: str):
-        """A run that starts at `step` of `total`, both counted in `unit`."""
+        """A run that starts at `step` of `total`, both counted in `unit`; 0 for a total that is unknown."""
         self.total, self.unit = total, unit
         self._terminal = sys.stderr.isatty()
         now = time.monotonic()
@@ -26,7 +26,7 @@ class Progress:
 
     def show(self, step: int, text: str = "") -> None:
         """Show `step` with `text`, where a line is due; the last step always is."""
-        now, last = time.monotonic(), step >= self.total
+        now, last = time.monotonic(), 0 < self.total <= step
         if now < self._due and not last:
             return
         self._due = now + (0.5 if self._terminal else INTERVAL)
@@ -37,10 +37,10 @@ class Progress:
         print(start + line, end=end, file=sys.stderr, flush=True)
 
 
-def progress_line(step: int, total: int, unit: str, rate: float, text: str) -> str:
-    """`step` of `total`, of which it shows no more, at so many a second, and the time that is left at this rate."""
-    left = timedelta(seconds=round(max(total - step, 0) / rate)) if rate > 0 else "unknown time"
-    speed = f"{rate:6,.0f}" if rate >= 10 else f"{rate:6.2f}"
-    return "  ".join(
-        filter(None, [f"{min(step, total):>9,}/{total:,} {unit}", f"{speed} {unit}/s", text, f"{left} left"])
-    )
+def progress_line(step: int, total: int, unit: str, rate: float, text: str = "") -> str:
+    """`step` of `total`, never more than that, the rate, and the time that is left at this rate."""
+    speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"
+    if not total:
+        return "  ".join(filter(None, [f"{step:>9,} {unit}", f"{speed:>6}/s", text]))
+    left = f"{timedelta(seconds=round(max(total - step, 0) / rate))} left" if rate > 0 else ""
+    return "  ".join(filter(None, [f"{min(step, total):>9,}/{total:,} {unit}", f"{speed:>6}/s", text, left]))

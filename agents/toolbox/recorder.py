@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mentorgym.agents.toolbox.progress import Progress
+from mentorgym.agents.toolbox.progress import ProgressLine
 from mentorgym.agents.toolbox.runs import Run, passed
 
 
@@ -28,7 +28,7 @@ class Recorder:
     def start(self, step: int) -> None:
         """Open the run's folder and start the clocks, at `step`."""
         self.run.open()
-        self._progress = Progress(step, self.args.total_steps, "steps")
+        self._progress = ProgressLine(step, self.args.total_steps, "steps")
         self._logged_step, self._logged_time = step, time.monotonic()
 
     def add_step(

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -98,6 +98,15 @@ def parse_keywords(assignments: tuple[str, ...]) -> dict[str, Any]:
     return keywords
 
 
+@contextlib.contextmanager
+def explain(flag: str) -> Iterator[None]:
+    """Turn a TypeError, as for an unknown keyword argument, into a ValueError that names the `flag` which gave it."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{flag}: {error}") from error
+
+
 def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_rate: float) -> None:
     """Give every optimizer this learning rate."""
     for optimizer in optimizers.values():
@@ -117,7 +126,8 @@ def make_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> gym.vect
     and actions are not `CarlaNoCrash-v0`'s masks, state and two numbers.
     """
     keywords = parse_keywords(env_args)
-    envs = gym.make_vec(env_id, num_envs=num_envs, **keywords)
+    with explain("--env-args"):
+        envs = gym.make_vec(env_id, num_envs=num_envs, **keywords)
     same_step = gym.vector.AutoresetMode.SAME_STEP
     if envs.metadata.get("autoreset_mode") is not same_step:
         envs.close()
@@ -377,6 +387,12 @@ class Run:
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         Run.current = None
         say(f"{self.agent}: done, {self.folder}")
+
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted, without a checkpoint, if the process was asked to end."""
+        INTERRUPTION.awaited = True
+        if INTERRUPTION.requested:
+            raise Interrupted(self.stopped())
 
     def stopped(self) -> str:
         """How the run goes on after it has been stopped."""

@@ -18,7 +18,7 @@ Fields of a row (schema 1):
 - `classes`: of the `actions` and of the `reasons` each class's `f1`, `support` and number `predicted`
 - `majority`: the score of whoever says the most frequent caption of every scene
 - `reward_model`: the `name` of the CLIP that `score` holds the means of, and the `weights`' digest; null for none
-- `kind` (of `agents.toolbox.spatial.KINDS`), `camera`, `samples`: which model was asked about rooms, through which
+- `kind` (of `agents.toolbox.students.KINDS`), `camera`, `samples`: which model was asked about rooms, through which
   cameras and how many pictures of the `split`; `score` holds the scores of its kind, and the first of them by term
 - `command`, `time` (UTC, ISO 8601), `commit` and whether the checkout was `dirty` (both null outside one),
   `versions`, `hardware`: how and where the row was made

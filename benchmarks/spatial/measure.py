@@ -23,11 +23,12 @@ from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
 from mentorgym.agents.toolbox.runs import describe_start
-from mentorgym.agents.toolbox.spatial import KINDS, Student, describe, fixed_samples, in_words, load_student
+from mentorgym.agents.toolbox.students import KINDS, Student, describe, fixed_samples, load_student
 from mentorgym.benchmarks.driving.drivers import Training, agent_of, read_training
 from mentorgym.benchmarks.harness.command import UsageError, command_line, run_command, show
 from mentorgym.benchmarks.harness.rows import ROWS, SCHEMA, Row, add_rows
 from mentorgym.digests import files_digest
+from mentorgym.envs.spatial.metrics import in_words
 from mentorgym.envs.spatial.samples import SIZES
 from mentorgym.mentors.load import WEIGHTS
 

@@ -7,10 +7,10 @@ that mean, over seeds.
 from collections.abc import Sequence
 from typing import Any
 
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.benchmarks.harness.command import UsageError
 from mentorgym.benchmarks.harness.rows import SPATIAL_SCORES, Row
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS
 
 SET = ("env", "split", "camera", "samples")
 """What a table is of, beside the task: the same samples."""
