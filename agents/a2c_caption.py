@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, load_captioner
 from mentorgym.agents.toolbox.captions import Heldout, Lines, Place, describe_terms, describe_texts, make_caption_envs
 from mentorgym.agents.toolbox.tuning import saved_dtype
@@ -166,9 +165,10 @@ def train(args: Args) -> Path:
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(critic, optimizers, stored)
+    run.open(total_steps)
     if step == 0:
         run.log(0, heldout.measure(captioner, captioner))
-    lines = Lines(run, total_steps)
+    lines = Lines(run, step, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
@@ -178,7 +178,7 @@ def train(args: Args) -> Path:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
             lines.log_heldout(step, lambda: heldout.measure(captioner, captioner))
-        if step % args.checkpoint_every == 0 and step < total_steps:
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, critic, optimizers, stored)
     captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
@@ -194,4 +194,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Captioner:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

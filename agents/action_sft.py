@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, load_captioner, written_as
 from mentorgym.agents.toolbox.captions import (
     Heldout,
@@ -216,9 +215,10 @@ def train(args: Args) -> Path:
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(nn.Module(), {"policy": optimizer}, stored)
+    run.open(total_steps)
     if step == 0:
         run.log(0, heldout.measure(policy, captioner, ask=policy.ask))
-    lines = Lines(run, total_steps)
+    lines = Lines(run, step, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
@@ -228,7 +228,7 @@ def train(args: Args) -> Path:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
             lines.log_heldout(step, lambda: heldout.measure(policy, captioner, ask=policy.ask))
-        if step % args.checkpoint_every == 0 and step < total_steps:
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)
     describer.save(run.folder / "describer", save_dtype)
@@ -247,4 +247,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> TwoStage:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, parse_flags, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.augmentation import Augmentation, Change
 from mentorgym.agents.toolbox.pairs import Pairing, Part, balanced_bias, deal, distinct_texts, pairs_auroc
 from mentorgym.agents.toolbox.runs import Stored
@@ -339,15 +339,15 @@ def learn_contrasts(args: Args, run: Run, model: Any, processor: Any, samples: S
     anchors = samples.anchors if args.anchors_weight else []
     prepare = Preparation(processor, anchors, model.config.text_config.max_position_embeddings)
     change = Augmentation(anchors) if args.augment else None
-    meter = Meter(run)
+    meter = Meter(run, step, args.total_steps)
     model.train()
     for batch in draw_batches(args, samples, prepare, range(step, args.total_steps), args.batch_size, change):
         rate = learning_rate(step, args.total_steps, args.learning_rate, args.warm_up)
         meter.add(update(model, optimizer, batch, rate, args))
         step += 1
         if step % args.log_every == 0 or step == args.total_steps:
-            meter.log(step, args.total_steps)
-        if step % args.checkpoint_every == 0 and step < args.total_steps:
+            meter.log(step)
+        if step < args.total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     return step
 
@@ -381,9 +381,10 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
             cosines = weigh(model, some, plain, prepare, args)
             readout.bias.fill_(balanced_bias(cosines, float(model.logit_scale.exp())))
     pictures = args.batch_size // 2
-    total_steps = args.epochs * (epoch := max(1, round(len(train_samples) / pictures)))
+    epoch = max(1, round(len(train_samples) / pictures))
+    total_steps = args.epochs * epoch
     change = Pairing(args.texts, texts, Augmentation() if args.augment else None)
-    meter = Meter(run)
+    meter = Meter(run, step, total_steps)
     model.train()
     for batch in draw_batches(args, train_samples, prepare, range(step, total_steps), pictures, change):
         if best.finished:
@@ -394,12 +395,14 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
             model.eval()
             best.count(pairs_auroc(weigh(model, validation, plain, prepare, args)))
             model.train()
-            meter.log(step, total_steps, {"validation/auroc": best.latest})
-        if step % args.checkpoint_every == 0 and step < total_steps:
+            meter.log(step, {"validation/auroc": best.latest})
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"model": optimizer}, stored)
     best.restore()
     model.config.logit_bias = readout.bias.item()
-    if test := test or (Samples(args.heldout) if args.heldout else None):
+    if test is None and args.heldout:
+        test = Samples(args.heldout)
+    if test is not None:
         run.log(step, {"heldout/auroc": pairs_auroc(weigh(model.eval(), test, plain, prepare, args))})
     return step
 
@@ -433,7 +436,8 @@ def train(args: Args) -> Path:
         model.gradient_checkpointing_enable()
     model.to(args.device)
     step = (learn_pairs if args.loss == "pairs" else learn_contrasts)(args, run, model, processor, samples)
-    save_pretrained(model, processor, save_dtype, saved := run.folder / "model")
+    saved = run.folder / "model"
+    save_pretrained(model, processor, save_dtype, saved)
     if heldout is not None and heldout.anchors:
         run.log(step, measure(saved, spread(heldout, args.heldout_samples), heldout.anchors, args.device))
     run.finish(step)
@@ -441,4 +445,4 @@ def train(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

@@ -18,10 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.augmentation import Augmentation
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.agents.toolbox.tuning import (
@@ -234,7 +233,7 @@ def train(args: Args) -> Path:
     optimizer = make_optimizer(model, args.weight_decay)
     step = run.load(nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     prepare = Preparation(processor, suffix_type=int(model.config.model_type == "paligemma"))  # type: ignore[union-attr]
-    meter = Meter(run)
+    meter = Meter(run, step, args.total_steps)
     model.train()
     steps = range(step, args.total_steps)
     change = Augmentation(samples.anchors) if args.augment else None
@@ -244,8 +243,8 @@ def train(args: Args) -> Path:
         meter.add(update(model, optimizer, batch, rate, args))
         step += 1
         if step % args.log_every == 0 or step == args.total_steps:
-            meter.log(step, args.total_steps)
-        if step % args.checkpoint_every == 0 and step < args.total_steps:
+            meter.log(step)
+        if step < args.total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     saved = run.folder / "model"
     save_pretrained(model, processor, save_dtype, saved)
@@ -256,4 +255,4 @@ def train(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

@@ -335,5 +335,9 @@ def written_as(captioner: Captioner, instructions: Sequence[str], texts: Sequenc
 def load_captioner(
     name: str, device: str = "cpu", dtype: str = "float32", sampling: Sampling | None = None, lora: int = 0
 ) -> Captioner:
-    """The policy in the folder, or of the hub's repository, `name`; raises as `load_vlm` does."""
+    """The policy in the folder, or of the hub's repository, `name`.
+
+    Raises as `load_vlm` does, and ImportError that names the extra without transformers.
+    """
+    import_extra("transformers", "caption", "an agent that writes captions")
     return Captioner(load_vlm(name, device=device, dtype=dtype), sampling, lora)

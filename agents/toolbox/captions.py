@@ -13,13 +13,14 @@ from gymnasium.vector import AutoresetMode
 from safetensors.numpy import load_file, save_file
 
 from mentorgym.agents.toolbox.captioner import Captioner
-from mentorgym.agents.toolbox.runs import Run, explain, parse_keywords
+from mentorgym.agents.toolbox.progress import ProgressLine
+from mentorgym.agents.toolbox.runs import Run, explain, parse_keywords, say
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.metrics import measure
 from mentorgym.envs.caption.scenes import Labels, Scenes
 
-TOLD_OF_HELDOUT = (
+HELDOUT_FIGURES = (
     "exact",
     "action_top1",
     "reason_top1",
@@ -127,7 +128,7 @@ def describe_groups(texts: Sequence[str], rewards: np.ndarray) -> dict[str, floa
 
 
 def describe_terms(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each term of the reward, before its weight; a term that was not there counts not."""
+    """The mean of each term of the reward, before its weight; missing terms are skipped."""
     return {f"reward/{name}": float(np.nanmean(each)) for name, each in terms.items() if not np.isnan(each).all()}
 
 
@@ -173,7 +174,7 @@ class Heldout:
                 own, other = scores.log_probabilities, reference(inputs, written, scores.kept)
                 sums["kl"].append((own - other).sum(1))
         measured = measure(answers, self.labels)
-        told = {name: measured[name] for name in TOLD_OF_HELDOUT}
+        told = {name: measured[name] for name in HELDOUT_FIGURES}
         told |= {name.removeprefix("text/"): value for name, value in describe_texts(sampled).items()}
         told |= {name: float(torch.cat(values).mean()) for name, values in sums.items()}
         return {f"heldout/{name}": value for name, value in told.items()}
@@ -182,23 +183,27 @@ class Heldout:
 class Lines:
     """The lines of a run's metrics: means since the line before, and how many texts a second."""
 
-    def __init__(self, run: Run, total_steps: int):
-        self._run, self._total = run, total_steps
+    def __init__(self, run: Run, step: int, total_steps: int):
+        """At `step` of `total_steps` updates."""
+        self._run, self._step = run, step
+        self._line = ProgressLine(step, total_steps, "updates")
         self._start()
 
     def _start(self) -> None:
-        self._told: dict[str, list[float]] = collections.defaultdict(list)
+        self._figures: dict[str, list[float]] = collections.defaultdict(list)
         self._texts, self._since = 0, time.monotonic()
 
-    def add(self, told: Mapping[str, float], texts: int) -> None:
+    def add(self, figures: Mapping[str, float], texts: int) -> None:
         """Count an update from so many `texts`."""
         self._texts += texts
-        for name, value in told.items():
-            self._told[name].append(value)
+        for name, value in figures.items():
+            self._figures[name].append(value)
+        self._step += 1
+        self._line.show(self._step)
 
     def log(self, step: int) -> None:
         """Write the line of `step` and show it."""
-        means = {name: float(np.mean(values)) for name, values in self._told.items()}
+        means = {name: float(np.mean(values)) for name, values in self._figures.items()}
         speed = self._texts / (time.monotonic() - self._since)
         self._run.log(step, means | {"speed/samples_per_s": speed})
         shown = "  ".join(
@@ -206,16 +211,15 @@ class Lines:
             for name in ("reward/mean", "reward/best", "loss/policy", "loss/answer", "text/kl")
             if name in means
         )
-        print(f"{step:>9,}/{self._total:,} updates  {speed:.0f} samples/s  {shown}", flush=True)
+        say(f"{step:>9,} updates  {speed:.0f} samples/s  {shown}")
         self._start()
 
-    def log_heldout(self, step: int, tell: Callable[[], Mapping[str, float]]) -> None:
-        """Write what `tell` returns as a held-out line and show it; the time that it takes is not counted."""
+    def log_heldout(self, step: int, measure: Callable[[], Mapping[str, float]]) -> None:
+        """Write what `measure` returns as a held-out line and show it; the time that it takes is not counted."""
         began = time.monotonic()
-        told = tell()
+        figures = measure()
         self._since += time.monotonic() - began
-        self._run.log(step, dict(told))
-        shown = "  ".join(
-            f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5]
-        )
-        print(f"{step:>9,}/{self._total:,} updates  held out: {shown}", flush=True)
+        self._run.log(step, dict(figures))
+        names = ("exact", "action_macro_f1", "reason_macro_f1")
+        shown = "  ".join(f"{name} {figures['heldout/' + name]:.4f}" for name in names)
+        say(f"{step:>9,} updates  held out: {shown}")

@@ -445,8 +445,8 @@ def check_device(device: str) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line to standard error, on a terminal in place of a status line."""
+    print(f"\r{line}\x1b[K" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
 def drop_half_line(path: Path) -> None:
