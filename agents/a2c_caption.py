@@ -1,4 +1,6 @@
-"""A2C on captions: one text for a scene, held against what a critic expects, and a reward of two parts.
+"""Advantage actor-critic (A2C) on captions: one text a scene, compared with a critic's estimate; two-part reward.
+
+Documentation: `docs/agents/a2c_caption.md`.
 
 The toy example of the RLOO paper (appendix A, Algorithm 4). The reward is alpha * R1 + beta * R2: R1 how well CLIP
 finds that text and picture fit, and R2, the paper's "LLM as a judge", 1 where BLEU-4 against the scene's caption is
@@ -30,7 +32,10 @@ from mentorgym.mentors.trainable import make_optimizer, take_step
 
 @dataclasses.dataclass
 class Args:
-    """Flags of A2C. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of advantage actor-critic (A2C) on captions.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,4 +1,6 @@
-"""Action SFT, stage 2 of the RLOO paper: shown its own description and the picture, a model learns to say the action.
+"""Supervised fine-tuning (SFT) of actions, stage 2 of the RLOO paper: from its own description to the action.
+
+Documentation: `docs/agents/action_sft.md`.
 
 For each scene the policy writes a description, sampled (Algorithm 3), which is put before the question "Based on the
 caption and image, what is the next action ...?"; what it answers is trained to be "Action: stop." By cross-entropy, as
@@ -48,7 +50,10 @@ LOSSES = ("answer", "bleu")
 
 @dataclasses.dataclass
 class Args:
-    """Flags of action SFT. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of supervised fine-tuning of actions, stage 2 of RLOO.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,5 +1,7 @@
 """Best of k: the text that a CLIP finds to fit best becomes the label of its scene.
 
+Documentation: `docs/agents/best_of_k.md`.
+
 What section 5.3 of the RLOO paper says of its stage 1, where Algorithm 2 and eq. 1 say RLOO: k texts are sampled for a
 scene, and the policy is trained by cross-entropy on the one of the highest reward, the first of several. No text is
 pushed away, so that what all texts get wrong stays.
@@ -36,7 +38,10 @@ from mentorgym.mentors.trainable import make_optimizer, take_step
 
 @dataclasses.dataclass
 class Args:
-    """Flags of best of k. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of best of k on captions.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,5 +1,7 @@
 """Fine-tuning of CLIP on pictures and captions: a trainer, nothing to rank.
 
+Documentation: `docs/agents/clip_finetune.md`.
+
 `--loss contrastive`: symmetric cross-entropy over the batch (Radford et al., arXiv 2103.00020), in which an equal
 caption is no negative; driving has only 720 captions, so a batch holds many twice. Where the data name each context's
 captions (driving: the 30 actions in words), a second term asks for the picture's own among those alone, which is what
@@ -58,7 +60,10 @@ from mentorgym.mentors.trainable import HIGHEST_SCALE, contrastive_losses, make_
 
 @dataclasses.dataclass
 class Args:
-    """Flags of CLIP's fine-tuning. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of fine-tuning of CLIP.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     data: Path = Path("drives")
     """folder of shards"""

@@ -1,5 +1,7 @@
 """DrQ-v2 on bird's-eye masks and a state vector, for `CarlaNoCrash-v0`.
 
+Documentation: `docs/agents/drqv2.md`.
+
 Yarats et al., "Mastering Visual Continuous Control" (arXiv 2107.09645): a deterministic actor with scheduled noise, two
 critics whose loss alone trains the encoder, n-step returns, and pictures shifted at random. What differs:
 
@@ -61,7 +63,10 @@ LARGEST_ACTION, LARGEST_TURN, LARGEST_SHIFT = 1 - 1e-6, math.radians(10), 4
 
 @dataclasses.dataclass
 class Args:
-    """Flags of DrQ-v2. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of DrQ-v2.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

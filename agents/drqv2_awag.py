@@ -1,4 +1,6 @@
-"""DrQ-v2 whose actor learns from hints by Found-RL's advantage-weighting action guidance (AWAG), for `CarlaNoCrash-v0`.
+"""DrQ-v2 with advantage-weighted action guidance (AWAG), by which the actor learns from a mentor's hints.
+
+Documentation: `docs/agents/drqv2_awag.md`.
 
 A mentor watches the drive and says what it would do. Where its hint has come in and the critics value it above the
 actor's own action, the actor is drawn to it, the more the larger the advantage (Found-RL's paper, section 4.2, eq. 17
@@ -57,7 +59,10 @@ LARGEST_ACTION, LARGEST_TURN, LARGEST_SHIFT = 1 - 1e-6, math.radians(10), 4
 
 @dataclasses.dataclass
 class Args:
-    """Flags of DrQ-v2. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of DrQ-v2 with advantage-weighted action guidance (DrQ-v2-AWAG).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

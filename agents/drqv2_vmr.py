@@ -1,4 +1,6 @@
-"""DrQ-v2 whose critics learn from hints by Found-RL's value-margin regularisation (VMR), for `CarlaNoCrash-v0`.
+"""DrQ-v2 with value-margin regularisation (VMR), by which critics learn from a mentor's hints.
+
+Documentation: `docs/agents/drqv2_vmr.md`.
 
 A mentor watches the drive and says what it would do. Where its hint has come in, the critics are pulled to value it by
 a margin above the action taken (Found-RL's paper, section 4.2, eq. 12 to 14), with a weight that falls. The rest is
@@ -53,7 +55,10 @@ LARGEST_ACTION, LARGEST_TURN, LARGEST_SHIFT = 1 - 1e-6, math.radians(10), 4
 
 @dataclasses.dataclass
 class Args:
-    """Flags of DrQ-v2. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of DrQ-v2 with value-margin regularisation (DrQ-v2-VMR).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,5 +1,7 @@
 """Proximal policy optimisation (PPO) on bird's-eye masks and a state vector, for `CarlaNoCrash-v0`.
 
+Documentation: `docs/agents/ppo.md`.
+
 Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), with the policy and the exploration loss
 of Roach (Zhang et al., arXiv 2108.08265): each action has a Beta distribution, and over the last steps before a failure
 the policy is pulled to a prior: to drive on if the car stood, to brake if it hit something or passed a red light or a
@@ -76,7 +78,10 @@ EDGE = 1e-6
 
 @dataclasses.dataclass
 class Args:
-    """Flags of PPO. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of proximal policy optimisation (PPO).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,4 +1,6 @@
-"""RLOO: texts about driving scenes, learned from how well a CLIP finds that they fit the picture.
+"""REINFORCE leave-one-out (RLOO): texts about driving scenes, learned from how well CLIP finds them to fit the picture.
+
+Documentation: `docs/agents/rloo.md`.
 
 REINFORCE with a leave-one-out baseline (Kool et al., 2019; RLOO paper, eq. 1 and Algorithm 2): of the k texts that are
 sampled for a scene, each is held against the mean reward of the others. `--baseline greedy` takes the reward of the
@@ -56,7 +58,10 @@ BASELINES = ("loo", "greedy", "none")
 
 @dataclasses.dataclass
 class Args:
-    """Flags of RLOO. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of REINFORCE leave-one-out (RLOO) on captions.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""

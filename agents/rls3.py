@@ -1,4 +1,6 @@
-"""RLS3: an agent that moves objects about looks for pictures that a vision-language model describes badly.
+"""RL-based synthetic sample selection (RLS3): objects are arranged to find what a vision-language model gets wrong.
+
+Documentation: `docs/agents/rls3.md`.
 
 "RLS3: RL-based synthetic sample selection", Algorithm 1. Soft actor-critic (SAC) moves the objects of
 `UnitySpatial-v0`; a valid move earns 1, an invalid one -1. An episode ends with its T0-th valid sample. Then the model
@@ -73,7 +75,10 @@ PRETRAINED = "pretrained.safetensors"
 
 @dataclasses.dataclass
 class Args:
-    """Flags of RLS3. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of RL-based synthetic sample selection (RLS3).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "UnitySpatial-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,5 +1,7 @@
 """Soft actor-critic (SAC) on bird's-eye masks and a state vector, for `CarlaNoCrash-v0`.
 
+Documentation: `docs/agents/sac.md`.
+
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905): a squashed-Gaussian actor, two
 critics, a learned temperature with target entropy minus the number of actions. What differs:
 
@@ -59,7 +61,10 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 @dataclasses.dataclass
 class Args:
-    """Flags of SAC. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of soft actor-critic (SAC).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

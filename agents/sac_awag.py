@@ -1,4 +1,6 @@
-"""SAC whose actor learns from hints by Found-RL's advantage-weighting action guidance (AWAG), for `CarlaNoCrash-v0`.
+"""Soft actor-critic (SAC) with advantage-weighted action guidance (AWAG), by which the actor learns from hints.
+
+Documentation: `docs/agents/sac_awag.md`.
 
 A mentor watches the drive and says what it would do. Where its hint has come in and the critics value it above the
 actor's own action, the actor is drawn to it, the more the larger the advantage (Found-RL's paper, section 4.2, eq. 19
@@ -58,7 +60,10 @@ LARGEST_HINT = 0.999
 
 @dataclasses.dataclass
 class Args:
-    """Flags of SAC. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of soft actor-critic with advantage-weighted action guidance (SAC-AWAG).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

@@ -1,4 +1,6 @@
-"""SAC whose critics learn from hints by Found-RL's value-margin regularisation (VMR), for `CarlaNoCrash-v0`.
+"""Soft actor-critic (SAC) with value-margin regularisation (VMR), by which critics learn from a mentor's hints.
+
+Documentation: `docs/agents/sac_vmr.md`.
 
 A mentor watches the drive and says what it would do. Where its hint has come in, the critics are pulled to value it by
 a margin above the action taken (Found-RL's paper, section 4.2, eq. 12 to 14), with a weight that falls. The rest is
@@ -56,7 +58,10 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 @dataclasses.dataclass
 class Args:
-    """Flags of SAC. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of soft actor-critic with value-margin regularisation (SAC-VMR).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

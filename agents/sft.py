@@ -1,5 +1,7 @@
 """Supervised fine-tuning of vision-language models on pictures, prompts and answers: a trainer, nothing to rank.
 
+Documentation: `docs/agents/sft.md`.
+
 Cross-entropy on the tokens of the answer and its end alone (Found-RL, section 5.2, fine-tunes InternVL3 so with
 LLaMA-Factory, whose recipe it does not publish). Without `--model` a small model of our own is trained from nothing
 (`mentors.tiny`); a folder or hub name fine-tunes that checkpoint, whole. The data are what
@@ -48,7 +50,10 @@ CAPTION_MEASURES = ("action_top1", "reason_top1", "action_macro_f1", "reason_mac
 
 @dataclasses.dataclass
 class Args:
-    """Flags of supervised fine-tuning. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of supervised fine-tuning (SFT) of vision-language models.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     data: Path = Path("drives")
     """folder of shards, or a JSON file of ShareGPT records"""

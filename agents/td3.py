@@ -1,5 +1,7 @@
 """Twin delayed deep deterministic policy gradient (TD3) on bird's-eye masks and a state vector, for `CarlaNoCrash-v0`.
 
+Documentation: `docs/agents/td3.md`.
+
 Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Methods" (arXiv 1802.09477): a deterministic
 actor, two critics, targets of both, noise on the target's actions, and an actor that learns at every second update.
 What differs:
@@ -52,7 +54,10 @@ FEATURES = 256
 
 @dataclasses.dataclass
 class Args:
-    """Flags of TD3. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of twin delayed deep deterministic policy gradient (TD3).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

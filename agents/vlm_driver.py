@@ -1,5 +1,7 @@
 """A vision-language model alone at the wheel: nothing is trained.
 
+Documentation: `docs/agents/vlm_driver.md`.
+
 Found-RL's fine-tuned models as drivers (its paper, section 5): at every step the model is shown the picture and the
 prompt, and what it replies is driven. A reply that suggests no action is not replaced by a made-up one: the car repeats
 its last action, or brakes where there is none, and `replies_parsed`, the share of replies that could be driven, stands
@@ -31,7 +33,10 @@ BRAKE = np.array([-1.0, 0.0], np.float32)
 
 @dataclasses.dataclass
 class Args:
-    """Flags of the driver. Rerunning the same command finds the run that is there."""
+    """Flags of a vision-language model that drives.
+
+    Rerunning the same command finds the run that is there.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""

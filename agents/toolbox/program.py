@@ -1,6 +1,7 @@
 """An agent's file as a program: flags from the command line, mistakes in one line, and an end that can be resumed."""
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,4 +62,4 @@ def parse_flags(flags: type[Flags], presets: Mapping[str, Mapping[str, Any]]) ->
     known, rest = parser.parse_known_args()
     choice = f"--preset {{{','.join(sorted(presets))}}} replaces defaults by published constants; given flags win."
     default = flags(**presets.get(known.preset, {}))
-    return tyro.cli(flags, args=rest, default=default, description=f"{flags.__doc__}\n\n{choice}")
+    return tyro.cli(flags, args=rest, default=default, description=f"{inspect.getdoc(flags)}\n\n{choice}")

@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -240,10 +241,11 @@ class Run:
         write_atomically(config_file, json.dumps(config, indent=2) + "\n")
         drop_half_line(self.folder / "metrics.jsonl")
         total = total_steps or getattr(self.args, "total_steps", 0)
-        place = f"of {self._shorter}" if self._shorter else f"of {total:,}" if total else ""
-        begin = f"goes on from step {self._step:,} {place}" if self.resumes else f"starts, {total:,} steps"
-        say(f"{self.agent}: {begin if self.resumes or total else 'starts'}, on {getattr(self.args, 'device', 'cpu')}")
-        say(f"{self.agent}: writes to {self.folder}")
+        of_total = f" of {total:,}" if total else ""
+        begin = f"goes on at step {self._step:,}{of_total}" if self.resumes else f"starts at step 0{of_total}"
+        say(f"{self.agent}: {begin}, on {getattr(self.args, 'device', 'cpu')}, in {self.folder}")
+        if self._shorter:
+            say(f"{self.agent}: its first {self._step:,} steps are those of {self._shorter}")
         if not self.resumes and not self.extendable and (shorter := self._find_shorter("done")):
             say(f"{self.agent}: its schedules depend on total_steps, so it does not go on from {shorter}")
 
@@ -421,6 +423,14 @@ def identity(flags: Mapping[str, Any]) -> Any:
 def read_config(folder: Path) -> dict[str, Any]:
     """A run's `config.json`."""
     return json.loads((folder / "config.json").read_text())
+
+
+def policy_step(folder: Path) -> int | None:
+    """The environment steps behind the policy in the folder of a run that still trains; None before there is one."""
+    with contextlib.suppress(OSError), safe_open(folder / "policy.safetensors", "pt") as file:
+        step = (file.metadata() or {}).get("step")
+        return None if step is None else int(step)
+    return None
 
 
 def newest_first(folder: Path) -> list[Path]:

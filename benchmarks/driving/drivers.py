@@ -29,7 +29,8 @@ import numpy as np
 
 import mentorgym.agents
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.agents.toolbox.runs import policy_step
+from mentorgym.benchmarks.harness.command import UsageError, progress_console
 from mentorgym.digests import files_digest
 from mentorgym.envs.driving import DrivingVectorEnv
 
@@ -195,18 +196,26 @@ def require_policy(module: ModuleType) -> None:
 
 
 def read_training(folder: Path) -> Training:
-    """What the folder of a finished run says of its training; raises UsageError for any other folder."""
+    """What a run's folder says of its training; raises UsageError for a folder without a policy.
+
+    Of a run that still trains, it is the policy of the newest checkpoint, and its steps.
+    """
     if not (folder / "config.json").is_file():
         raise UsageError(f"{folder} is not the folder of a training run: it has no config.json")
-    if not (folder / "done").is_file():
-        raise UsageError(f"{folder} is not finished: run its training command again")
+    unfinished_at = None if (folder / "done").is_file() else policy_step(folder)
+    if unfinished_at is not None:
+        progress_console.print(f"{folder} is not finished: this is its policy at step {unfinished_at:,}")
+    elif not (folder / "done").is_file():
+        raise UsageError(f"{folder} is not finished: run its training command again, or wait for its first checkpoint")
     weights = sorted(folder.glob("policy.*")) or sorted((folder / "model").glob("*.safetensors"))
     if not weights:
         raise UsageError(f"{folder} has no weights (policy.* or model/): delete the folder and train again")
     digest = files_digest(weights, 12)
     try:
         args = json.loads((folder / "config.json").read_text("utf-8"))["args"]
-        steps = int(json.loads((folder / "done").read_text("utf-8"))["step"])
+        steps = unfinished_at
+        if steps is None:
+            steps = int(json.loads((folder / "done").read_text("utf-8"))["step"])
         return Training(folder, int(args["seed"]), steps, digest, args)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
