@@ -39,7 +39,7 @@ from mentorgym.agents.toolbox.masks import MASKS_SHAPE
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
 from mentorgym.memory import keep_large_blocks
 
-NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every")
+NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every", "routes")
 """Flags that leave alone what a run computes; the seed has its own place in the folder's name."""
 
 SAVE_AFTER = 300.0

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def stop_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (sac, {"device": "nowhere"}, "--device nowhere"),
         (sac, {"env_id": "CarlaNoCrush-v0"}, "CarlaNoCrush"),
         (sac_vmr, {"mentor": "exprt"}, "unknown mentor 'exprt'"),
-        (sac_vmr, {"mentor": "nowhere:mentor"}, "No module named 'nowhere'"),
+        (sac_vmr, {"mentor": "nowhere:mentor"}, "there is no module 'nowhere'"),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_leaves_no_folder(agent, flags, message, short_flags, monkeypatch, capsys):
@@ -67,7 +68,7 @@ def test_a_mistake_ends_in_one_line_and_leaves_no_folder(agent, flags, message, 
     assert call(agent, args, monkeypatch) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1 and error.startswith(agent.__name__.rsplit(".")[-1] + ": ")
-    assert any(word in error for word in [message]) or __import__("re").search(message, error)
+    assert re.search(message, error)
     assert not Path(args.runs).exists()
 
 
