@@ -7,8 +7,8 @@ finds that text and picture fit, and R2, the paper's "LLM as a judge", 1 where B
 above 0.5, which needs labels. The critic is a small network on the model's last state before the text, through which no
 gradients flow back; the text as a whole is one action.
 
-    python agents/a2c_caption.py
-    python agents/a2c_caption.py --env-args split=toy --epochs 3
+    mentorgym train a2c_caption
+    mentorgym train a2c_caption --env-args split=toy --epochs 3
 
 The paper prints neither alpha and beta nor any constant of the optimizers.
 """

@@ -7,8 +7,8 @@ caption and image, what is the next action ...?"; what it answers is trained to 
 section 5.3 has it; or, `--loss bleu`, as Algorithm 3 has it, by BLEU-4 of the answer against the truth, a reward and no
 loss that could be differentiated, and so by RLOO on k sampled answers.
 
-    python agents/action_sft.py --model runs/BddOia-Caption-v0/rloo__seed0__0123abcd/model
-    python agents/action_sft.py --model ... --data captions/train_5
+    mentorgym train action_sft --model runs/BddOia-Caption-v0/rloo__seed0__0123abcd/model
+    mentorgym train action_sft --model ... --data captions/train_5
 
 The policy says both: the action answered, and of the description what is not about the action. Descriptions are those
 of the start, whose weights stay, stage 1's as in the paper's figure 3; where the model that learns to answer describes
@@ -125,8 +125,8 @@ def questions(captioner: Captioner, descriptions: Sequence[str]) -> list[str]:
 
 def true_answers(actions: np.ndarray) -> list[str]:
     """What is to be answered of scenes with `actions` bool [B, 4]."""
-    told = [[name for name, there in zip(language.ACTIONS, row, strict=True) if there] for row in actions]
-    return [f"Action: {', '.join(names)}." for names in told]
+    actions_of_scenes = [[name for name, there in zip(language.ACTIONS, row, strict=True) if there] for row in actions]
+    return [f"Action: {', '.join(names)}." for names in actions_of_scenes]
 
 
 def both(description: str, answer: str) -> str:
@@ -145,8 +145,8 @@ class TwoStage:
     def __call__(self, observations: dict[str, Any]) -> list[str]:
         """A text for each row of `frames` uint8 [N, M, H, W, 3] and `instruction` [N], the likeliest tokens."""
         descriptions = self.describer(observations)
-        asked = {"frames": observations["frames"], "instruction": questions(self.captioner, descriptions)}
-        return [both(*each) for each in zip(descriptions, self.captioner(asked), strict=True)]
+        second = {"frames": observations["frames"], "instruction": questions(self.captioner, descriptions)}
+        return [both(*each) for each in zip(descriptions, self.captioner(second), strict=True)]
 
     def ask(self, observations: dict[str, Any]) -> list[str]:
         """The second question about each row."""
@@ -169,25 +169,25 @@ def update(
     with torch.no_grad():
         before = describer.read(describer.prepare(frames, observations["instruction"]))
         described = describer.write(before, 1, generator)
-    asked = questions(captioner, described.texts)
-    prefix = captioner.read(captioner.prepare(frames, asked))
-    told = {"text/length": float(described.mask.float().sum(1).mean()), **describe_texts(described.texts)}
+    second_questions = questions(captioner, described.texts)
+    prefix = captioner.read(captioner.prepare(frames, second_questions))
+    figures = {"text/length": float(described.mask.float().sum(1).mean()), **describe_texts(described.texts)}
     if args.loss == "answer":
-        answers = written_as(captioner, asked, truths)
+        answers = written_as(captioner, second_questions, truths)
         scores = captioner.score(prefix, answers, sampling=Sampling())
         loss = -scores.log_probabilities.sum() / answers.mask.sum()
-        told["loss/answer"] = float(loss.detach())
+        figures["loss/answer"] = float(loss.detach())
     else:
         answers = captioner.write(prefix, args.group_size, generator)
         scores = captioner.score(prefix, answers)
         meant = [truth for truth in truths for _ in range(args.group_size)]
-        found = [bleu(answer, truth) for answer, truth in zip(answers.texts, meant, strict=True)]
-        rewards = torch.tensor(found, device=captioner.device).view(-1, args.group_size)
+        scores_of_answers = [bleu(answer, truth) for answer, truth in zip(answers.texts, meant, strict=True)]
+        rewards = torch.tensor(scores_of_answers, device=captioner.device).view(-1, args.group_size)
         advantage = rewards - (rewards.sum(1, keepdim=True) - rewards) / (args.group_size - 1)
         loss = -(advantage.flatten() * scores.log_probabilities.sum(1)).mean()
-        told |= {"loss/policy": float(loss.detach()), "reward/mean": float(rewards.mean())}
+        figures |= {"loss/policy": float(loss.detach()), "reward/mean": float(rewards.mean())}
     take_step(optimizer, loss, rate, args.max_norm)
-    return told | {"text/entropy": float(scores.entropies.sum() / answers.mask.sum())}
+    return figures | {"text/entropy": float(scores.entropies.sum() / answers.mask.sum())}
 
 
 def train(args: Args) -> Path:

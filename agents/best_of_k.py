@@ -6,8 +6,8 @@ What section 5.3 of the RLOO paper says of its stage 1, where Algorithm 2 and eq
 scene, and the policy is trained by cross-entropy on the one of the highest reward, the first of several. No text is
 pushed away, so that what all texts get wrong stays.
 
-    python agents/best_of_k.py
-    python agents/best_of_k.py --preset paper --model HuggingFaceTB/SmolVLM-Instruct --lora 16
+    mentorgym train best_of_k
+    mentorgym train best_of_k --preset paper --model HuggingFaceTB/SmolVLM-Instruct --lora 16
 
 The cross-entropy is that of the policy itself, without temperature, top-k and top-p, which are for sampling alone.
 """

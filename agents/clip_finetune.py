@@ -20,8 +20,8 @@ checkpoint, whole. The data are what `mentorgym collect` or `mentorgym caption-d
 of WebDataset shards of PNG and text. Model, tokenizer and preprocessing are saved in the run's folder, under `model/`;
 the bias in its `config.json`, as `logit_bias`.
 
-    python agents/clip_finetune.py --data drives --heldout heldout_drives
-    python agents/clip_finetune.py --loss pairs --data captions/train --validation captions/val --model <folder>
+    mentorgym train clip_finetune --data drives --heldout heldout_drives
+    mentorgym train clip_finetune --loss pairs --data captions/train --validation captions/val --model <folder>
 """
 
 import dataclasses
@@ -287,13 +287,13 @@ def update_pairs(
     return {"loss/pairs": loss.detach()}
 
 
-def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
-    """Accuracy of `found` int64 [N] against `labels` int64 [N], plain and balanced, beside the most frequent label's.
+def label_scores(predictions: np.ndarray, labels: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
+    """Accuracy of `predictions` int64 [N] for `labels` int64 [N], plain, balanced, and of the most frequent label.
 
     With `neighbours` bool [K, K] also the share of the errors that fall on a neighbour of the true label, and what it
     would be if each error fell evenly on the other labels.
     """
-    right = found == labels
+    right = predictions == labels
     present, counts = np.unique(labels, return_counts=True)
     scores = {
         "heldout/accuracy": float(right.mean()),
@@ -302,8 +302,8 @@ def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray |
         "heldout/balanced_majority": 1.0 / len(present),
     }
     if neighbours is not None and not right.all():
-        wrong, said = labels[~right], found[~right]
-        scores["heldout/near_errors"] = float(neighbours[wrong, said].mean())
+        wrong, predicted = labels[~right], predictions[~right]
+        scores["heldout/near_errors"] = float(neighbours[wrong, predicted].mean())
         scores["heldout/near_errors_by_chance"] = float(
             ((neighbours[wrong].sum(1) - 1) / (neighbours.shape[1] - 1)).mean()
         )
@@ -313,14 +313,14 @@ def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray |
 def measure(folder: Path, samples: Sequence[Sample], anchors: list[list[str]], device: str) -> dict[str, float]:
     """`label_scores` of the model saved in `folder`, which weighs the anchors as a mentor does."""
     mentor = load_clip(str(folder), anchors=anchors, device=device)
-    found = []
+    predictions = []
     nothing = np.full(2, np.nan, np.float32)
     for start in range(0, len(samples), 64):
         group = samples[start : start + 64]
         weighed = mentor([Request(each.picture, "", each.words["context"], nothing) for each in group])
-        found += [int(np.argmax(each)) for each in weighed if isinstance(each, np.ndarray)]
+        predictions += [int(np.argmax(each)) for each in weighed if isinstance(each, np.ndarray)]
     labels = np.array([each.words["label"] for each in samples])
-    return label_scores(np.array(found), labels, language.NEIGHBOURS if anchors == language.anchors() else None)
+    return label_scores(np.array(predictions), labels, language.NEIGHBOURS if anchors == language.anchors() else None)
 
 
 @torch.no_grad()
@@ -328,13 +328,13 @@ def weigh(model: Any, samples: Samples, pairing: Pairing, prepare: Preparation, 
     """Cosines float32 [2, N] of pictures with their own texts and with wrong ones; always the same, with one seed."""
     chosen = np.unique(np.linspace(0, len(samples) - 1, args.heldout_samples).astype(int))
     generator = np.random.default_rng(args.seed)
-    found = []
+    cosines = []
     for start in range(0, len(chosen), 64):
         batch = prepare([pairing(samples[int(index)], generator) for index in chosen[start : start + 64]])
         batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
         images, texts = encode(model, batch)
-        found.append(torch.stack([(images * texts[batch[name]]).sum(-1) for name in ("own", "wrong")]).cpu().numpy())
-    return np.concatenate(found, 1)
+        cosines.append(torch.stack([(images * texts[batch[name]]).sum(-1) for name in ("own", "wrong")]).cpu().numpy())
+    return np.concatenate(cosines, 1)
 
 
 def learn_contrasts(args: Args, run: Run, model: Any, processor: Any, samples: Samples) -> int:

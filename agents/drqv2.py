@@ -15,7 +15,7 @@ critics whose loss alone trains the encoder, n-step returns, and pictures shifte
 - `--clip-reward` adds Found-RL's bonus for actions that match what a CLIP scorer sees (its paper, section 4.3) to the
   rewards as they are drawn from the replay buffer.
 
-    python agents/drqv2.py --env-args town=Suburb traffic=empty --seed 3
+    mentorgym train drqv2 --env-args town=Suburb traffic=empty --seed 3
 """
 
 import copy

@@ -10,7 +10,7 @@ to 24). The rest is `agents/drqv2.py`, where its differences from the papers sta
 - The weight's horizon is a share of the run, so that 1 000 000 steps give the released code's 300 000.
 - `--no-q-filter` counts every hint, for a mentor that is better than critics that have hardly learned.
 
-    python agents/drqv2_awag.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train drqv2_awag --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
 
 import copy

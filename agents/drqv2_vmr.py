@@ -7,7 +7,7 @@ a margin above the action taken (Found-RL's paper, section 4.2, eq. 12 to 14), w
 `agents/drqv2.py`, where its differences from the papers stand; how the hints' loss differs stands in
 `agents/sac_vmr.py`.
 
-    python agents/drqv2_vmr.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train drqv2_vmr --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
 
 import copy

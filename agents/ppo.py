@@ -15,11 +15,11 @@ stop sign, to try any steer if it left its lane. What differs:
 - Both parameters of a Beta are above 1, so it has one mode. Without exploration the action is the mean, not Roach's
   mode, which swings further: on training tasks it earned less.
 
-    python agents/ppo.py --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train ppo --env-args town=Suburb traffic=regular --seed 3
 
 Roach's settings (its released code); 5000 is its 0.5 for rewards that are not scaled:
 
-    python agents/ppo.py --encoder found-rl --num-envs 6 --rollout-steps 2048 --batch-size 256 --epochs 20
+    mentorgym train ppo --encoder found-rl --num-envs 6 --rollout-steps 2048 --batch-size 256 --epochs 20
         --learning-rate 1e-5 --no-anneal --halve-after 8 --target-kl 0.01 --gamma 0.99 --gae-lambda 0.9
         --value-coef 5000 --entropy-coef 0.01 --exploration-coef 0.05 --total-steps 10000000
 """

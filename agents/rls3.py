@@ -19,8 +19,8 @@ What differs, or what the paper leaves open:
   shows at once. Nothing is drawn in it, and its steps are no part of the budget. `--pretrained` takes another run's.
 - Feedback that is no number pays nothing. Early stopping is off by default.
 
-    python agents/rls3.py --model vlm --seed 1
-    python agents/rls3.py --model vlm --seed 1 --sampler random
+    mentorgym train rls3 --model vlm --seed 1
+    mentorgym train rls3 --model vlm --seed 1 --sampler random
 """
 
 import copy
@@ -728,7 +728,7 @@ def train(args: Args) -> Path:
     line = ProgressLine(progress.generated, args.budget, "samples")
     while not progress.over(args):
         # A checkpoint holds whole iterations: an end within one goes back to its start.
-        run.stop_if_asked()
+        run.stop_if_requested()
         episode = play_episode(args, envs, sampler, student, progress)
         progress.count(episode)
         run.log(progress.step, episode.figures())

@@ -15,7 +15,7 @@ critics, a learned temperature with target entropy minus the number of actions. 
 - `--clip-reward` adds Found-RL's bonus for actions that match what a CLIP scorer sees (its paper, section 4.3) to the
   rewards as they are drawn from the replay buffer.
 
-    python agents/sac.py --env-args town=Suburb traffic=empty --seed 3
+    mentorgym train sac --env-args town=Suburb traffic=empty --seed 3
 """
 
 import copy

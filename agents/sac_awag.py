@@ -10,7 +10,7 @@ to 24). The rest is `agents/sac.py`, where its differences from the paper stand.
   over the hints that count, not over the batch (eq. 22). `--hint-weight-end 0` lets the weight fall as in eq. 24.
 - `--no-q-filter` counts every hint, for a mentor that is better than critics that have hardly learned.
 
-    python agents/sac_awag.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train sac_awag --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
 
 import copy

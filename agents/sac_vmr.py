@@ -12,7 +12,7 @@ a margin above the action taken (Found-RL's paper, section 4.2, eq. 12 to 14), w
 - Each hint counts on its own row, as in the paper. The released code averages over all rows, those without a hint as
   if it were (0, 0), and multiplies by the share of rows that have one.
 
-    python agents/sac_vmr.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train sac_vmr --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
 
 import copy

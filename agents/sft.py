@@ -8,8 +8,8 @@ LLaMA-Factory, whose recipe it does not publish). Without `--model` a small mode
 `mentorgym collect` or `mentorgym caption-data` write, or ShareGPT records of one picture each. The model,
 its tokenizer and preprocessing are saved in the run's folder, under `model/`.
 
-    python agents/sft.py --data drives --heldout heldout_drives
-    python agents/sft.py --data captions/train --heldout captions/test --tokens words --augment
+    mentorgym train sft --data drives --heldout heldout_drives
+    mentorgym train sft --data captions/train --heldout captions/test --tokens words --augment
 """
 
 import dataclasses
@@ -179,25 +179,25 @@ def reply_errors(replies: Sequence[str], answers: Sequence[str]) -> dict[str, fl
     that of the constant action with the smallest, the median of all true ones; of captions see `CAPTION_MEASURES`.
     """
     exact = np.mean([reply == answer for reply, answer in zip(replies, answers, strict=True)])
-    found = {"heldout/exact": float(exact)}
+    figures = {"heldout/exact": float(exact)}
     read = [caption_language.read(answer) for answer in answers]
     if all(each.formatted and not each.unknown for each in read):
         labels = Labels(answers, np.array([each.actions for each in read]), np.array([each.reasons for each in read]))
-        told = metrics.measure(replies, labels)
-        found |= {f"heldout/{name}": told[name] for name in CAPTION_MEASURES}
-    wanted = [language.to_action(answer) for answer in answers]
-    if all(action is not None for action in wanted):
-        truth = np.array(wanted)
-        said = [language.to_action(reply) for reply in replies]
-        parsed = np.array([action is not None for action in said])
-        found["heldout/parsed"] = float(parsed.mean())
+        scores = metrics.measure(replies, labels)
+        figures |= {f"heldout/{name}": scores[name] for name in CAPTION_MEASURES}
+    actions = [language.to_action(answer) for answer in answers]
+    if all(action is not None for action in actions):
+        truth = np.array(actions)
+        suggestions = [language.to_action(reply) for reply in replies]
+        parsed = np.array([action is not None for action in suggestions])
+        figures["heldout/parsed"] = float(parsed.mean())
         constant = np.abs(truth - np.median(truth, axis=0)).mean(0)
         for index, name in enumerate(("acceleration", "steer")):
-            found[f"heldout/{name}_error_of_constant"] = float(constant[index])
+            figures[f"heldout/{name}_error_of_constant"] = float(constant[index])
             if parsed.any():
-                own = np.array([action[index] for action in said if action is not None])
-                found[f"heldout/{name}_error"] = float(np.abs(own - truth[parsed, index]).mean())
-    return found
+                own = np.array([action[index] for action in suggestions if action is not None])
+                figures[f"heldout/{name}_error"] = float(np.abs(own - truth[parsed, index]).mean())
+    return figures
 
 
 def measure(folder: Path, samples: Sequence[Sample], device: str) -> dict[str, float]:

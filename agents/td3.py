@@ -12,7 +12,7 @@ What differs:
 - Warm-up actions accelerate more than they brake and seldom steer hard: uniform ones hardly leave the spot, and a car
   that stands still earns about 0, which is a local optimum.
 
-    python agents/td3.py --env-args town=Suburb traffic=empty --seed 3
+    mentorgym train td3 --env-args town=Suburb traffic=empty --seed 3
 """
 
 import copy

@@ -7,7 +7,7 @@ prompt, and what it replies is driven. A reply that suggests no action is not re
 its last action, or brakes where there is none, and `replies_parsed`, the share of replies that could be driven, stands
 beside the scores of each episode.
 
-    python agents/vlm_driver.py --mentor vlm
+    mentorgym train vlm_driver --mentor vlm
 
 The program drives the first test routes, one after the other, and prints the score of each. `mentorgym evaluate` with
 the run's folder drives the whole benchmark. `train` only checks that the model can be loaded, and writes down which one
@@ -84,13 +84,13 @@ class Policy:
     def __init__(self, mentor: Mentor, prompt: str):
         self.mentor, self.prompt = mentor, prompt
         self._last: dict[int, np.ndarray] = {}
-        self._asked: dict[int, int] = {}
+        self._questions: dict[int, int] = {}
         self._parsed: dict[int, int] = {}
 
     def start(self, row: int, seed: int) -> None:
         """An episode begins in `row`."""
         self._last[row] = BRAKE
-        self._asked[row] = self._parsed[row] = 0
+        self._questions[row] = self._parsed[row] = 0
 
     def act(self, envs: Any, observations: dict[str, np.ndarray]) -> np.ndarray:
         """Actions float32 [N, 2] for the rows of `envs`, which have an `adapter`."""
@@ -98,7 +98,7 @@ class Policy:
         feedback = self.mentor(envs.adapter.requests(rows, self.prompt))
         for row, reply in zip(rows, feedback, strict=True):
             action = None if reply is None else envs.adapter.to_action(reply)
-            self._asked[row] += 1
+            self._questions[row] += 1
             if action is not None:
                 self._last[row] = action
                 self._parsed[row] += 1
@@ -106,7 +106,7 @@ class Policy:
 
     def report(self, row: int) -> dict[str, float]:
         """The share of replies that could be driven, in the episode so far."""
-        return {"replies_parsed": self._parsed[row] / max(self._asked[row], 1)}
+        return {"replies_parsed": self._parsed[row] / max(self._questions[row], 1)}
 
 
 def train(args: Args) -> Path:

@@ -390,7 +390,7 @@ class Run:
         Run.current = None
         say(f"{self.agent}: done, {self.folder}")
 
-    def stop_if_asked(self) -> None:
+    def stop_if_requested(self) -> None:
         """Raise Interrupted, without a checkpoint, if the process was asked to end."""
         INTERRUPTION.awaited = True
         if INTERRUPTION.requested:
@@ -402,15 +402,15 @@ class Run:
 
     def _find_shorter(self, pattern: str) -> Path | None:
         """The longest finished run that is shorter than this one, has the same flags otherwise, and holds `pattern`."""
-        wanted = identity(self.flags)
-        found = {}
+        flags = identity(self.flags)
+        shorter_runs = {}
         for done in self.folder.parent.glob(f"{self.agent}__seed{self.args.seed}__*/done"):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 steps, config = json.loads(done.read_text())["step"], read_config(done.parent)
-                same = identity(config["args"]) == wanted and config["args"]["total_steps"] < self.flags["total_steps"]
+                same = identity(config["args"]) == flags and config["args"]["total_steps"] < self.flags["total_steps"]
                 if same and steps < self.flags["total_steps"] and any(done.parent.glob(pattern)):
-                    found[steps] = done.parent
-        return found[max(found)] if found else None
+                    shorter_runs[steps] = done.parent
+        return shorter_runs[max(shorter_runs)] if shorter_runs else None
 
 
 def identity(flags: Mapping[str, Any]) -> Any:

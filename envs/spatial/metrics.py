@@ -27,17 +27,17 @@ def clip_figures(likelihoods: np.ndarray) -> dict[str, np.ndarray]:
 
 def vlm_figures(answers: Sequence[str], examples: Sequence[Example]) -> dict[str, np.ndarray]:
     """`score` of each answer on the rubric, 1 to 5, and `exact`, whether it has all terms and no other; float64 [N]."""
-    told = zip(answers, examples, strict=True)
-    scores = np.array([rubric.score(text, each.relation.terms) for text, each in told], np.float64)
+    pairs = zip(answers, examples, strict=True)
+    scores = np.array([rubric.score(text, each.relation.terms) for text, each in pairs], np.float64)
     return {"score": scores, "exact": (scores == 5).astype(np.float64)}
 
 
 def groups(examples: Sequence[Example]) -> dict[str, np.ndarray]:
     """Which captions have each term (`left`), and which have one, two and three (`terms_1`), each bool [N]."""
     terms = [each.relation.terms for each in examples]
-    told = {name: [name.replace("_", " ") in each for each in terms] for name in SPATIAL_TERMS}
-    told |= {f"terms_{count}": [len(each) == count for each in terms] for count in (1, 2, 3)}
-    return {name: np.array(rows, bool) for name, rows in told.items()}
+    rows_of_groups = {name: [name.replace("_", " ") in each for each in terms] for name in SPATIAL_TERMS}
+    rows_of_groups |= {f"terms_{count}": [len(each) == count for each in terms] for count in (1, 2, 3)}
+    return {name: np.array(rows, bool) for name, rows in rows_of_groups.items()}
 
 
 def in_words(name: str) -> str:

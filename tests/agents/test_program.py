@@ -129,12 +129,12 @@ def test_a_second_signal_ends_at_once_and_one_before_training_too(capsys):
 def test_without_a_program_a_run_is_not_asked_to_end(short_sac):
     run = Run("sac", short_sac)
     assert not run.checkpoint_due(7, 10)
-    run.stop_if_asked()
+    run.stop_if_requested()
     with INTERRUPTION.handled():
         INTERRUPTION.requested = True
         assert run.checkpoint_due(7, 10)
         with pytest.raises(Interrupted, match="goes on from step 0"):
-            run.stop_if_asked()
+            run.stop_if_requested()
 
 
 def test_minutes_without_a_checkpoint_make_one_due(short_sac, monkeypatch):
