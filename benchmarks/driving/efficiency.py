@@ -109,7 +109,7 @@ def policies(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
             kinds.setdefault(kind, ([], module, args))[0].append(label)
     for labels, module, args in kinds.values():
         actor = module.Actor(args.hidden) if hasattr(args, "hidden") else module.Actor()
-        yield ", ".join(labels), module.Policy(module.ENCODERS[args.encoder](), actor)
+        yield ", ".join(labels), module.Policy(module.ENCODERS[args.encoder][0](), actor)
 
 
 def size(mentor: Any) -> int | None:

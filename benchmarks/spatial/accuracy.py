@@ -27,11 +27,12 @@ from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
-from mentorgym.agents.toolbox.spatial import Sample, clip_figures, groups, in_words, load_student, vlm_figures
+from mentorgym.agents.toolbox.students import Sample, load_student
 from mentorgym.benchmarks.harness.command import UsageError, made_by, progress_console, show, verb
 from mentorgym.benchmarks.harness.statistics import mean_interval
 from mentorgym.envs.spatial import language, relations, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
+from mentorgym.envs.spatial.metrics import clip_figures, groups, in_words, vlm_figures
 from mentorgym.envs.spatial.objects import NAMES
 from mentorgym.envs.spatial.samples import Samples, arrangements
 

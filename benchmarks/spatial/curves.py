@@ -24,13 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.runs import NOT_HASHED, write_atomically
-from mentorgym.agents.toolbox.spatial import in_words
 from mentorgym.benchmarks.curves import group, read_run
 from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, made_by, show, verb
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, difference, mean_interval
 from mentorgym.benchmarks.harness.tables import markdown_table
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS, in_words
 
 HEADLINES = {"score": "score on the rubric, 1 to 5", "two_way": "two-way accuracy, chance 0.5"}
 """The scores that runs are told by, the first that they have."""

@@ -22,13 +22,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
-from mentorgym.agents.toolbox.spatial import KINDS, Student, describe, fixed_samples, in_words, load_student
+from mentorgym.agents.toolbox.students import KINDS, Student, describe, fixed_samples, load_student
 from mentorgym.benchmarks.families import Row
 from mentorgym.benchmarks.harness.agents import Training, load_agent, read_training, run_name
 from mentorgym.benchmarks.harness.command import UsageError, user_input
 from mentorgym.benchmarks.harness.rows import ROWS, add_rows, file_name, make_header
 from mentorgym.digests import files_digest
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS, in_words
 from mentorgym.envs.spatial.samples import SIZES
 from mentorgym.mentors.load import WEIGHTS
 

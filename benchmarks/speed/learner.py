@@ -17,8 +17,8 @@ from torch import nn
 
 import mentorgym
 from mentorgym.agents import sac
+from mentorgym.agents.sac import SmallEncoder
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensors, unpack
-from mentorgym.agents.toolbox.encoders import SmallEncoder
 from mentorgym.agents.toolbox.masks import CHANNELS
 from mentorgym.benchmarks.harness.command import Reported, progress_console, report, verb
 from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
