@@ -18,7 +18,7 @@ DOCS, BUILD = pages.ROOT / "docs", pages.ROOT / "build"
 TREES = {
     "Guide": ["driving", "captions", "spatial", "mentors", "own_mentor", "libraries", "own_agent", "own_family"],
     "Reference": ["environments", "agent_files", "agents", "commands", "metrics", "api"],
-    "Results": ["results/README", "log"],
+    "Results": ["results/README", "results/driving/README", "results/captions/README", "results/spatial/README", "log"],
 }
 """The site's navigation: titles and pages, by their paths without suffix."""
 
