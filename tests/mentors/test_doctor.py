@@ -105,7 +105,7 @@ def test_every_extra_of_the_project_is_looked_at():
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     # "spatial" is made of others.
-    extras = project["optional-dependencies"].keys() - {"test", "peers", "spatial"}
+    extras = project["optional-dependencies"].keys() - {"docs", "test", "peers", "spatial"}
     assert {package.extra for package in doctor.PACKAGES} == extras | {""}
     core = {dependency.split(">")[0] for dependency in project["dependencies"]}
     assert {package.distribution for package in doctor.PACKAGES if not package.extra} == core
