@@ -76,11 +76,11 @@ def understand(texts: Sequence[str]) -> Said:
     return Said(np.array(actions), np.array(reasons), np.array(unknown), np.array(formatted))
 
 
-def class_scores(said: np.ndarray, true: np.ndarray) -> ClassScores:
-    """Scores of the classes of `said` and `true`, bool [N, C]."""
-    support, predicted = true.sum(0), said.sum(0)
+def class_scores(predictions: np.ndarray, true: np.ndarray) -> ClassScores:
+    """Scores of the classes of `predictions` and `true`, bool [N, C]."""
+    support, predicted = true.sum(0), predictions.sum(0)
     named = support + predicted
-    f1 = np.divide(2.0 * (said & true).sum(0), named, out=np.zeros(len(named)), where=named > 0)
+    f1 = np.divide(2.0 * (predictions & true).sum(0), named, out=np.zeros(len(named)), where=named > 0)
     return ClassScores(f1, support, predicted)
 
 

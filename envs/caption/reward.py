@@ -12,8 +12,8 @@ model's.
 | "contrast" | softmax over scale * v . t of the text among the distinct captions of the data | [0, 1] |
 | "none" | 0: the terms alone, without CLIP | |
 
-A text that is no caption of the data stands beside them in the softmax, so that one that fits no better than the
-captions do gets little. Each term of `TERMS` that is asked for is added with its weight.
+A text that is no caption of the data competes with all captions in the softmax; it scores low unless it fits better
+than they do. Each term of `TERMS` that is named is added with its weight.
 """
 
 import functools

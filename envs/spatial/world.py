@@ -198,7 +198,7 @@ class World(Protocol):
         """The ground truth of what was shown, see `truth.describe`. ValueError where there is none."""
 
     def frozen(self) -> dict[str, np.ndarray]:
-        """Independent copies of all that the future depends on. ValueError where it cannot be had."""
+        """Independent copies of all that the future depends on. ValueError where there is no such copy."""
 
     def thaw(self, state: dict[str, np.ndarray]) -> None:
         """Go back to what `frozen` gave."""

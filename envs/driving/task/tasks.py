@@ -69,7 +69,7 @@ STANDS_FOR = {
     "Grid": "Town05",
     "Avenue": "Town06",
 }
-"""Whose traffic counts our towns take."""
+"""The CARLA town whose counts of vehicles and walkers each of our towns uses."""
 
 LANE_KILOMETRES = {"Town03": 16.0, "Town04": 33.7, "Town05": 20.0, "Town06": 25.7}
 """Kilometres of all driving lanes of the towns whose counts are scaled by them to our towns' lanes; those of Town03 and

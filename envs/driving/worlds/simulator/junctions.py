@@ -139,7 +139,7 @@ def grant(tables, world, traffic, b, egos):
     """Decide all requests of one world for this tick."""
     lanes, places, speeds = traffic.lane[b], traffic.s[b], traffic.speed[b]
     paths, steps, granted = traffic.path[b], traffic.path_step[b], traffic.granted[b]
-    holding, asked, refused = traffic.holding[b], traffic.asked[b], traffic.refused[b]
+    holding, request_tick, refused = traffic.holding[b], traffic.request_tick[b], traffic.refused[b]
     head, following = traffic.lane_head[b], traffic.lane_next[b]
     vehicles = lanes.shape[0]
 
@@ -172,7 +172,7 @@ def grant(tables, world, traffic, b, egos):
             distance = max(distance, speeds[v] * f32(ASKING_TIME))
         if room > distance or traffic.other_lane[b, v] >= 0:
             continue
-        if rank == STOPS and asked[v] < 0:
+        if rank == STOPS and request_tick[v] < 0:
             at_line = room - world.vehicle_half_size[b, v, 0] < f32(LINE_DISTANCE)
             if not at_line or traffic.standing[b, v] < f32(LINE_TIME):
                 continue
@@ -183,13 +183,14 @@ def grant(tables, world, traffic, b, egos):
             entry = following[entry]
         if not leads:
             continue
-        if asked[v] < 0:
-            asked[v] = world.tick[b]
+        if request_tick[v] < 0:
+            request_tick[v] = world.tick[b]
         if _lights_allow(tables, world, b, path):
             key = -1 if refused[v] > _patience(rank) else np.int32(rank)
             place = count
             while place > 0 and (
-                order[place - 1] > key or (order[place - 1] == key and asked[candidates[place - 1]] > asked[v])
+                order[place - 1] > key
+                or (order[place - 1] == key and request_tick[candidates[place - 1]] > request_tick[v])
             ):
                 candidates[place], order[place] = candidates[place - 1], order[place - 1]
                 place -= 1

@@ -45,7 +45,7 @@ class TrafficState(NamedTuple):
     """the path may be driven"""
     holding: Annotated[np.ndarray, "int32 [B, V]"]
     """path whose junction lanes are reserved for the car, -1 for none"""
-    asked: Annotated[np.ndarray, "int32 [B, V]"]
+    request_tick: Annotated[np.ndarray, "int32 [B, V]"]
     """tick of the first request for the path, -1 before it"""
     refused: Annotated[np.ndarray, "float32 [B, V]"]
     """seconds for which requests have been refused although the lights allowed them"""

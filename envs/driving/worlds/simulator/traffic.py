@@ -92,7 +92,7 @@ def choose_path(tables, traffic, b, v, lane, tick):
     traffic.path_step[b, v] = 0
     path = traffic.path[b, v]
     traffic.granted[b, v] = path >= 0 and not tables.path_crosses[path] and traffic.holding[b, v] == NOTHING
-    traffic.asked[b, v] = -1
+    traffic.request_tick[b, v] = -1
     traffic.refused[b, v] = f32(0.0)
 
 
