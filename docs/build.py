@@ -17,7 +17,7 @@ DOCS, BUILD = pages.ROOT / "docs", pages.ROOT / "build"
 
 TREES = {
     "Guide": ["driving", "captions", "spatial", "mentors", "own_mentor", "libraries", "own_agent", "own_family"],
-    "Reference": ["environments", "agent_files", "agents", "commands", "metrics", "api"],
+    "Reference": ["environments/index", "agents/index", "agents", "commands", "metrics", "api/index"],
     "Results": ["results/README", "results/driving/README", "results/captions/README", "results/spatial/README", "log"],
 }
 """The site's navigation: titles and pages, by their paths without suffix."""
@@ -65,8 +65,8 @@ def generated() -> Iterator[tuple[str, str]]:
     ids, agents = pages.environment_ids(), pages.agent_names()
     yield from listing("environments", "Environments", {id: pages.environment_summary(id) for id in ids})
     yield from ((f"environments/{id}.md", pages.environment_page(id)) for id in ids)
-    yield from listing("agent_files", "Agents", {name: pages.agent_summary(name) for name in agents})
-    yield from ((f"agent_files/{name}.md", pages.agent_page(name)) for name in agents)
+    yield from listing("agents", "Agents", {name: pages.agent_summary(name) for name in agents})
+    yield from ((f"agents/{name}.md", pages.agent_page(name)) for name in agents)
     yield from listing("api", "API", {name: pages.module_summary(name) for name in pages.API})
     yield from ((f"api/{name}.md", pages.module_page(name)) for name in pages.API)
     yield "commands.md", pages.verbs_page(VERBS)
@@ -75,9 +75,9 @@ def generated() -> Iterator[tuple[str, str]]:
 
 def listing(folder: str, title: str, summaries: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Place and text of the page that lists the pages in `folder`, each with its summary."""
-    rows = [f"| [`{name}`]({folder}/{name}.md) | {pages.cell(text)} |" for name, text in summaries.items()]
+    rows = [f"| [`{name}`]({name}.md) | {pages.cell(text)} |" for name, text in summaries.items()]
     table = "\n".join(["| | |", "| --- | --- |", *rows])
-    yield f"{folder}.md", f"# {title}\n\n{table}\n\n{toctree([f'{folder}/{name}' for name in summaries], ':hidden:')}"
+    yield f"{folder}/index.md", f"# {title}\n\n{table}\n\n{toctree(list(summaries), ':hidden:')}"
 
 
 def toctree(names: list[str], *options: str) -> str:

@@ -85,10 +85,12 @@ def agent_page(name: str) -> str:
     title, _, text = (ast.get_docstring(tree) or name).partition("\n\n")
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     arguments = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Args")
+    # The file's docstring links to this page.
+    text = re.sub(r"^Documentation: .*\n*", "", text, flags=re.MULTILINE)
     lines = [f"# {name}", "", escape(title), "", markdown(text, level=2), ""]
     lines += ["## Command", "", "```text", f"mentorgym train {name} --seed 3"]
     if "load_policy" in functions:
-        lines += [f"mentorgym evaluate --run 'runs/*/{name}__seed3__*'"]
+        lines += [f"mentorgym evaluate --run runs/*/{name}__seed3__*"]
     lines += ["```", ""]
     for curve in curves_of(name):
         lines += ["## Learning curve", "", f"![Learning curve](../../{curve.relative_to(ROOT).as_posix()})", ""]
