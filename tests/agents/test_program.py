@@ -18,6 +18,7 @@ from mentorgym.agents.toolbox.program import run_program
 from mentorgym.agents.toolbox.progress import ProgressLine, progress_line
 from mentorgym.benchmarks.driving.drivers import read_training
 from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.extras import remedy
 
 
 def call(agent: Any, args: Any, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -75,7 +76,7 @@ def test_a_mistake_ends_in_one_line_and_leaves_no_folder(agent, flags, message, 
 def test_a_missing_extra_is_named_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert call(rloo, rloo.Args(runs=str(tmp_path / "runs")), monkeypatch) == 2
-    assert capsys.readouterr().err.strip().endswith("pip install 'mentorgym[caption]'")
+    assert capsys.readouterr().err.strip().endswith(remedy("caption"))
     assert not (tmp_path / "runs").exists()
 
 
