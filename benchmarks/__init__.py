@@ -1,1 +1,1 @@
-"""The benchmark harness: evaluates and ranks agents and measures speed, as `python -m mentorgym.benchmarks.<name>`."""
+"""The benchmark harness: what evaluates, ranks, draws and times. `mentorgym --help` lists its commands."""

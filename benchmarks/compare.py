@@ -1,34 +1,31 @@
 """Is one driver better than another? The difference of their scores on the same episodes, with an interval.
 
-    python -m mentorgym.benchmarks.compare --rows results/rows/sac_vmr_expert__CarlaNoCrash-v0.jsonl \
-        --against results/rows/sac__CarlaNoCrash-v0.jsonl
+    mentorgym compare --rows results/driving/rows/ppo@regular__CarlaNoCrash-v0.jsonl \
+        --against results/driving/rows/sac@60k,regular__CarlaNoCrash-v0.jsonl
 
-Prints, for each town and traffic and for all of them together, the difference of the means over runs and episodes with
-its 95 % bootstrap interval, and the probability that a run of the first driver beats one of the second on an episode,
-with its interval (`harness.statistics.difference`). "above" and "below" stand where the interval of the
-difference leaves 0 out. Episodes that only one of them drove do not count.
+Prints, for each cell of tasks (in driving a town and its traffic) and for all of them together, the difference of the
+means over runs and episodes with its 95 % bootstrap interval, and the probability that a run of the first driver beats
+one of the second on an episode, with its interval (`harness.statistics.difference`). "above" and "below" stand where
+the interval of the difference excludes 0. Episodes that only one of them drove do not count.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mentorgym.benchmarks.driving.measure import choose_columns, heading
-from mentorgym.benchmarks.harness.command import UsageError, run_command, show
-from mentorgym.benchmarks.harness.rows import Row, has_captions, has_rooms, merge, read_rows
+from mentorgym.benchmarks.families import Row, measure_of
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.rows import merge, read_rows
 from mentorgym.benchmarks.harness.statistics import difference
+from mentorgym.benchmarks.harness.tables import choose_columns
 
 Episode = tuple[Any, ...]
-"""What tells episodes apart, whoever drives: environment, town, traffic, weather, route and seed."""
-
-EPISODE = ("env", "town", "traffic", "weather", "route", "seed")
+"""What tells episodes apart, whoever acts: the environment, then the family's EPISODE."""
 
 
 @dataclass
@@ -45,10 +42,8 @@ class Args:
     """name of the second driver, where its files hold several"""
     training_seeds: tuple[int, ...] = ()
     """training seeds whose runs are compared, all by default; a driver that was not trained has none, and stays"""
-    columns: tuple[str, ...] = ("driving_score", "success", "route_completion")
-    """scores to compare, by name; `all` compares every one"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
+    columns: tuple[str, ...] = ()
+    """scores to compare, by name, by default those of tables; `all` compares every one"""
 
 
 def read_driver(
@@ -58,10 +53,10 @@ def read_driver(
     if missing := [path for path in paths if not path.is_file()]:
         raise UsageError(f"no file {missing[0]}: evaluate the driver first")
     rows = merge(row for path in paths for row in read_rows(path))
-    if any(has_captions(row) or has_rooms(row) for row in rows):
+    if whole := [row["env"] for row in rows if not measure_of(row["env"]).EPISODE]:
         raise UsageError(
-            f"{flag}: rows of captions have no episodes to compare, nor have those of rooms; the leaderboard has their "
-            "intervals"
+            f"{flag}: a row of {whole[0]} is of a whole split, so there are no episodes to compare; the leaderboard "
+            "has the intervals"
         )
     drivers = sorted({row["driver"] for row in rows})
     if name:
@@ -78,7 +73,7 @@ def read_driver(
         rows = [row for row in rows if row["training_seed"] in training_seeds]
     runs: dict[Any, dict[Episode, Row]] = {}
     for row in rows:
-        runs.setdefault(row["run"], {})[tuple(row[field] for field in EPISODE)] = row
+        runs.setdefault(row["run"], {})[(row["env"], *(row[field] for field in measure_of(row["env"]).EPISODE))] = row
     return rows[0]["driver"], runs
 
 
@@ -101,19 +96,26 @@ def verdict(low: float, high: float) -> str:
 
 
 def compare(
-    first: Mapping[Any, Mapping[Episode, Row]], second: Mapping[Any, Mapping[Episode, Row]], columns: Sequence[str]
+    first: Mapping[Any, Mapping[Episode, Row]],
+    second: Mapping[Any, Mapping[Episode, Row]],
+    columns: Sequence[str],
+    cell_fields: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The lines of the table: each environment's towns and traffic one by one, and, if there are several, together."""
+    """The lines of the table: each environment's cells one by one, and, if there are several, together.
+
+    A cell is all episodes with equal `cell_fields`, which an episode begins with after its environment.
+    """
     episodes = shared_episodes(first, second)
+    width = 1 + len(cell_fields)
     cells: dict[tuple[str, ...], list[Episode]] = {}
     for episode in episodes:
-        cells.setdefault(episode[:3], []).append(episode)
+        cells.setdefault(episode[:width], []).append(episode)
     for env in sorted({episode[0] for episode in episodes}):
         if len(parts := [cell for cell in cells if cell[0] == env]) > 1:
-            cells[env, "all", "all"] = [episode for cell in parts for episode in cells[cell]]
+            cells[env, *["all"] * len(cell_fields)] = [episode for cell in parts for episode in cells[cell]]
     lines = []
-    for (env, town, traffic), driven in cells.items():
-        places = [episode[1:3] for episode in driven]
+    for (env, *cell), driven in cells.items():
+        places = [episode[1:width] for episode in driven]
         strata = [sorted(set(places)).index(place) for place in places]
         for column in columns:
             if any(
@@ -128,8 +130,7 @@ def compare(
             lines.append(
                 {
                     "env": env,
-                    "town": town,
-                    "traffic": traffic,
+                    **dict(zip(cell_fields, cell, strict=True)),
                     "score": column,
                     "first": float(scores[0].mean()),
                     "second": float(scores[1].mean()),
@@ -145,17 +146,16 @@ def compare(
     return lines
 
 
-def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str) -> Table:
+def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str, cell_fields: Sequence[str]) -> Table:
     """`lines` for the terminal."""
-    table = Table("town", "traffic", "score", box=SIMPLE_HEAD, title=f"{first} against {second}")
+    table = Table(*cell_fields, "score", box=SIMPLE_HEAD, title=f"{first} against {second}")
     for name in (first, second, "difference", "", "improves with probability", "runs", "episodes"):
         table.add_column(name, justify="right")
     for line in lines:
         low, high, likely = line["difference_low"], line["difference_high"], line["probability"]
         table.add_row(
-            line["town"],
-            line["traffic"],
-            heading(line["score"]),
+            *(line[name] for name in cell_fields),
+            line["score"].replace("_", " "),
             f"{line['first']:.3f}",
             f"{line['second']:.3f}",
             f"{line['difference_mean']:+.3f} [{low:+.3f}, {high:+.3f}]",
@@ -167,24 +167,17 @@ def in_table(lines: Sequence[Mapping[str, Any]], first: str, second: str) -> Tab
     return table
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(
-        Args, args=sys.argv[1:] if arguments is None else list(arguments), prog="compare", description=__doc__
-    )
-
-    def job() -> dict[str, Any]:
-        columns = choose_columns(args.columns)
-        first, runs = read_driver(args.rows, args.driver, "--driver", args.training_seeds)
-        second, others = read_driver(args.against, args.against_driver, "--against-driver", args.training_seeds)
-        lines = compare(runs, others, columns)
-        if not lines:
-            raise UsageError(f"no episode has all of {', '.join(columns)}")
-        show(in_table(lines, first, second))
-        return {"first": first, "second": second, "lines": lines}
-
-    run_command("compare", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("compare")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    first, runs = read_driver(args.rows, args.driver, "--driver", args.training_seeds)
+    second, others = read_driver(args.against, args.against_driver, "--against-driver", args.training_seeds)
+    rows = [row for episodes in runs.values() for row in episodes.values()]
+    measure = measure_of(rows[0]["env"])
+    shown = [name for name in measure.SCORES if name in rows[0]["score"]]
+    columns = choose_columns(args.columns or shown, (*measure.SCORES, *measure.MORE_SCORES))
+    lines = compare(runs, others, columns, measure.CELL)
+    if not lines:
+        raise UsageError(f"no episode has all of {', '.join(columns)}")
+    show(in_table(lines, first, second, measure.CELL))
+    return {"first": first, "second": second, "lines": lines}

@@ -1,7 +1,7 @@
 """Draw what training runs logged, several agents in one figure, and keep the numbers.
 
-    python -m mentorgym.benchmarks.curves --run runs/CarlaNoCrash-v0/ppo__seed*__2d03c0a1 --name ppo_regular
-    python -m mentorgym.benchmarks.curves --run runs/CarlaNoCrash-v0/sac*__seed* --name mentors --what feedback
+    mentorgym curves --run runs/CarlaNoCrash-v0/ppo__seed*__2d03c0a1 --name ppo_regular
+    mentorgym curves --run runs/CarlaNoCrash-v0/sac*__seed* --name mentors --what feedback
 
 Writes a CSV and a PNG into `--output`. Runs that differ in nothing but the seed are one agent: a thin line for each
 seed, a thick one for their mean wherever all of them have a value, and, from three seeds on, the 95 % bootstrap
@@ -19,7 +19,7 @@ interval of that mean. `--what` chooses:
   entropy, distinct-n, KL divergence to the start, and how often each action is named. A reward that rises while exact
   captions, entropy and the variety of actions fall is a collapse. Rewards of different kinds have different scales.
 
-      python -m mentorgym.benchmarks.curves --what captions --name collapse --label default "cosine, no KL" \\
+      mentorgym curves --what captions --name collapse --label default "cosine, no KL" \\
           --run runs/BddOia-Caption-v0/rloo__seed*__0123abcd runs/BddOia-Caption-v0/rloo__seed*__89abcdef
 
 Agents that have logged nothing of it, as one without a mentor, are left out.
@@ -34,11 +34,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.runs import NOT_HASHED
-from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, show, verb
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
 
 LEARNING = {
@@ -100,12 +98,10 @@ class Args:
     """what to draw"""
     label: tuple[str, ...] = ()
     """names of the agents in the order in which their runs are given; by default told by their flags"""
-    output: Path = Path("results/curves")
+    output: Path = Path("runs/curves")
     """folder for them"""
     window: int = 20_000
     """environment steps that a point sums up; captions have a point for each measurement"""
-    json: bool = False
-    """print one JSON object instead of a line of text"""
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -292,41 +288,32 @@ def write_table(path: Path, agents: Mapping[str, Mapping[int, Curve]], columns: 
                     writer.writerow((agent, seed, f"{row['step']:.0f}", *cells))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="curves", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        if args.window < 1:
-            raise UsageError(f"--window {args.window}: a point sums up at least 1 step")
-        configs = {folder: read_run(folder)[0] for folder in args.run}
-        groups = group(configs)
-        if args.label and len(args.label) != len(groups):
-            raise UsageError(f"{len(args.label)} labels for {len(groups)} agents: {'; '.join(groups)}")
-        agents = {
-            label: {configs[folder]["seed"]: read_curve(folder, args.window, args.what) for folder in folders}
-            for label, folders in zip(args.label or groups, groups.values(), strict=True)
-        }
-        # An agent without a mentor has no place among those whose feedback is drawn.
-        agents = {label: curves for label, curves in agents.items() if any(curves.values())}
-        if not agents:
-            logs = "an episode's end" if args.what == "learning" else f"any of {', '.join(LOGGED[args.what])}"
-            raise UsageError(f"no run has logged {logs} yet: choose others with --run, or something else with --what")
-        logged = {column for curves in agents.values() for curve in curves.values() for row in curve for column in row}
-        titles = LEARNING if args.what == "learning" else {name: in_full(name) for name in LOGGED[args.what]}
-        columns = [column for column in titles if column in logged]
-        panels = {column: titles[column] for column in columns if titles[column] and column != WEIGHT}
-        args.output.mkdir(parents=True, exist_ok=True)
-        stem = args.name if args.what == "learning" else f"{args.name}_{args.what}"
-        table, picture = (args.output / f"{stem}{suffix}" for suffix in (".csv", ".png"))
-        draw(agents, panels, args.name, picture, "updates" if args.what == "captions" else "environment steps")
-        write_table(table, agents, columns)
-        if not args.json:
-            show(f"curves: {table}, {picture}")
-        return {"table": str(table), "picture": str(picture)}
-
-    run_command("curves", job, args.json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("curves")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    if args.window < 1:
+        raise UsageError(f"--window {args.window}: a point sums up at least 1 step")
+    configs = {folder: read_run(folder)[0] for folder in args.run}
+    groups = group(configs)
+    if args.label and len(args.label) != len(groups):
+        raise UsageError(f"{len(args.label)} labels for {len(groups)} agents: {'; '.join(groups)}")
+    agents = {
+        label: {configs[folder]["seed"]: read_curve(folder, args.window, args.what) for folder in folders}
+        for label, folders in zip(args.label or groups, groups.values(), strict=True)
+    }
+    # An agent without a mentor has no place among those whose feedback is drawn.
+    agents = {label: curves for label, curves in agents.items() if any(curves.values())}
+    if not agents:
+        logs = "an episode's end" if args.what == "learning" else f"any of {', '.join(LOGGED[args.what])}"
+        raise UsageError(f"no run has logged {logs} yet: choose others with --run, or something else with --what")
+    logged = {column for curves in agents.values() for curve in curves.values() for row in curve for column in row}
+    titles = LEARNING if args.what == "learning" else {name: in_full(name) for name in LOGGED[args.what]}
+    columns = [column for column in titles if column in logged]
+    panels = {column: titles[column] for column in columns if titles[column] and column != WEIGHT}
+    args.output.mkdir(parents=True, exist_ok=True)
+    stem = args.name if args.what == "learning" else f"{args.name}_{args.what}"
+    table, picture = (args.output / f"{stem}{suffix}" for suffix in (".csv", ".png"))
+    draw(agents, panels, args.name, picture, "updates" if args.what == "captions" else "environment steps")
+    write_table(table, agents, columns)
+    show(f"curves: {table}, {picture}")
+    return {"table": str(table), "picture": str(picture)}

@@ -3,7 +3,6 @@
 The exit code is 1 where a piece is missing or broken without which nothing runs, and otherwise 0.
 """
 
-import argparse
 import contextlib
 import importlib
 import importlib.metadata
@@ -13,12 +12,14 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mentorgym.benchmarks.harness.command import show, verb
 from mentorgym.cache import cache_folder
-from mentorgym.extras import TORCHVISION_REMEDY, is_installed, torchvision_fault
+from mentorgym.extras import TORCHVISION_REMEDY, is_installed, remedy, torchvision_fault
 from mentorgym.mentors.load import WEIGHTS
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
@@ -89,18 +90,17 @@ def check_python() -> Piece:
 def check_package(package: Package) -> Piece:
     """Whether the package is there and can be imported."""
     name, core = package.distribution, not package.extra
-    remedy = f"pip install {'mentorgym' if core else repr(f'mentorgym[{package.extra}]')}"
+    command = "pip install mentorgym" if core else remedy(package.extra)
     if not is_installed(package.module):
-        return Piece(name, MISSING, f"for {package.purpose}", remedy, core)
+        return Piece(name, MISSING, f"for {package.purpose}", command, core)
     if package.module in ("torchvision", *NEED_TORCHVISION) and (fault := torchvision_fault()):
         blame = "" if package.module == "torchvision" else "torchvision cannot be imported: "
         return Piece(name, BROKEN, blame + fault, TORCHVISION_REMEDY, core)
     try:
         importlib.import_module(package.module)
     except Exception as error:  # Whatever a broken package does, the others are looked at too.
-        return Piece(
-            name, BROKEN, f"{type(error).__name__}: {error}".splitlines()[0], f"{remedy} --force-reinstall", core
-        )
+        fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Piece(name, BROKEN, fault, f"{command}, with --force-reinstall", core)
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return Piece(name, OK, importlib.metadata.version(name), core=core)
     return Piece(name, OK, "of unknown version", core=core)
@@ -178,26 +178,20 @@ def examine() -> list[Piece]:
         return [check() for check in checks]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `mentorgym`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="mentorgym", description="A benchmark of foundation models as mentors.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    doctor = verbs.add_parser("doctor", help="what is installed, what is missing or broken, and the remedy")
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    as_json = parser.parse_args(arguments).json
+@dataclass
+class Args:
+    """Examine every piece."""
+
+
+@verb("doctor")
+def main(args: Args) -> tuple[dict[str, Any], int]:
+    """Examine every piece, and print what was found."""
     with contextlib.redirect_stdout(sys.stderr):  # Some packages greet whoever imports them.
         pieces = examine()
     sound = all(piece.state == OK for piece in pieces if piece.core)
-    if as_json:
-        print(json.dumps({"ok": sound, "pieces": [piece._asdict() for piece in pieces]}))
-    else:
-        width = max(len(piece.name) for piece in pieces)
-        for piece in pieces:
-            print(f"{piece.state:8} {piece.name:{width}} {piece.detail}")
-            if piece.remedy:
-                print(f"{'':{9 + width}} -> {piece.remedy}")
-    return 0 if sound else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(["doctor", *sys.argv[1:]]))
+    width = max(len(piece.name) for piece in pieces)
+    for piece in pieces:
+        show(f"{piece.state:8} {piece.name:{width}} {piece.detail}")
+        if piece.remedy:
+            show(f"{'':{9 + width}} -> {piece.remedy}")
+    return {"ok": sound, "pieces": [piece._asdict() for piece in pieces]}, 0 if sound else 1

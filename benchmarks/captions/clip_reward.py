@@ -1,9 +1,9 @@
 """What a reward model makes of pictures and texts: similarity, matches, AUROC and retrieval, beside each other.
 
-    python -m mentorgym.benchmarks.captions.clip_reward --data captions/test --models before=<folder> ours=
+    mentorgym clip-reward --data captions/test --models before=<folder> ours=
 
 `--models` are CLIPs, each `name=<folder or hub name>`: as in the RLOO paper's Table 1 one before
-tuning, one tuned on actions, one on reasons. `--data` is what `python -m mentorgym.benchmarks.captions.data` writes. A
+tuning, one tuned on actions, one on reasons. `--data` is what `mentorgym caption-data` writes. A
 picture is weighed against its own caption ("output"), its action and its reason alone, a wrong caption (drawn from
 all distinct ones, as in training), a hard one (the same action, another reason) and texts that have nothing to do
 with it. For each model:
@@ -18,14 +18,12 @@ Written to `--output`: `<name>.json` (the figures), `<name>.md` (the table) and 
 """
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table
@@ -36,11 +34,10 @@ from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.harness.command import (
     UsageError,
-    command_line,
     import_matplotlib,
     progress_console,
-    run_command,
     show,
+    verb,
 )
 from mentorgym.envs.caption.reward import load_scorer
 from mentorgym.mentors.clip import Scorer
@@ -61,7 +58,7 @@ class Args:
     """name=<folder or hub name> of each reward model; name= alone is the package's own"""
     name: str = "clip_reward"
     """name of the files"""
-    output: Path = Path("results")
+    output: Path = Path("runs")
     """folder for them"""
     limit: int = 0
     """pictures to show, spread over the data; all of them for 0"""
@@ -71,8 +68,6 @@ class Args:
     """print the table as Markdown"""
     torch_threads: int = 1
     """threads of torch on the CPU"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 @dataclass
@@ -272,48 +267,38 @@ def encode(scorer: Scorer, picture: Callable[[int], np.ndarray], chosen: Sequenc
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="clip_reward", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        named = {name: folder for name, _, folder in (each.partition("=") for each in args.models)}
-        if "" in named or not all("=" in each for each in args.models) or not 0 < len(named) == len(args.models):
-            raise UsageError("--models are name=<folder or hub name>, each with a name of its own")
-        if args.limit < 0:
-            raise UsageError("--limit counts from 0")
-        start_torch(seed=0, threads=args.torch_threads)
-        try:
-            samples = Samples(args.data)
-            if any("caption" not in words for words in samples.words):
-                raise UsageError(f"{args.data} has samples without a caption")
-            count = min(args.limit, len(samples)) or len(samples)
-            chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist()
-            captions = [samples.words[index]["caption"] for index in chosen]
-            questions = ask(captions, np.random.default_rng(args.seed))
-            scorers = {name: load_scorer(folder) for name, folder in named.items()}
-            images = {name: encode(scorer, samples.picture, chosen, name) for name, scorer in scorers.items()}
-        except (ValueError, ImportError, OSError) as error:
-            raise UsageError(str(error)) from error
-        models, curves = {}, {}
-        for name, scorer in scorers.items():
-            figures, cosines, counts = measure(scorer, images[name], questions)
-            models[name] = {"model": named[name] or "caption_clip", **figures}
-            curves[name] = cosines, counts, figures["auroc"]["output"]
-        told = {"data": str(args.data), "pictures": len(chosen), "models": models}
-        command = command_line("clip_reward", arguments)
-        page = markdown(told, command)
-        args.output.mkdir(parents=True, exist_ok=True)
-        picture, text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".md", ".json"))
-        write_atomically(text, page)
-        write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
-        draw(curves, len(chosen), picture)
-        show(page if args.table else summary(models), f"written: {picture}, {text}, {figures_file}")
-        return told
-
-    run_command("clip_reward", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("clip-reward")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    named = {name: folder for name, _, folder in (each.partition("=") for each in args.models)}
+    if "" in named or not all("=" in each for each in args.models) or not 0 < len(named) == len(args.models):
+        raise UsageError("--models are name=<folder or hub name>, each with a name of its own")
+    if args.limit < 0:
+        raise UsageError("--limit counts from 0")
+    start_torch(seed=0, threads=args.torch_threads)
+    try:
+        samples = Samples(args.data)
+        if any("caption" not in words for words in samples.words):
+            raise UsageError(f"{args.data} has samples without a caption")
+        count = min(args.limit, len(samples)) or len(samples)
+        chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int)).tolist()
+        captions = [samples.words[index]["caption"] for index in chosen]
+        questions = ask(captions, np.random.default_rng(args.seed))
+        scorers = {name: load_scorer(folder) for name, folder in named.items()}
+        images = {name: encode(scorer, samples.picture, chosen, name) for name, scorer in scorers.items()}
+    except (ValueError, ImportError, OSError) as error:
+        raise UsageError(str(error)) from error
+    models, curves = {}, {}
+    for name, scorer in scorers.items():
+        figures, cosines, counts = measure(scorer, images[name], questions)
+        models[name] = {"model": named[name] or "caption_clip", **figures}
+        curves[name] = cosines, counts, figures["auroc"]["output"]
+    told = {"data": str(args.data), "pictures": len(chosen), "models": models}
+    page = markdown(told, command)
+    args.output.mkdir(parents=True, exist_ok=True)
+    picture, text, figures_file = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".md", ".json"))
+    write_atomically(text, page)
+    write_atomically(figures_file, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
+    draw(curves, len(chosen), picture)
+    show(page if args.table else summary(models), f"written: {picture}, {text}, {figures_file}")
+    return told

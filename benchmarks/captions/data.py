@@ -1,6 +1,6 @@
 """Write labelled driving scenes as shards, to train captioners and reward models on.
 
-    python -m mentorgym.benchmarks.captions.data --split train --share 0.05 --output captions/train_5
+    mentorgym caption-data --split train --share 0.05 --output captions/train_5
 
 Each scene becomes a picture, its newest frame, with the prompt `language.PROMPT`, as answer and as caption the sentence
 for its labels, and its name. Where scenes have one action and one reason each (`--labels one`) their captions are the
@@ -11,21 +11,18 @@ the same seed is part of a larger one. Writing that was interrupted goes on with
 """
 
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 from PIL import Image
 from rich.progress import track
 
 from mentorgym.agents.toolbox.augmentation import mirrored_caption
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import ANCHORS, UNFINISHED, filling, stratified_order, to_png, write_shard
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.scenes import Scenes
@@ -53,8 +50,6 @@ class Args:
     """seed of the choice"""
     longest: int = 640
     """pixels of a picture's longer side, at most; larger ones are shrunk"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 def shrink(picture: np.ndarray, longest: int) -> np.ndarray:
@@ -129,18 +124,9 @@ def write(args: Args) -> dict[str, Any]:
     return {"output": str(args.output), "scenes": len(chosen), "of": len(words), "captions": distinct}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="caption_data", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        result = write(args)
-        show(*(f"{name}: {value}" for name, value in result.items()))
-        return result
-
-    run_command("caption_data", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("caption-data")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    result = write(args)
+    show(*(f"{name}: {value}" for name, value in result.items()))
+    return result

@@ -1,22 +1,21 @@
 """What a model makes of your own pictures: the scene in words, then what to do.
 
-    python -m mentorgym.benchmarks.captions.decide street.jpg crossing.png --model runs/rloo/model
+    mentorgym decide street.jpg crossing.png --model runs/rloo/model
 
 The two-stage inference of the RLOO paper (section 4), `envs.caption.inference.describe_and_decide`, as a table.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
-from mentorgym.benchmarks.harness.command import UsageError, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.inference import Decision, describe_and_decide
 
@@ -37,8 +36,6 @@ class Args:
     """the second question, which comes after the description"""
     torch_threads: int = 1
     """threads of torch on the CPU"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object as the last line of standard output"""
 
 
 def table_of(pictures: Sequence[Path], decisions: Sequence[Decision]) -> Table:
@@ -49,26 +46,17 @@ def table_of(pictures: Sequence[Path], decisions: Sequence[Decision]) -> Table:
     return table
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="decide", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        if not args.pictures:
-            raise UsageError("name at least one picture")
-        start_torch(seed=0, threads=args.torch_threads)
-        try:
-            options = parse_keywords(args.model_args)
-            decisions = describe_and_decide(args.pictures, args.model, args.prompt, args.action_prompt, **options)
-        except (ValueError, TypeError, ImportError, OSError) as error:
-            raise UsageError(str(error)) from error
-        show(table_of(args.pictures, decisions))
-        told = zip(args.pictures, decisions, strict=True)
-        return {"decisions": [{"picture": str(path)} | decision._asdict() for path, decision in told]}
-
-    run_command("decide", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("decide")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    if not args.pictures:
+        raise UsageError("name at least one picture")
+    start_torch(seed=0, threads=args.torch_threads)
+    try:
+        options = parse_keywords(args.model_args)
+        decisions = describe_and_decide(args.pictures, args.model, args.prompt, args.action_prompt, **options)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        raise UsageError(str(error)) from error
+    show(table_of(args.pictures, decisions))
+    told = zip(args.pictures, decisions, strict=True)
+    return {"decisions": [{"picture": str(path)} | decision._asdict() for path, decision in told]}

@@ -1,4 +1,4 @@
-"""How much the baselines of policy gradients are worth: `python -m mentorgym.benchmarks.captions.estimators`.
+"""How much the baselines of policy gradients are worth.
 
 For policies over few texts all can be enumerated, and so the variance of a gradient estimate is exact, not sampled. At
 the same number k of reward calls a scene:
@@ -15,15 +15,14 @@ captions; rewards are like the caption bandit's: one text is right, CLIP's softm
 All come from seeds.
 """
 
-import argparse
 import statistics
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mentorgym.benchmarks.harness.command import report, run_command
+from mentorgym.benchmarks.harness.command import Reported, UsageError, report, verb
 
 TEXTS = 21
 SCALES = (0.0, 1.0, 2.0, 4.0)
@@ -112,7 +111,7 @@ def even_mean_over_spread(policy: np.ndarray, rewards: np.ndarray, calls: int) -
     return float(np.abs(roots.real).max() / np.sqrt(policy @ centred**2))
 
 
-def measure(calls: list[int]) -> dict[str, Any]:
+def measure(calls: Sequence[int]) -> dict[str, Any]:
     """For each kind of reward, scale of the logits and number of calls, how the variances compare."""
     rows = []
     for kind, draw in REWARDS.items():
@@ -158,29 +157,19 @@ def table(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mentorgym.benchmarks.captions.estimators",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--calls", type=int, nargs="+", default=[4, 8], help="reward calls for a scene, at least 2")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there, as Markdown")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
-    )
-    arguments = parser.parse_args()
-    if min(arguments.calls) < 2:
-        parser.error("--calls: the leave-one-out baseline needs at least 2")
+@dataclass
+class Args(Reported):
+    """Compare the variances of policy gradient estimators."""
 
-    def job() -> dict[str, Any]:
-        figures = measure(arguments.calls)
-        report("estimators", table(figures), arguments.table)
-        return figures
-
-    run_command("estimators", job, arguments.json)
+    calls: tuple[int, ...] = (4, 8)
+    """reward calls for a scene, at least 2"""
 
 
-if __name__ == "__main__":
-    main()
+@verb("estimators")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure, print the table, and return the figures."""
+    if min(args.calls) < 2:
+        raise UsageError("--calls: the leave-one-out baseline needs at least 2")
+    figures = measure(args.calls)
+    report("Estimators", table(figures), args.table, command)
+    return figures

@@ -1,7 +1,7 @@
 """How much the labels are worth: captions learned from a share of them, with and without RLOO on unlabelled scenes.
 
-    python -m mentorgym.benchmarks.captions.label_efficiency --dry-run
-    python -m mentorgym.benchmarks.captions.label_efficiency --shares 0.01 0.05 0.25 1 --seeds 1 2 3 --workers 2
+    mentorgym label-efficiency --dry-run
+    mentorgym label-efficiency --shares 0.01 0.05 0.25 1 --seeds 1 2 3 --workers 2
 
 For each share of the labelled training scenes (stratified by reason, smaller shares within larger ones) and each seed:
 
@@ -28,32 +28,30 @@ import functools
 import math
 import re
 import shlex
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
-
-import tyro
+from typing import Any, Protocol
 
 from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.agents.toolbox.shards import UNFINISHED
-from mentorgym.benchmarks import run
-from mentorgym.benchmarks.captions.measure import in_percent
-from mentorgym.benchmarks.driving.drivers import load_agent
+from mentorgym.benchmarks.captions.measure import ENV
+from mentorgym.benchmarks.harness import runner
+from mentorgym.benchmarks.harness.agents import load_agent
+from mentorgym.benchmarks.harness.cells import Cell
 from mentorgym.benchmarks.harness.command import (
+    Result,
     UsageError,
-    command_line,
     import_matplotlib,
     progress_console,
-    run_command,
     show,
+    verb,
 )
-from mentorgym.benchmarks.harness.matrix import Cell, agent_args, as_arguments
+from mentorgym.benchmarks.harness.matrix import agent_args
 from mentorgym.benchmarks.harness.rows import Row, add_rows, read_rows
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
-from mentorgym.benchmarks.leaderboard import markdown_table
+from mentorgym.benchmarks.harness.tables import as_arguments, in_percent, markdown_table
 
 AGENTS = {
     "contrast": "clip_finetune",
@@ -123,12 +121,12 @@ class Args:
     """folder of the run folders"""
     workers: int = 1
     """trainings that run at the same time"""
-    output: Path = Path("results/label_efficiency")
+    output: Path = Path("runs/label_efficiency")
     """where the rows, table and plot go, without their suffixes"""
+    redraw: bool = False
+    """train nothing: write the table and the plot of all rows that are there"""
     dry_run: bool = False
     """print the commands and run nothing"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ class Part:
         return f"share{self.share:g}_seed{self.seed}"
 
 
-class Does(Protocol):
+class Plan(Protocol):
     """Carries a plan out, or writes it down."""
 
     def data(self, share: float, seed: int) -> Path:
@@ -163,7 +161,7 @@ def updates(steps: int, share: float) -> int:
     return math.ceil(steps * min(1.0, share / FULLY_TRAINED))
 
 
-def carry_out(plan: Does, args: Args, share: float, seed: int) -> None:
+def carry_out(plan: Plan, args: Args, share: float, seed: int) -> None:
     """Everything at one share with one seed."""
 
     def reward_of(labelled: Path, share: float) -> str | Path:
@@ -207,7 +205,7 @@ def data_folder(args: Args, share: float, seed: int) -> Path:
 
 
 def data_command(args: Args, share: float, seed: int) -> list[str]:
-    """Arguments to Python that write the labelled scenes of a share."""
+    """The command that writes the labelled scenes of a share, without `mentorgym`."""
     flags = {
         "data": args.data,
         "split": "train",
@@ -215,7 +213,7 @@ def data_command(args: Args, share: float, seed: int) -> list[str]:
         "seed": seed,
         "output": data_folder(args, share, seed),
     }
-    return ["-m", "mentorgym.benchmarks.captions.data", *as_arguments(flags)]
+    return ["caption-data", *as_arguments(flags)]
 
 
 open_agent = functools.cache(load_agent)
@@ -229,24 +227,24 @@ def cell_of(stage: str, flags: Mapping[str, Any], more: str, runs: Path) -> Cell
     arguments = [*as_arguments({**flags, "runs": runs}), *extra]
     module = open_agent(agent)
     args = agent_args(module, {**flags, "runs": runs}, f"{stage}: {agent}", extra)
-    return Cell(f"{stage}_seed{flags['seed']}", stage, agent, "", int(flags["seed"]), tuple(arguments), args)
+    return Cell(f"{stage}_seed{flags['seed']}", agent, "", int(flags["seed"]), tuple(arguments), args)
 
 
 def measure_command(args: Args, folder: Path, name: str, share: float) -> list[str]:
-    """Arguments to Python that measure a run."""
-    flags = {"run": folder, "name": name, "label_share": share, "data": args.data, "split": "test"}
+    """The command that measures a run, without `mentorgym`."""
+    flags = {"env": ENV, "run": folder, "name": name, "label_share": share, "data": args.data, "split": "test"}
     more = {name: value for name in ("limit", "reward_model") if (value := getattr(args, name))}
-    return ["-m", "mentorgym.benchmarks.captions.measure", *as_arguments(flags | more)]
+    return ["evaluate", *as_arguments(flags | more)]
 
 
-class Written:
+class DryRun:
     """The commands of a plan, each once; the folder of a run that is not there yet is called by its line's number."""
 
     def __init__(self, args: Args):
         self.args, self.lines = args, dict[str, None]()
 
     def _write(self, command: Sequence[str]) -> None:
-        self.lines[shlex.join(["python", *command])] = None
+        self.lines[runner.as_shell(command)] = None
 
     def data(self, share: float, seed: int) -> Path:
         self._write(data_command(self.args, share, seed))
@@ -255,7 +253,7 @@ class Written:
     def train(self, stage: str, flags: Mapping[str, Any], more: str) -> Path:
         cell = cell_of(stage, flags, more, self.args.runs)
         self._write(cell.command)
-        line = shlex.join(["python", *cell.command])
+        line = runner.as_shell(cell.command)
         return cell.finished() or Path(f"RUN_OF_LINE_{[*self.lines].index(line) + 1}")
 
     def measure(self, folder: Path, name: str, share: float) -> None:
@@ -264,19 +262,19 @@ class Written:
 
 def commands_of(args: Args, parts: Sequence[Part]) -> list[str]:
     """The commands of `parts`, each once."""
-    plan = Written(args)
+    plan = DryRun(args)
     for part in parts:
         carry_out(plan, args, part.share, part.seed)
     return [*plan.lines]
 
 
-class Study(run.Runner):
+class Study(runner.Runner):
     """Runs the parts, several at a time; what several parts need is made once."""
 
     def __init__(self, args: Args):
-        super().__init__(run.Args(matrix="label_efficiency", workers=args.workers), "label_efficiency")
+        super().__init__("label_efficiency", args.workers)
         self.study = args
-        self.rows = args.output.with_name(args.output.name + ".jsonl")
+        self.file = args.output.with_name(args.output.name + ".jsonl")
         self._locks: dict[str, threading.Lock] = {}
         self.data_folders: set[Path] = set()
         """Folders whose labelled scenes are there and those of this study's flags."""
@@ -293,12 +291,12 @@ class Study(run.Runner):
 
     def work(self, cell: Any, log: Path, cores: set[int]) -> str:
         """All of a part that is not done yet."""
-        doing = Done(self, log, cores)
-        carry_out(doing, self.study, cell.share, cell.seed)
-        return "trained" if doing.worked else "skipped"
+        execution = Execution(self, log, cores)
+        carry_out(execution, self.study, cell.share, cell.seed)
+        return "trained" if execution.worked else "skipped"
 
 
-class Done:
+class Execution:
     """Carries a plan out."""
 
     def __init__(self, study: Study, log: Path, cores: set[int]):
@@ -334,9 +332,9 @@ class Done:
 
     def measure(self, folder: Path, name: str, share: float) -> None:
         arguments = measure_command(self.study.study, folder, name, share)
-        command = shlex.join(["python", *arguments])
+        command = runner.as_shell(arguments)
         with self.study.adding_rows:
-            if self.study.rows.exists() and command in [row["command"] for row in read_rows(self.study.rows)]:
+            if self.study.file.exists() and command in [row["command"] for row in read_rows(self.study.file)]:
                 return
         with self.study.lock(["measure", str(folder)]):
             self._run(arguments)
@@ -344,7 +342,7 @@ class Done:
         if not rows:
             raise UsageError(f"{folder} has no row of: {command}")
         with self.study.adding_rows:
-            add_rows(self.study.rows, rows)
+            add_rows(self.study.file, rows)
 
 
 def points(rows: Sequence[Row], driver: str, score: str) -> list[tuple[float, list[float]]]:
@@ -419,47 +417,45 @@ def check(args: Args) -> None:
         raise UsageError(f"--workers {args.workers}: at least 1")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="label_efficiency", description=__doc__)
-    outcomes: list[run.Outcome] = []
+def write_page(args: Args, rows: Sequence[Row], command: str) -> list[Path]:
+    """Write the table and the plot of `rows`; returns their files."""
+    page, picture = (args.output.with_name(args.output.name + suffix) for suffix in (".md", ".png"))
+    unseen = ", in towns that no training has seen" if rows[0]["backend"] == "staged" else ""
+    where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}{unseen}"
+    brackets = "Brackets hold 95 % bootstrap intervals over the seeds."
+    write_atomically(page, f"# What labels are worth\n\nWritten by `{command}`. {where}. {brackets}\n\n{table(rows)}")
+    draw(rows, picture)
+    return [page, picture]
 
-    def job() -> dict[str, Any]:
-        check(args)
-        parts = [Part(share, seed) for seed in args.seeds for share in sorted(set(args.shares), reverse=True)]
-        commands = commands_of(args, parts)
-        if args.dry_run:
-            show(*commands)
-            return {"commands": commands}
+
+@verb("label-efficiency")
+def main(args: Args, command: str) -> Result:
+    """Train and measure what is missing, then write the table and the plot."""
+    check(args)
+    if args.redraw:
         study = Study(args)
-        study.rows.parent.mkdir(parents=True, exist_ok=True)
-        outcomes.extend(run.run_cells(parts, study, progress_console.print))  # type: ignore[arg-type]
-        for outcome in outcomes:
-            if outcome.status == "failed":
-                show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
-        outputs = [study.rows]
-        # Only now that the runs are there do the commands name their folders.
-        commands = commands_of(args, parts)
-        rows = [row for row in read_rows(study.rows) if row["command"] in commands] if study.rows.exists() else []
-        if rows:
-            page, picture = (args.output.with_name(args.output.name + suffix) for suffix in (".md", ".png"))
-            command = command_line("label_efficiency", arguments)
-            unseen = ", in towns that no training has seen" if rows[0]["backend"] == "staged" else ""
-            where = f"{rows[0]['scenes']} test scenes of {rows[0]['data']}{unseen}"
-            write_atomically(page, f"# What labels are worth\n\nWritten by `{command}`. {where}.\n\n{table(rows)}")
-            draw(rows, picture)
-            outputs += [page, picture]
+        if not study.file.is_file():
+            raise UsageError(f"--redraw: there is no {study.file}")
+        outputs = write_page(args, read_rows(study.file), command)
         show(f"written: {', '.join(map(str, outputs))}")
-        parts_told = {outcome.cell.name: outcome.status for outcome in outcomes}
-        return {"parts": parts_told, "outputs": [str(path) for path in outputs]}
-
-    run_command("label_efficiency", job, args.as_json)
-    if any(outcome.status == "stopped" for outcome in outcomes):
-        sys.exit(130)
-    if any(outcome.status == "failed" for outcome in outcomes):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
+        return {"parts": {}, "outputs": [str(path) for path in outputs]}
+    parts = [Part(share, seed) for seed in args.seeds for share in sorted(set(args.shares), reverse=True)]
+    commands = commands_of(args, parts)
+    if args.dry_run:
+        show(*commands)
+        return {"commands": commands}
+    study = Study(args)
+    study.file.parent.mkdir(parents=True, exist_ok=True)
+    outcomes = runner.run_cells(parts, study, progress_console.print)  # type: ignore[arg-type]
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            show(f"failed: {outcome.cell.name}: {outcome.reason}", f"    log: {outcome.log}")
+    outputs = [study.file]
+    # Only now that the runs are there do the commands name their folders.
+    commands = commands_of(args, parts)
+    rows = [row for row in read_rows(study.file) if row["command"] in commands] if study.file.exists() else []
+    if rows:
+        outputs += write_page(args, rows, command)
+    show(f"written: {', '.join(map(str, outputs))}")
+    statuses = {outcome.cell.name: outcome.status for outcome in outcomes}
+    return {"parts": statuses, "outputs": [str(path) for path in outputs]}, runner.exit_code(outcomes)

@@ -1,42 +1,50 @@
 """Measure captions: what trained captioners, other models and baselines say of the scenes of a split.
 
-    python -m mentorgym.benchmarks.captions.measure --run runs/BddOia-Caption-v0/rloo__seed1__0123abcd
-    python -m mentorgym.benchmarks.captions.measure --model HuggingFaceTB/SmolVLM-Instruct --driver majority truth
-    python -m mentorgym.benchmarks.evaluate --run runs/BddOia-Caption-v0/rloo__seed1__0123abcd     # the same
+    mentorgym evaluate --run runs/BddOia-Caption-v0/rloo__seed1__0123abcd
+    mentorgym evaluate --env BddOia-Caption-v0 --model HuggingFaceTB/SmolVLM-Instruct --driver majority truth
 
-Each scene is described once, greedily. The row of a run, a model or a baseline (see `benchmarks.harness.rows`) holds
-what `metrics.measure` makes of its captions and, with a reward model, over the captions the mean of the probability
-that it gives them (`clip_score`) and the share above 0.5 (`match`); the same of their parts alone, "Action: stop." and
-"Reason: Traffic sign." (`action_clip_score` and so on), over the captions that name any.
+Each scene is described once, greedily. The row of a run, a model or a baseline (`benchmarks.harness.rows`) holds what
+`metrics.measure` makes of its captions and, with a reward model, over the captions the mean of the probability that it
+gives them (`clip_score`) and the share above 0.5 (`match`); the same of their parts alone, "Action: stop." and "Reason:
+Traffic sign." (`action_clip_score` and so on), over the captions that name any.
 
-Rows go to `--output`, else to the run's `eval.jsonl`, else to `results/rows/<name>__BddOia-Caption-v0.jsonl`; a row
-that is already there for the same scenes is replaced. What a run said of each goes to its
+Rows go to `--output`, else to the run's `eval.jsonl`, else to `runs/rows/<name>__BddOia-Caption-v0.jsonl`; a row that
+is already there for the same scenes is replaced. What a run said of each goes to its
 `predictions_<data>_<split>_<labels>.jsonl`.
+
+Fields of a row:
+
+- `data`, `split`, `labels` ("one" or "all"), `frames`, `scenes`: which scenes were described, how many frames of each
+  were shown, and how many scenes there were
+- `label_share`: the share of the labelled scenes that training saw, null where nobody said
+- `classes`: of the `actions` and of the `reasons` each class's `f1`, `support` and number `predicted`
+- `majority`: the score of the most frequent caption, given to every scene
+- `reward_model`: the `name` of the CLIP that `score` holds the means of, and the `weights`' digest; null for none
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
-from mentorgym.agents.toolbox.runs import describe_start, write_atomically
+from mentorgym.agents.toolbox.runs import write_atomically
 from mentorgym.agents.toolbox.shards import stratified_order
-from mentorgym.benchmarks.driving.drivers import Training, agent_of, load_agent, read_training
-from mentorgym.benchmarks.harness.command import UsageError, command_line, progress_console, run_command, show
-from mentorgym.benchmarks.harness.rows import ROWS, SCHEMA, Row, add_rows
-from mentorgym.envs.caption import language
+from mentorgym.benchmarks.families import Row
+from mentorgym.benchmarks.harness.agents import Training, agent_of, load_agent, read_training, run_name
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, user_input
+from mentorgym.benchmarks.harness.rows import ROWS, add_rows, file_name, make_header
+from mentorgym.benchmarks.harness.tables import in_percent
+from mentorgym.envs.caption import language, metrics
 from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.mentoring import CaptionAdapter
-from mentorgym.envs.caption.metrics import class_scores, measure, most_frequent, understand
+from mentorgym.envs.caption.metrics import MEASURES, class_scores, most_frequent, understand
 from mentorgym.envs.caption.scenes import Labels, Scenes
 from mentorgym.mentors.load import SPECS, load_mentor, weights_digest
 from mentorgym.mentors.mentor import Mentor, Request
@@ -45,6 +53,29 @@ if TYPE_CHECKING:
     from mentorgym.envs.caption.reward import CaptionReward
 
 ENV = "BddOia-Caption-v0"
+
+FIELDS: dict[str, tuple[type, ...]] = {
+    "data": (str,),
+    "split": (str,),
+    "labels": (str,),
+    "frames": (int,),
+    "scenes": (int,),
+    "label_share": (float, type(None)),
+    "classes": (dict,),
+    "majority": (dict,),
+    "reward_model": (dict, type(None)),
+}
+
+KEY = ("data", "split", "labels", "frames", "scenes", "label_share")
+
+EPISODE: tuple[str, ...] = ()
+
+CELL: tuple[str, ...] = ()
+
+RANKS_TRAINERS = True
+
+FIT = tuple(f"{part}{name}" for name in ("clip_score", "match") for part in ("", "action_", "reason_"))
+"""Scores by a reward model."""
 
 COLUMNS = {
     "exact": "exact",
@@ -62,6 +93,10 @@ COLUMNS = {
 
 MOST_TOKENS = 64
 """Of a model's caption."""
+
+SCORES = tuple(COLUMNS)
+
+MORE_SCORES = tuple(name for name in (*MEASURES, *FIT) if name not in COLUMNS)
 
 Observations = dict[str, Any]
 SetOfScenes = tuple[str, str, str, str, int]
@@ -122,8 +157,6 @@ class Args(Tasks):
     """torch device of the models"""
     output: Path | None = None
     """file for the rows"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
 
 
 @dataclass(frozen=True)
@@ -199,10 +232,8 @@ def load_speaker(model: str, options: dict[str, Any], device: str) -> Speaker:
         options |= {"device": device} if device != "cpu" else {}
 
     def open_model(labels: Labels) -> Say:
-        try:
+        with user_input():
             return say_replies(load_mentor(spec, **options), model)
-        except (ValueError, TypeError, ImportError, ConnectionError) as error:
-            raise UsageError(str(error)) from error
 
     weights = weights_digest(spec)
     folder = Path(model).expanduser().absolute()
@@ -213,23 +244,21 @@ def load_speaker(model: str, options: dict[str, Any], device: str) -> Speaker:
 
 def load_run(folder: Path, driver: str, device: str) -> Speaker:
     """Who came out of the training run in `folder`: its agent's policy, or the model that a trainer has left."""
-    training = read_training(folder)
+    module = load_agent(driver or agent_of(folder))
+    training = read_training(folder, module)
     env = str(training.args.get("env_id", ENV))
     if not is_of_captions(env):
         raise UsageError(f"{folder} was trained in {env}: captions are measured in {ENV}")
-    module = load_agent(driver or agent_of(folder))
-    name = Path(str(module.__file__)).stem
+    name = run_name(training.agent, training.flags, environment_defaults(ENV))
     if not hasattr(module, "load_policy"):
         if not (folder / "model").is_dir():
-            raise UsageError(f"{folder} cannot be asked: {name} has no load_policy, and there is no model/")
+            raise UsageError(f"{folder} cannot be asked: {training.agent} has no load_policy, and there is no model/")
         speaker = load_speaker(str(folder / "model"), {}, device)
         return replace(speaker, name=name, training=training, weights=training.weights)
 
     def open_policy(labels: Labels) -> Say:
-        try:
+        with user_input(f"{folder} cannot be loaded: "):
             policy = module.load_policy(folder, device)
-        except (ValueError, ImportError, ConnectionError) as error:
-            raise UsageError(f"{folder} cannot be loaded: {error}") from error
         return lambda indices, shown: policy(shown)
 
     return Speaker(name, open_policy, training, training.weights)
@@ -249,10 +278,8 @@ def load_speakers(args: Args) -> Iterator[Speaker]:
             yield Speaker(baseline, BASELINES[baseline])
     for folder in args.run:
         yield load_run(folder, files[0] if files else "", args.device)
-    try:
+    with user_input("--model-args: "):
         options = parse_keywords(args.model_args)
-    except ValueError as error:
-        raise UsageError(f"--model-args: {error}") from error
     for model in args.model:
         yield load_speaker(model, options, args.device)
 
@@ -285,10 +312,8 @@ def set_of(tasks: Shown) -> SetOfScenes:
 
 def open_scenes(tasks: Shown) -> Scenes:
     """The scenes that `tasks`, settled, are about."""
-    try:
+    with user_input():
         scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)
-    except (ValueError, OSError, ImportError) as error:
-        raise UsageError(str(error)) from error
     if not len(scenes.labels.names):
         raise UsageError(f"the split {tasks.split} of {tasks.data} has no scenes")
     return scenes
@@ -306,10 +331,8 @@ def describe(say: Say, scenes: Scenes, indices: np.ndarray, frames: int, batch_s
     starts = range(0, len(indices), batch_size)
     for start in track(starts, "describing", console=progress_console, transient=True):
         group = indices[start : start + batch_size]
-        try:
+        with user_input():
             shown = np.stack([scenes.frames(index, frames) for index in group.tolist()])
-        except (ValueError, OSError) as error:
-            raise UsageError(str(error)) from error
         said = list(say(group, {"frames": shown, "instruction": (language.PROMPT,) * len(group)}))
         if len(said) != len(group) or not all(isinstance(text, str) for text in said):
             raise UsageError(f"{len(group)} scenes were described by {said!r:.200}: that is not a text for each")
@@ -357,7 +380,7 @@ class Judge:
         self._model, self._device = model, device
         self._scorer: Any = None
         self._rewards: dict[SetOfScenes, CaptionReward] = {}
-        self.told: dict[str, Any] | None = None
+        self.model: dict[str, Any] | None = None
         """its name and digest; None without a model"""
 
     def of(self, scenes: Scenes, tasks: Tasks) -> "CaptionReward | None":
@@ -367,30 +390,30 @@ class Judge:
         from mentorgym.envs.caption.reward import CaptionReward, load_scorer
 
         key = set_of(tasks)
-        try:
+        with user_input("--reward-model (none does without one): "):
             if self._scorer is None:
                 self._scorer = load_scorer(self._model, self._device)
-                weights = weights_digest(f"clip:{self._model}") if self._model else weights_digest("caption_clip")
-                self.told = {"name": self._model or "caption_clip", "weights": weights and weights[:12]}
+                weights = weights_digest(f"clip:{self._model}" if self._model else "caption_clip")
+                self.model = {"name": self._model or "caption_clip", "weights": weights and weights[:12]}
             if key not in self._rewards:
                 self._rewards[key] = CaptionReward(scenes, "prob", self._scorer, frames=tasks.frames)
-        except (ValueError, ImportError, OSError) as error:
-            raise UsageError(f"--reward-model: {error}; none does without") from error
         return self._rewards[key]
 
 
-def make_row(speaker: Speaker, args: Args, tasks: Tasks, labels: Labels, texts: Sequence[str]) -> Row:
-    """The row of a speaker, but for what a reward model says of it and for how it was made."""
-    training = speaker.training
-    return {
-        "schema": SCHEMA,
-        "backend": "staged" if tasks.data.split(":")[0] == "staged" else "files",
-        "env": ENV,
-        "driver": args.name or speaker.name,
-        "run": training and training.folder.resolve().name,
-        "training_seed": training and training.seed,
-        "training_steps": training and training.steps,
-        "training_args": training and {name: value for name, value in training.args.items() if name != "runs"},
+def required_scores(row: Row) -> Sequence[str]:
+    """Scores that a row has to have."""
+    return tuple(MEASURES)
+
+
+def environment_defaults(env: str) -> Mapping[str, Any]:
+    """What the environment shows where nothing is said."""
+    return {"env_id": ENV, "data": "staged"}
+
+
+def make_row(speaker: Speaker, args: Args, tasks: Tasks, labels: Labels, texts: Sequence[str], command: str) -> Row:
+    """The row of a speaker, but for what a reward model says of it."""
+    backend = "staged" if tasks.data.split(":")[0] == "staged" else "files"
+    return make_header(ENV, backend, args.name or speaker.name, speaker.training, command) | {
         "weights": speaker.weights,
         # A folder's own place says nothing to others.
         "data": tasks.data if tasks.data.split(":")[0] == "staged" else Path(tasks.data).name,
@@ -399,9 +422,9 @@ def make_row(speaker: Speaker, args: Args, tasks: Tasks, labels: Labels, texts: 
         "frames": tasks.frames,
         "scenes": len(texts),
         "label_share": args.label_share,
-        "score": measure(texts, labels),
+        "score": metrics.measure(texts, labels),
         "classes": classes(texts, labels),
-        "majority": measure([most_frequent(labels)] * len(texts), labels),
+        "majority": metrics.measure([most_frequent(labels)] * len(texts), labels),
     }
 
 
@@ -409,10 +432,10 @@ def default_output(speaker: Speaker, name: str) -> Path:
     """Where the row of `speaker` goes by default."""
     if speaker.training:
         return speaker.training.folder / "eval.jsonl"
-    return ROWS / f"{(name or speaker.name).replace('/', '_').replace(':', '_')}__{ENV}.jsonl"
+    return ROWS / file_name(name or speaker.name, ENV)
 
 
-def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
+def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
     if not is_of_captions(args.env):
         raise UsageError(f"--env {args.env}: captions are measured in {ENV}")
@@ -431,28 +454,29 @@ def evaluate(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         indices = choose(scenes, tasks.limit)
         labels = scenes.labels.select(indices)
         texts = describe(speaker.open(scenes.labels), scenes, indices, tasks.frames, tasks.batch_size)
-        row = make_row(speaker, args, tasks, labels, texts)
+        row = make_row(speaker, args, tasks, labels, texts, command)
         if reward := judge.of(scenes, tasks):
             row["score"] |= fit(reward, indices, texts)
-        row |= {"reward_model": judge.told, "command": command, **describe_start()}
+        row["reward_model"] = judge.model
         output = args.output or default_output(speaker, args.name)
         add_rows(output, [row])
         if speaker.training:
             lines = zip(labels.names, labels.captions(), texts, strict=True)
-            told = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
+            said = [{"scene": name, "truth": truth, "said": text} for name, truth, text in lines]
             name = f"predictions_{row['data'].replace(':', '_')}_{tasks.split}_{tasks.labels}.jsonl"
-            write_atomically(speaker.training.folder / name, "".join(json.dumps(each) + "\n" for each in told))
+            write_atomically(speaker.training.folder / name, "".join(json.dumps(each) + "\n" for each in said))
         rows.append(row)
         outputs.append(output)
     return rows, outputs
 
 
-def in_percent(value: float | None) -> str:
-    """A share as a table shows it, "-" where there is none."""
-    return "-" if value is None else f"{value:.1%}"
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """`rows` as `mentorgym evaluate --json` prints them."""
+    shown = ("driver", "run", "training_seed", "data", "split", "scenes", "score", "majority")
+    return {"rows": [{name: row[name] for name in shown} for row in rows]}
 
 
-def summary_table(rows: Sequence[Row]) -> Table:
+def summary(rows: Sequence[Row], args: Args) -> Table:
     """`rows` for the terminal, below those of each set of scenes what the most frequent caption scores."""
     table = Table("driver", "scenes", box=SIMPLE_HEAD)
     for words in COLUMNS.values():
@@ -469,23 +493,3 @@ def summary_table(rows: Sequence[Row]) -> Table:
         if "majority" not in [row["driver"] for row in own]:
             table.add_row("majority", where, *(in_percent(own[0]["majority"].get(column)) for column in COLUMNS))
     return table
-
-
-def main(arguments: Sequence[str] | None = None, name: str = "captions") -> None:
-    """The command, called `name`; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog=name, description=__doc__)
-    command = command_line(name, arguments)
-
-    def job() -> dict[str, Any]:
-        rows, outputs = evaluate(args, command)
-        written = [str(path) for path in dict.fromkeys(outputs)]
-        show(summary_table(rows), f"rows: {', '.join(written)}")
-        shown = ("driver", "run", "training_seed", "data", "split", "scenes", "score", "majority")
-        return {"rows": [{name: row[name] for name in shown} for row in rows], "outputs": written}
-
-    run_command(name, job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,15 @@
 """Write a miniature of BDD-OIA in its exact layouts, from staged scenes, to try what reads the real files.
 
-    python -m mentorgym.benchmarks.captions.miniature --output miniature --layout gt_4a_21r
+    mentorgym miniature --output miniature --layout gt_4a_21r
 
 Then `gym.make("BddOia-Caption-v0", data="miniature", labels="all")`, or `--env-args data=miniature` of an agent.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-
-from mentorgym.benchmarks.harness.command import UsageError, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
 from mentorgym.envs.caption.bddoia import OFFICIAL_SPLITS, write_bddoia
 from mentorgym.envs.caption.staging.scenes import MOST_FRAMES, StagedScenes
 
@@ -36,8 +34,6 @@ class Args:
     """frames of each, 0.5 s apart; more than one make clips"""
     seed: int = 0
     """seed of the scenes"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object as the last line of standard output"""
 
 
 def write(args: Args) -> dict[str, Any]:
@@ -57,11 +53,7 @@ def write(args: Args) -> dict[str, Any]:
     return {"output": str(args.output), "layout": args.layout, **counts}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="miniature", description=__doc__)
-    run_command("miniature", lambda: write(args), args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("miniature")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    return write(args)

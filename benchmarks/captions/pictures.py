@@ -1,7 +1,7 @@
 """Draw scenes with what is said of them, right and wrong in colours, as in the RLOO paper's Fig. 4.
 
-    python -m mentorgym.benchmarks.captions.pictures --run runs/BddOia-Caption-v0/rloo__seed1__0123abcd
-    python -m mentorgym.benchmarks.captions.pictures --model vlm:my_model --pictures holiday/*.jpg
+    mentorgym caption-pictures --run runs/BddOia-Caption-v0/rloo__seed1__0123abcd
+    mentorgym caption-pictures --model vlm:my_model --pictures holiday/*.jpg
 
 On each picture four arrows stand for forward (up), stop (down), turn left and turn right; below it are the actions and
 reasons. Green is said and true, red said and wrong, gray true and not said. Of users' own pictures nobody knows what is
@@ -14,14 +14,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from PIL import Image, UnidentifiedImageError
 
 from mentorgym.benchmarks.captions import measure as captions
-from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, show, verb
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels
 
@@ -49,10 +48,8 @@ class Args(captions.Shown):
     """pictures in a row"""
     device: str = "cpu"
     """torch device of the model"""
-    output: Path = Path("results/captions.png")
+    output: Path = Path("runs/captions.png")
     """file for the drawing"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 @dataclass(frozen=True)
@@ -164,26 +161,18 @@ def load_speaker(args: Args) -> captions.Speaker:
     return next(captions.load_speakers(named))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="caption_pictures", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        if args.across < 1 or args.limit < 1:
-            raise UsageError("--across and --limit count from 1")
-        speaker = load_speaker(args)
-        if args.pictures:
-            described, where = describe_pictures(speaker, args.pictures), f"{len(args.pictures)} pictures"
-        else:
-            tasks = captions.settle(args, speaker.training)
-            described, where = describe_scenes(speaker, tasks), f"{tasks.data}, {tasks.split}"
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        draw(described, args.across, f"{speaker.name} on {where}", args.output)
-        show(f"drawn: {args.output}")
-        return {"picture": str(args.output), "texts": [each.text for each in described]}
-
-    run_command("caption_pictures", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("caption-pictures")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    if args.across < 1 or args.limit < 1:
+        raise UsageError("--across and --limit count from 1")
+    speaker = load_speaker(args)
+    if args.pictures:
+        described, where = describe_pictures(speaker, args.pictures), f"{len(args.pictures)} pictures"
+    else:
+        tasks = captions.settle(args, speaker.training)
+        described, where = describe_scenes(speaker, tasks), f"{tasks.data}, {tasks.split}"
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    draw(described, args.across, f"{speaker.name} on {where}", args.output)
+    show(f"drawn: {args.output}")
+    return {"picture": str(args.output), "texts": [each.text for each in described]}

@@ -1,25 +1,23 @@
 """Can the staged scenes be read? A plain classifier, trained in the training towns, tested in towns it never saw.
 
-    python -m mentorgym.benchmarks.captions.readability
+    mentorgym readability
 
 A small convolutional network learns the 21 reasons of one-one scenes by cross-entropy from pictures squashed to 96 x 96
 pixels, each at random as it is or flipped, where left and right change places in its label too. Prints the accuracy of
 each reason on the held-out towns and what it was taken for.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.caption.language import MIRRORED_REASONS, REASONS
 from mentorgym.envs.caption.staging import StagedScenes
 
@@ -43,8 +41,6 @@ class Args:
     """at its peak, after the first tenth, on either side of which it is a straight line from or to zero"""
     seed: int = 0
     """seed of the network and of the order; the scenes are always those of seed 0"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
 
 
 def pictures(scenes: StagedScenes) -> torch.Tensor:
@@ -128,11 +124,7 @@ def readability(args: Args) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="readability", description=__doc__)
-    run_command("readability", lambda: readability(args), args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("readability")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    return readability(args)

@@ -5,18 +5,18 @@ that mean, over seeds. The row of the most frequent caption stands in every tabl
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from mentorgym.benchmarks.captions.measure import COLUMNS, in_percent
+from mentorgym.benchmarks.captions.measure import COLUMNS, FIT
+from mentorgym.benchmarks.families import Entry, Row
 from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.benchmarks.harness.rows import Row
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.benchmarks.harness.tables import PROVENANCE, in_percent, provenance, spread
 from mentorgym.envs.caption.metrics import MEASURES
 
 WITH_INTERVAL = ("exact", "action_macro_f1", "reason_macro_f1")
 """Scores that come with their interval."""
-
-FIT = tuple(f"{part}{name}" for name in ("clip_score", "match") for part in ("", "action_", "reason_"))
 
 SET = ("env", "data", "split", "labels", "scenes")
 """What a table is of: the same scenes."""
@@ -28,14 +28,11 @@ CSV_COLUMNS = (
     "label_share",
     *MEASURES,
     *(f"{name}_{bound}" for name in WITH_INTERVAL for bound in ("low", "high")),
+    *(f"{name}_std" for name in (*MEASURES, *FIT)),
     "exact_by_seed",
     *FIT,
     "reward_model",
-    "training_seeds",
-    "training_steps",
-    "commit",
-    "date",
-    "command",
+    *PROVENANCE,
 )
 
 LEGEND = """
@@ -47,10 +44,8 @@ LEGEND = """
 - CLIP score, match: the probability that the reward model gives to the captions, and the share above 0.5
 - majority: the most frequent caption, said of every scene
 
-The other scores are in `leaderboard_captions.csv`.
+The other scores are in `captions/leaderboard.csv`.
 """
-
-Entry = dict[str, Any]
 
 
 def make_entry(rows: Sequence[Row]) -> Entry:
@@ -63,33 +58,32 @@ def make_entry(rows: Sequence[Row]) -> Entry:
             "training seed, or one run was shown other frames; delete a row, or measure one under another --name"
         )
     trained = rows[0]["training_seed"] is not None
-    entry: Entry = {name: rows[0][name] for name in (*SET, "backend", "driver", "label_share")}
+    entry: Entry = {name: rows[0][name] for name in (*SET, "driver", "label_share")}
     for name in (*MEASURES, *FIT):
         values = [row["score"][name] for row in rows if name in row["score"]]
-        entry[name] = sum(values) / len(values) if len(values) == len(rows) else None
+        complete = len(values) == len(rows)
+        entry[name] = sum(values) / len(values) if complete else None
+        entry[f"{name}_std"] = spread(values) if complete and trained else None
     for name in WITH_INTERVAL:
         values = [row["score"][name] for row in rows]
         known = trained and len(values) >= SEEDS_FOR_INTERVAL
         entry[f"{name}_low"], entry[f"{name}_high"] = mean_interval(values) if known else (None, None)
-    models = {f"{told['name']} {told['weights'] or ''}".strip() for row in rows if (told := row["reward_model"])}
-    dates = sorted({row["time"][:10] for row in rows})
-    commits = {f"{row['commit'][:9]}{'+' if row['dirty'] else ''}" for row in rows if row["commit"]}
-    return entry | {
-        "exact_by_seed": [row["score"]["exact"] for row in rows] if trained else [],
-        "reward_model": " ".join(sorted(models)),
-        "training_seeds": len(rows) if trained else 0,
-        "training_steps": " ".join(str(steps) for steps in sorted({row["training_steps"] for row in rows if trained})),
-        "commit": " ".join(sorted(commits)),
-        "date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
-        "command": "; ".join(sorted({row["command"] for row in rows})),
-    }
+    models = {f"{model['name']} {model['weights'] or ''}".strip() for row in rows if (model := row["reward_model"])}
+    return (
+        entry
+        | provenance(rows)
+        | {
+            "exact_by_seed": [row["score"]["exact"] for row in rows] if trained else [],
+            "reward_model": " ".join(sorted(models)),
+        }
+    )
 
 
 def majority_entry(row: Row) -> Entry:
     """The line of the most frequent caption, of which every row tells the scores."""
     nothing: Entry = dict.fromkeys(CSV_COLUMNS)
     own = {name: row[name] for name in (*SET, "backend")}
-    empty = {"reward_model": "", "training_seeds": 0, "training_steps": "", "commit": "", "date": "", "command": ""}
+    empty = dict.fromkeys(("reward_model", *PROVENANCE), "") | {"training_seeds": 0}
     return nothing | own | row["majority"] | empty | {"driver": "majority", "exact_by_seed": []}
 
 
@@ -100,8 +94,8 @@ def make_entries(rows: Sequence[Row]) -> list[Entry]:
         groups.setdefault(tuple(row[name] for name in (*SET, "driver", "label_share")), []).append(row)
     entries = [make_entry(group) for group in groups.values()]
     sets = {tuple(row[name] for name in SET): row for row in rows}
-    said = {tuple(entry[name] for name in SET) for entry in entries if entry["driver"] == "majority"}
-    entries += [majority_entry(row) for key, row in sets.items() if key not in said]
+    with_majority = {tuple(entry[name] for name in SET) for entry in entries if entry["driver"] == "majority"}
+    entries += [majority_entry(row) for key, row in sets.items() if key not in with_majority]
     return sorted(
         entries,
         key=lambda entry: (
@@ -120,11 +114,23 @@ def title(entry: Entry) -> str:
     return f"{entry['env']}: {entry['data']}, {entry['split']}, {entry['scenes']} scenes, {kind}"
 
 
-def in_words(entry: Entry) -> dict[str, str]:
-    """The columns that a reader of the table sees."""
+def group(entry: Entry) -> str:
+    """All entries of a table stand together."""
+    return title(entry)
+
+
+def more(rows: Sequence[Row], folder: Path) -> str:
+    """Nothing: `mentorgym caption-tables` has the paper's tables."""
+    return ""
+
+
+def in_words(entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
+    """The cells that a reader of the table sees, with the scores `columns` if there are any."""
     cells = {"driver": entry["driver"]}
     if entry["label_share"] is not None:
         cells["driver"] += f", {entry['label_share']:.0%} of the labels"
+    if columns:
+        return cells | {name.replace("_", " "): in_percent(entry[name]) for name in columns}
     for name, words in COLUMNS.items():
         cells[words] = in_percent(entry[name])
         if name in WITH_INTERVAL and entry[f"{name}_low"] is not None:

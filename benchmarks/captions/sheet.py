@@ -1,19 +1,17 @@
 """A sheet of staged scenes from the held-out towns, a row for each reason, that a person can read.
 
-python -m mentorgym.benchmarks.captions.sheet --output results/scenes.png
+mentorgym contact-sheet --output results/scenes.png
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.caption.language import ACTION_OF_REASON, ACTIONS, REASONS
 from mentorgym.envs.caption.staging import StagedScenes
 
@@ -33,8 +31,6 @@ class Args:
     """scenes of each reason"""
     seed: int = 0
     """seed of the scenes"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object"""
 
 
 def sheet(scenes: StagedScenes, columns: int) -> Image.Image:
@@ -82,11 +78,7 @@ def contact_sheet(args: Args) -> dict[str, Any]:
     return {"file": str(args.output), "bytes": args.output.stat().st_size}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="contact_sheet", description=__doc__)
-    run_command("contact_sheet", lambda: contact_sheet(args), args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("contact-sheet")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    return contact_sheet(args)

@@ -1,20 +1,18 @@
 """Draw staged scenes ahead of time, so that whatever asks for them finds them on disk.
 
-    python -m mentorgym.benchmarks.captions.stage --split train --workers 2
+    mentorgym stage --split train --workers 2
 
 Scenes that are there already are left alone, so a run that was stopped goes on where it stood.
 """
 
 import multiprocessing
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.caption.staging.scenes import MOST_FRAMES, StagedScenes
 
 CHUNK = 20
@@ -39,8 +37,6 @@ class Args:
     """frames of each, 0.5 s apart"""
     workers: int = 1
     """processes"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object"""
 
 
 def _draw(arguments: dict[str, Any], start: int, end: int, frames: int) -> int:
@@ -82,11 +78,7 @@ def stage(args: Args) -> dict[str, Any]:
     return {"scenes": scenes.count, "folder": str(folder)}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="stage", description=__doc__)
-    run_command("stage", lambda: stage(args), args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("stage")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    return stage(args)

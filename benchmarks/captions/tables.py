@@ -1,33 +1,30 @@
 """The tables of the RLOO paper and of its poster, for whatever was trained.
 
-    python -m mentorgym.benchmarks.captions.tables --data staged --split test
+    mentorgym caption-tables --data staged --split test
 
 From the rows in `--rows` on one set of scenes, each driver's the mean over its training seeds: the paper's tables 2 and
 3 (scenes and F1 of each action and reason), the figures of its section 6, its Fig. 8 (how often each class is said) and
-table 1 of the poster. The paper's own figures, in `published_captions.csv` as they were printed, stand beside ours, and
+table 1 of the poster. The paper's own figures, in `--published` as they were printed, stand beside ours, and
 notes say what they are where the paper calls them something else. They were measured on BDD-OIA: a scale, no rivals.
 """
 
 import csv
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 
 from mentorgym.agents.toolbox.runs import write_atomically
-from mentorgym.benchmarks.captions.measure import in_percent
+from mentorgym.benchmarks.captions.measure import is_of_captions
 from mentorgym.benchmarks.captions.section import FIT, SET, Entry, make_entries, title
-from mentorgym.benchmarks.harness.command import UsageError, command_line, run_command, show
-from mentorgym.benchmarks.harness.rows import ROWS, Row, has_captions
-from mentorgym.benchmarks.leaderboard import markdown_table, read_folder
+from mentorgym.benchmarks.families import Row
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.rows import COMMITTED, ROWS, read_folders
+from mentorgym.benchmarks.harness.tables import in_percent, markdown_table
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.metrics import MEASURES
-
-PUBLISHED = "published_captions.csv"
 
 PUBLISHED_COLUMNS = ("paper", "place", "method", "metric", "value", "note")
 
@@ -61,8 +58,8 @@ NOTES = """
 class Args:
     """Write the paper's tables."""
 
-    rows: Path = ROWS
-    """folder of the rows, *.jsonl"""
+    rows: tuple[Path, ...] = (COMMITTED, ROWS)
+    """folders of rows, *.jsonl, or of folders <family>/rows"""
     data: str = "staged"
     """data that the rows are of"""
     split: str = "test"
@@ -71,10 +68,10 @@ class Args:
     """one or all"""
     drivers: tuple[str, ...] = ()
     """names of the drivers to show, in this order; all of them by default"""
-    output: Path = Path("results/captions.md")
-    """file for the tables; the paper's figures are read beside it"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
+    output: Path = Path("runs/caption_tables.md")
+    """file for the tables"""
+    published: Path = Path("results/captions/published.csv")
+    """the paper's figures; without that file, ours stand alone"""
 
 
 @dataclass(frozen=True)
@@ -220,33 +217,24 @@ def page(columns: Sequence[Column], rows: Sequence[Row], figures: Sequence[Figur
     return text
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="caption_tables", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        wanted = {"data": args.data, "split": args.split, "labels": args.labels}
-        described = [row for row in read_folder(args.rows) if has_captions(row)]
-        rows = [row for row in described if all(row[name] == value for name, value in wanted.items())]
-        if not rows:
-            found = sorted({f"{row['data']}, {row['split']}, {row['labels']}" for row in described})
-            raise UsageError(
-                f"no rows of {args.data}, {args.split}, {args.labels} in {args.rows}: "
-                + (f"there are {'; '.join(found)}" if found else "measure somebody with `captions` first")
-            )
-        if len({tuple(row[name] for name in SET) for row in rows}) > 1:
-            raise UsageError(f"the rows in {args.rows} are of different numbers of scenes: measure all without --limit")
-        figures = read_figures(args.output.parent / PUBLISHED)
-        command = command_line("caption_tables", arguments)
-        text = page(read_columns(rows, args.drivers), rows, figures, command)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.output, text)
-        show(text, f"written: {args.output}")
-        return {"output": str(args.output)}
-
-    run_command("caption_tables", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("caption-tables")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    wanted = {"data": args.data, "split": args.split, "labels": args.labels}
+    folders = " and ".join(map(str, args.rows))
+    described = [row for row in read_folders(args.rows) if is_of_captions(row["env"])]
+    rows = [row for row in described if all(row[name] == value for name, value in wanted.items())]
+    if not rows:
+        found = sorted({f"{row['data']}, {row['split']}, {row['labels']}" for row in described})
+        raise UsageError(
+            f"no rows of {args.data}, {args.split}, {args.labels} in {folders}: "
+            + (f"there are {'; '.join(found)}" if found else "`mentorgym evaluate --env BddOia-Caption-v0` makes some")
+        )
+    if len({tuple(row[name] for name in SET) for row in rows}) > 1:
+        raise UsageError(f"the rows in {folders} are of different numbers of scenes: measure all without --limit")
+    figures = read_figures(args.published)
+    text = page(read_columns(rows, args.drivers), rows, figures, command)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.output, text)
+    show(text, f"written: {args.output}")
+    return {"output": str(args.output)}

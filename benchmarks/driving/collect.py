@@ -1,4 +1,4 @@
-"""Collect what an expert does, in pictures and words: `python -m mentorgym.benchmarks.driving.collect`.
+"""Collect what an expert does, in pictures and words: `mentorgym collect`.
 
 The rule-based expert drives on endless random routes, and every few steps the picture, the prompt and its answer, the
 caption and the expert's action are kept, in shards (`agents.toolbox.shards`). The presets are Found-RL's three
@@ -15,20 +15,18 @@ Where the episodes end early there are fewer frames than asked for.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import ANCHORS, Samples, filling, to_png, write_shard, write_sharegpt
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.task.tasks import LEADERBOARD
 from mentorgym.envs.driving.view import language
@@ -99,8 +97,6 @@ class Args:
     """seed of the first episode; the others count on from it"""
     sharegpt: Path | None = None
     """folder for ShareGPT records of the collection, as LLaMA-Factory reads them"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 class Bursts:
@@ -220,6 +216,7 @@ def collect(args: Args) -> dict[str, Any]:
                     num_envs=args.num_envs,
                     autoreset_mode=gym.vector.AutoresetMode.DISABLED,
                     observation="state",
+                    copy=False,
                     town=towns,
                     traffic=traffic,
                     weather=preset.weather,
@@ -246,20 +243,11 @@ def collect(args: Args) -> dict[str, Any]:
     return {"output": str(output), "shards": rounds, "new_frames": frames_kept, "new_episodes": ended}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="collect", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        result = collect(args)
-        if args.sharegpt is not None:
-            result["sharegpt"] = str(write_sharegpt(Samples(args.output), args.sharegpt))
-        show(*(f"{name}: {value}" for name, value in result.items()))
-        return result
-
-    run_command("collect", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("collect")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    result = collect(args)
+    if args.sharegpt is not None:
+        result["sharegpt"] = str(write_sharegpt(Samples(args.output), args.sharegpt))
+    show(*(f"{name}: {value}" for name, value in result.items()))
+    return result

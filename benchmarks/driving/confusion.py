@@ -1,8 +1,8 @@
 """Which actions a mentor takes for which: its confusion matrix on pictures with known actions.
 
-    python -m mentorgym.benchmarks.driving.confusion --data heldout_drives --mentor clip
+    mentorgym confusion --data heldout_drives --mentor clip
 
-`--data` is what `python -m mentorgym.benchmarks.driving.collect` writes. For each picture a CLIP scorer's answer is the
+`--data` is what `mentorgym collect` writes. For each picture a CLIP scorer's answer is the
 likeliest of its context's 30 captions, another mentor's the semantic action that its reply or action belongs to. The
 matrix [30, 30], rows the true actions, is drawn with each row's shares, beside its 6 x 6 longitudinal and 5 x 5 lateral
 marginals. Written to `--output`: `<name>.png`, `<name>.csv` (counts) and `<name>.json` (the figures). These are, over
@@ -18,14 +18,12 @@ the pictures that were answered:
 
 import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.progress import track
 from rich.table import Table
@@ -36,11 +34,10 @@ from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.harness.command import (
     UsageError,
-    command_line,
     import_matplotlib,
     progress_console,
-    run_command,
     show,
+    verb,
 )
 from mentorgym.envs.driving.view import language
 from mentorgym.mentors.load import load_mentor
@@ -62,7 +59,7 @@ class Args:
     """the mentor's keyword arguments, as in: device=cuda"""
     name: str = "confusion"
     """name of the files"""
-    output: Path = Path("results/confusion")
+    output: Path = Path("runs/confusion")
     """folder for them"""
     limit: int = 0
     """pictures to show, spread over the data; all of them for 0"""
@@ -70,8 +67,6 @@ class Args:
     """pictures shown at once"""
     torch_threads: int = 1
     """threads of torch on the CPU"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 def to_label(feedback: Feedback | None) -> int | None:
@@ -191,60 +186,50 @@ def summary(told: Mapping[str, Any]) -> Table:
     return table
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="confusion", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        if args.limit < 0 or args.batch_size < 1:
-            raise UsageError("--limit counts from 0 and --batch-size from 1")
-        start_torch(seed=0, threads=args.torch_threads)
-        try:
-            samples = Samples(args.data)
-            options = parse_keywords(args.mentor_args)
-            if args.mentor.partition(":")[0] in ("clip", "openclip"):
-                options.setdefault("anchors", samples.anchors or language.anchors())
-            mentor = load_mentor(args.mentor, **options)
-        except (ValueError, TypeError, ImportError, OSError) as error:
-            raise UsageError(str(error)) from error
-        if any(not {"context", "label"} <= words.keys() for words in samples.words):
-            raise UsageError(f"{args.data} has samples without context and label: collect it anew")
-        count = min(args.limit, len(samples)) or len(samples)
-        chosen = np.linspace(0, len(samples) - 1, count).astype(int).tolist()
-        answers = ask(mentor, samples, chosen, args.batch_size)
-        pairs = [
-            (samples.words[index]["label"], label)
-            for index, label in zip(chosen, answers, strict=True)
-            if label is not None
-        ]
-        if not pairs:
-            raise UsageError(f"{args.mentor} answered none of {count} questions")
-        labels, found = np.array(pairs).T
-        counts = confusion(labels, found, language.NUM_ACTIONS)
-        towns = sorted({str(words["town"]) for words in samples.words if "town" in words})
-        told = {
-            "mentor": args.mentor,
-            "data": str(args.data),
-            "towns": towns,
-            "pictures": count,
-            "answered": len(pairs),
-            **figures(counts),
-        }
-        args.output.mkdir(parents=True, exist_ok=True)
-        picture, table, text = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".csv", ".json"))
-        draw(counts, f"{args.mentor} on {len(pairs):,} pictures of {', '.join(towns) or args.data.name}", picture)
-        with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("true", *NAMES))
-            writer.writerows((name, *row) for name, row in zip(NAMES, counts.tolist(), strict=True))
-        command = command_line("confusion", arguments)
-        write_atomically(text, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
-        show(summary(told), f"{len(pairs):,} of {count:,} answered; written: {picture}, {table}, {text}")
-        return told
-
-    run_command("confusion", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("confusion")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    if args.limit < 0 or args.batch_size < 1:
+        raise UsageError("--limit counts from 0 and --batch-size from 1")
+    start_torch(seed=0, threads=args.torch_threads)
+    try:
+        samples = Samples(args.data)
+        options = parse_keywords(args.mentor_args)
+        if args.mentor.partition(":")[0] in ("clip", "openclip"):
+            options.setdefault("anchors", samples.anchors or language.anchors())
+        mentor = load_mentor(args.mentor, **options)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        raise UsageError(str(error)) from error
+    if any(not {"context", "label"} <= words.keys() for words in samples.words):
+        raise UsageError(f"{args.data} has samples without context and label: collect it anew")
+    count = min(args.limit, len(samples)) or len(samples)
+    chosen = np.linspace(0, len(samples) - 1, count).astype(int).tolist()
+    answers = ask(mentor, samples, chosen, args.batch_size)
+    pairs = [
+        (samples.words[index]["label"], label)
+        for index, label in zip(chosen, answers, strict=True)
+        if label is not None
+    ]
+    if not pairs:
+        raise UsageError(f"{args.mentor} answered none of {count} questions")
+    labels, found = np.array(pairs).T
+    counts = confusion(labels, found, language.NUM_ACTIONS)
+    towns = sorted({str(words["town"]) for words in samples.words if "town" in words})
+    told = {
+        "mentor": args.mentor,
+        "data": str(args.data),
+        "towns": towns,
+        "pictures": count,
+        "answered": len(pairs),
+        **figures(counts),
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    picture, table, text = (args.output / f"{args.name}{suffix}" for suffix in (".png", ".csv", ".json"))
+    draw(counts, f"{args.mentor} on {len(pairs):,} pictures of {', '.join(towns) or args.data.name}", picture)
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("true", *NAMES))
+        writer.writerows((name, *row) for name, row in zip(NAMES, counts.tolist(), strict=True))
+    write_atomically(text, json.dumps(told | {"command": command, **describe_start()}, indent=2) + "\n")
+    show(summary(told), f"{len(pairs):,} of {count:,} answered; written: {picture}, {table}, {text}")
+    return told

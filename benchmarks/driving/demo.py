@@ -1,28 +1,27 @@
 """A first look: train SAC briefly, rank it beside random and expert on one NoCrash cell, and film it beside the expert.
 
-    python -m mentorgym.benchmarks.driving.demo
+    mentorgym demo
 
 Everything goes to the folder `demo/`; nothing of it enters the results.
 """
 
 import itertools
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from mentorgym.agents import sac
 from mentorgym.benchmarks.driving.drivers import AgentDriver, Driver, ExpertDriver, RandomDriver, read_training
 from mentorgym.benchmarks.driving.measure import Episode, Tasks, cells, evaluate, make_envs
 from mentorgym.benchmarks.driving.video import load_encoder, write_video
-from mentorgym.benchmarks.harness.command import command_line, progress_console, run_command, show
-from mentorgym.benchmarks.leaderboard import make_entries, terminal_table
+from mentorgym.benchmarks.harness.command import progress_console, show, verb
+from mentorgym.benchmarks.leaderboard import rank, terminal_tables
 
 CALIBRATION_STEPS = 1_600
 """Updates begin after 1 000 steps; the speed is that of the steps after them."""
@@ -83,7 +82,8 @@ def panel(driver: Driver, tasks: Tasks) -> Iterator[np.ndarray]:
     completion, total, end = 0.0, 0.0, ""
     for step in itertools.count(1):
         if end or step % STEPS_PER_FRAME == 0:
-            speed = float(np.hypot(*observations["state"][0, 4:6]))
+            state = observations["state"] if isinstance(observations, dict) else observations
+            speed = float(np.hypot(*state[0, 4:6]))
             caption = f"{driver.name}   {end}\nroute {completion:.0%}   {speed:.1f} m/s   reward {total:+.1f}"
             yield captioned(envs.picture(0), caption)
         if end:
@@ -119,39 +119,29 @@ def side_by_side(panels: Sequence[Iterator[np.ndarray]], num_frames: int) -> Ite
         shown = [old if new is None else new for old, new in zip(shown, following, strict=True)]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="demo", description=__doc__)
-    command = command_line("demo", arguments)
+@verb("demo")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Train, evaluate, film, and print the table."""
     tasks = Tasks(env=args.env, town=(args.town,), traffic=(args.traffic,), routes=args.routes)
-
-    def job() -> dict[str, str]:
-        load_encoder()
-        progress_console.print(f"training SAC for about {args.minutes:g} minutes")
-        folder = train(args)
-        agent = AgentDriver("sac", sac.load_policy(folder), read_training(folder))
-        rows = [
-            row
-            for driver in (RandomDriver(), ExpertDriver(), agent)
-            for row in evaluate(driver, "", tasks, command, args.folder / "rows" / f"{driver.name}.jsonl")
-        ]
-        film = args.folder / "expert_and_sac.mp4"
-        progress_console.print("filming the expert and SAC on the same route, in the same traffic")
-        panels = [panel(driver, tasks) for driver in (ExpertDriver(), agent)]
-        write_video(film, side_by_side(panels, round(args.seconds * FPS)), FPS)
-        show(
-            terminal_table(make_entries(rows)),
-            f"film: {film}",
-            f"run:  {folder}",
-            f"rows: {args.folder / 'rows'}",
-            "SAC needs far more steps than that. To train it longer and rank it, in this town and in an unseen one:",
-            "  python -m mentorgym.benchmarks.leaderboard --add sac -- --total-steps 1000000",
-        )
-        return {"film": str(film), "run": str(folder)}
-
-    run_command("demo", job, as_json=False)
-
-
-if __name__ == "__main__":
-    main()
+    load_encoder()
+    progress_console.print(f"training SAC for about {args.minutes:g} minutes")
+    folder = train(args)
+    agent = AgentDriver("sac", sac.load_policy(folder), read_training(folder))
+    rows = [
+        row
+        for driver in (RandomDriver(), ExpertDriver(), agent)
+        for row in evaluate(driver, "", tasks, command, args.folder / "rows" / f"{driver.name}.jsonl")
+    ]
+    film = args.folder / "expert_and_sac.mp4"
+    progress_console.print("filming the expert and SAC on the same route, in the same traffic")
+    panels = [panel(driver, tasks) for driver in (ExpertDriver(), agent)]
+    write_video(film, side_by_side(panels, round(args.seconds * FPS)), FPS)
+    show(
+        *terminal_tables(rank(rows)),
+        f"film: {film}",
+        f"run:  {folder}",
+        f"rows: {args.folder / 'rows'}",
+        "SAC needs far more steps than that. To train it longer and rank it, in this town and in an unseen one:",
+        "  mentorgym leaderboard --add sac -- --total-steps 1000000",
+    )
+    return {"film": str(film), "run": str(folder)}

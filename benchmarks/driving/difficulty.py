@@ -1,6 +1,6 @@
 """Compare our fixed routes with those that they stand for.
 
-    python -m mentorgym.benchmarks.driving.difficulty
+    mentorgym difficulty
 
 For NoCrash: metres driven, lights passed, turns at junctions. For the Leaderboard: metres, ours along the lanes, the
 real ones along the polyline through their points. Each line has the quartiles of all routes of a town. The real ones
@@ -10,18 +10,16 @@ off, of figures under 1 more than 0.3.
 """
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mentorgym.benchmarks.harness.command import UsageError, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
 from mentorgym.envs.driving.map.town import TownError, find_map, load_town, packaged_towns
 from mentorgym.envs.driving.task import write_routes
 from mentorgym.envs.driving.task.routes import find_routes, measure, read_routes
@@ -38,9 +36,6 @@ FILES = {"training": "leaderboard1_routes_training.xml", "testing": "leaderboard
 @dataclass
 class Args:
     """Compare our fixed routes with those that they stand for."""
-
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
 
 
 def quartiles(values: Sequence[float] | np.ndarray) -> list[float]:
@@ -133,20 +128,12 @@ def table(entries: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=sys.argv[1:] if arguments is None else list(arguments), description=__doc__)
-
-    def job() -> dict[str, Any]:
-        entries = compare()
-        show(table(entries), "quartiles of all routes of a town")
-        if off := [entry for entry in entries if not entry["near"]]:
-            names = ", ".join(f"{entry['town']} {entry['figure']}" for entry in off)
-            raise UsageError(f"more than {TOLERANCE:.0%} off: {names}; choose routes anew with task.write_routes")
-        return {"entries": entries}
-
-    run_command("difficulty", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("difficulty")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    entries = compare()
+    show(table(entries), "quartiles of all routes of a town")
+    if off := [entry for entry in entries if not entry["near"]]:
+        names = ", ".join(f"{entry['town']} {entry['figure']}" for entry in off)
+        raise UsageError(f"more than {TOLERANCE:.0%} off: {names}; choose routes anew with task.write_routes")
+    return {"entries": entries}

@@ -1,7 +1,7 @@
 """How fast drivers decide: parameters, and forward passes per second one observation at a time.
 
-    python -m mentorgym.benchmarks.driving.efficiency
-    python -m mentorgym.benchmarks.driving.efficiency --mentor vlm:my_checkpoint --device cuda
+    mentorgym efficiency
+    mentorgym efficiency --mentor vlm:my_checkpoint --device cuda
 
 Every agent in `agents/` with the networks of its defaults and of its presets, with random weights, for what they cost
 does not depend on what they have learned; agents with the same networks share a line. Then CLIP scorers and
@@ -9,35 +9,33 @@ vision-language models, which write their reply or score the 30 of the grid. A p
 observation and its action: packing or preprocessing, the networks, the reply. Drawing masks and pictures, and waiting
 in queues, is not in it. The observations come from drives of the expert's. `--passes` runs in a row are timed after a
 few that are not. Writes `efficiency.md` into `--output`, with the figures that Found-RL prints in its table 8 where
-`published.csv` lies there.
+`--published` has them.
 """
 
 import functools
 import importlib
 import inspect
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import nn
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.runs import describe_start, parse_keywords, write_atomically
-from mentorgym.benchmarks.driving.drivers import agent_names
 from mentorgym.benchmarks.driving.published import read_published
-from mentorgym.benchmarks.harness.command import UsageError, command_line, progress_console, run_command, show
-from mentorgym.benchmarks.leaderboard import markdown_table
+from mentorgym.benchmarks.harness.agents import agent_names
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
+from mentorgym.benchmarks.harness.tables import markdown_table
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.view import language
 from mentorgym.mentors.load import load_mentor
@@ -67,10 +65,10 @@ class Args:
     """torch device"""
     env: str = "CarlaNoCrash-v0"
     """environment that the observations come from"""
-    output: Path = Path("results")
+    output: Path = Path("runs")
     """folder for efficiency.md"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
+    published: Path = Path("results/driving/published.csv")
+    """the figures that papers print; without that file, ours stand alone"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Candidate:
 
 def drive(env: str) -> tuple[list[dict[str, np.ndarray]], list[Request]]:
     """Observations of one row each, and the requests about them."""
-    envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular")
+    envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular", copy=False)
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
     observations, _ = envs.reset(seed=0)
     for _ in range(STEPS):
@@ -111,7 +109,7 @@ def policies(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
             kinds.setdefault(kind, ([], module, args))[0].append(label)
     for labels, module, args in kinds.values():
         actor = module.Actor(args.hidden) if hasattr(args, "hidden") else module.Actor()
-        yield ", ".join(labels), module.Policy(module.ENCODERS[args.encoder](), actor)
+        yield ", ".join(labels), module.Policy(module.ENCODERS[args.encoder][0](), actor)
 
 
 def size(mentor: Any) -> int | None:
@@ -216,34 +214,23 @@ def page(lines: Sequence[Mapping[str, Any]], where: str, command: str, published
     return text
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="efficiency", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        if min(args.passes, args.threads) < 1:
-            raise UsageError("--passes and --threads count from 1")
-        start_torch(seed=0, threads=args.threads)
-        lines = []
-        table = Table(*HEADER, box=SIMPLE_HEAD)
-        with torch.inference_mode():
-            for candidate in candidates(args):
-                progress_console.print(f"{candidate.name} ...")
-                lines.append(measure(candidate, args.passes))
-                table.add_row(*in_words(lines[-1]))
-        source = args.output / "published.csv"
-        published = cited(source) if source.is_file() else []
-        where = machine(args.threads, args.device)
-        command = command_line("efficiency", arguments)
-        args.output.mkdir(parents=True, exist_ok=True)
-        path = args.output / "efficiency.md"
-        write_atomically(path, page(lines, where, command, published))
-        show(table, where, f"written: {path}")
-        return {"lines": lines, "threads": args.threads, "device": args.device, "where": where}
-
-    run_command("efficiency", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("efficiency")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    if min(args.passes, args.threads) < 1:
+        raise UsageError("--passes and --threads count from 1")
+    start_torch(seed=0, threads=args.threads)
+    lines = []
+    table = Table(*HEADER, box=SIMPLE_HEAD)
+    with torch.inference_mode():
+        for candidate in candidates(args):
+            progress_console.print(f"{candidate.name} ...")
+            lines.append(measure(candidate, args.passes))
+            table.add_row(*in_words(lines[-1]))
+    published = cited(args.published) if args.published.is_file() else []
+    where = machine(args.threads, args.device)
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / "efficiency.md"
+    write_atomically(path, page(lines, where, command, published))
+    show(table, where, f"written: {path}")
+    return {"lines": lines, "threads": args.threads, "device": args.device, "where": where}

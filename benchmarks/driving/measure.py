@@ -1,49 +1,64 @@
-"""Evaluate drivers on enumerated episodes.
+"""Evaluate drivers on enumerated episodes, one row for each.
 
-    python -m mentorgym.benchmarks.evaluate --driver expert --town Suburb Village --traffic empty regular
-    python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd
-    python -m mentorgym.benchmarks.evaluate --driver expert --suite leaderboard
+    mentorgym evaluate --driver expert --town Suburb Village --traffic empty regular
+    mentorgym evaluate --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd
+    mentorgym evaluate --driver expert --suite leaderboard
 
 Every combination of town, traffic, weather, route and seed is driven once, in the task's `split="test"`; or exactly the
 episodes that a suite names (`mentorgym.envs.driving.task.suites`). The environment's seed for an episode is
 1000 * seed + route, whoever drives, so that all drivers meet the same traffic.
 
-The rows (see `mentorgym.benchmarks.harness.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
-`results/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
+The rows (`benchmarks.harness.rows`) go to `--output`, else to the run's `eval.jsonl`, else to
+`runs/rows/<driver>__<env>.jsonl`; a row that is already there for the same episode is replaced.
 
-Runs of `BddOia-Caption-v0`, or whoever else with `--env BddOia-Caption-v0`, are measured by
-`benchmarks.captions.measure`, runs of `UnitySpatial-v0` by `benchmarks.spatial.measure`, and the other flags are then
-those commands'.
+Fields of a row: `town`, `seen` (whether the driver may have trained there), `traffic`, `weather`, `route`, `seed`, and
+`score`, what the environment reports at the episode's end.
+
+Other families of environments have flags of their own, as in `mentorgym evaluate --env BddOia-Caption-v0 --help`.
 """
 
-import argparse
 import functools
 import itertools
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mentorgym.agents.toolbox.runs import describe_start, parse_keywords
-from mentorgym.benchmarks.captions import measure as captions
+from mentorgym.agents.toolbox.runs import parse_keywords
 from mentorgym.benchmarks.driving.drivers import Driver, load_drivers
-from mentorgym.benchmarks.harness.command import UsageError, command_line, progress_console, run_command, show
-from mentorgym.benchmarks.harness.rows import ROWS, SCHEMA, Row, add_rows, read_rows
-from mentorgym.benchmarks.spatial import measure as spatial
+from mentorgym.benchmarks.families import Row
+from mentorgym.benchmarks.harness.agents import run_name
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, user_input
+from mentorgym.benchmarks.harness.rows import ROWS, add_rows, file_name, make_header, read_rows
+from mentorgym.benchmarks.harness.tables import choose_columns
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.task.energy import RATES
 from mentorgym.envs.driving.task.score import COUNTS, aggregate
-from mentorgym.envs.driving.task.suites import SuiteError, find_suite, read_suite
-from mentorgym.envs.driving.task.tasks import LEADERBOARD, nearest_name
+from mentorgym.envs.driving.task.suites import find_suite, read_suite
+from mentorgym.envs.driving.task.tasks import LEADERBOARD, NOCRASH
+
+FIELDS: dict[str, tuple[type, ...]] = {
+    "town": (str,),
+    "seen": (bool,),
+    "traffic": (str,),
+    "weather": (str,),
+    "route": (int,),
+    "seed": (int,),
+}
+
+KEY = ("town", "traffic", "weather", "route", "seed")
+
+EPISODE = KEY
+
+CELL = ("town", "traffic")
+
+RANKS_TRAINERS = False
 
 GROUP = ("driver", "training_seed", "town", "traffic")
 """What a line of the table stands for."""
@@ -69,6 +84,9 @@ MORE_SCORES = (
     "replies_parsed",
 )
 """Scores for whoever asks; rows of an earlier version lack some, and only `vlm_driver` reads replies."""
+
+REQUIRED = ("driving_score", "route_completion", "success", "strict_success", "completed_km")
+"""Scores that every row has; the environment decides on the rest, and rows of an earlier version have fewer."""
 
 TRAINING_TOWNS = {
     "CarlaNoCrash-v0": ("Suburb", "Town01"),
@@ -118,8 +136,6 @@ class Args(Tasks):
     """file for the rows"""
     columns: tuple[str, ...] = SCORES
     """scores that the table shows, by name; `all` shows every one"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
 
 
 @dataclass(frozen=True)
@@ -165,10 +181,8 @@ def rounds(tasks: Tasks) -> list[tuple[Tasks, Cell, list[Episode] | None]]:
     names = ("env", "town", "traffic", "weather", "routes", "seeds")
     if named := [name for name in names if getattr(tasks, name) != getattr(Tasks(), name)]:
         raise UsageError(f"--suite names every episode: leave out --{named[0]}")
-    try:
+    with user_input():
         suite = read_suite(find_suite(tasks.suite), tasks.route_file)
-    except SuiteError as error:
-        raise UsageError(str(error)) from error
     queues: dict[tuple[str, Cell], list[Episode]] = {}
     for line in suite:
         cell = Cell(line.town, line.traffic, line.weather)
@@ -190,6 +204,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
             split="test",
             routes=tasks.route_file,
             observation=observation,
+            copy=False,
             **asdict(cell),
         )
         return cast(DrivingVectorEnv, envs.unwrapped)
@@ -238,6 +253,25 @@ def drive(
         report(completed=done + float(infos["route_completion"][busy].sum()))
 
 
+def required_scores(row: Row) -> Sequence[str]:
+    """Scores that a row has to have."""
+    return REQUIRED
+
+
+def environment_defaults(env: str) -> Mapping[str, Any]:
+    """The town of a benchmark that has one to train in."""
+    towns = {"CarlaNoCrash-v0": NOCRASH.train_towns}.get(env.split(":")[-1], ())
+    return {"town": towns[0]} if len(towns) == 1 else {}
+
+
+def name_of(driver: Driver, env: str) -> str:
+    """The name of a driver on the table of `env`: if trained, with the flags that differ from its agent's defaults."""
+    if (training := driver.training) is None:
+        return driver.name
+    trained_in = str(training.args.get("env_id", ""))
+    return run_name(driver.name, training.flags, {"env_id": env.split(":")[-1], **environment_defaults(trained_in)})
+
+
 def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path) -> list[Row]:
     """Drive every episode of `tasks`, showing progress, and add the rows to `output`, cell by cell."""
     if output.exists():
@@ -247,18 +281,7 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
     named = keywords.get("town")
     towns = (named,) if isinstance(named, str) else named
     parts = rounds(tasks)
-    common = {
-        "schema": SCHEMA,
-        "backend": "embedded",
-        "driver": name or driver.name,
-        "run": training and training.folder.resolve().name,
-        "training_seed": training and training.seed,
-        "training_steps": training and training.steps,
-        "training_args": training and {name: value for name, value in training.args.items() if name != "runs"},
-        "weights": training and training.weights,
-        "command": command,
-        **describe_start(),
-    }
+    header = make_header("", "embedded", name or name_of(driver, parts[0][0].env), training, command)
     rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} episodes"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console) as progress:
@@ -269,9 +292,9 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
             envs = make_envs(part, cell, driver.observation)
             try:
                 queue = episodes(tasks, envs.num_routes) if listed is None else listed
-                label = f"{common['driver']}: {cell.town}, {cell.traffic} traffic"
+                label = f"{header['driver']}: {cell.town}, {cell.traffic} traffic"
                 report = functools.partial(progress.update, progress.add_task(label, total=len(queue)))
-                where = common | {"env": env} | asdict(cell) | {"seen": cell.town in seen}
+                where = header | {"env": env} | asdict(cell) | {"seen": cell.town in seen}
                 finished = [
                     where | asdict(episode) | {"score": score} for episode, score in drive(driver, envs, queue, report)
                 ]
@@ -282,29 +305,21 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
     return rows
 
 
-def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The scores of each driver, training seed, town and traffic in `rows`, in the order in which they first appear.
+def summaries(rows: Sequence[Row], group: Sequence[str] = GROUP) -> list[dict[str, Any]]:
+    """The scores of each `group` of `rows` with equal fields, in the order in which they first appear.
 
     What `score.aggregate` makes of the episodes, and `infractions_per_km`: those of every kind, other collisions too,
     over all kilometres driven.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in GROUP), []).append(row["score"])
-    summaries = []
+        groups.setdefault(tuple(row[name] for name in group), []).append(row["score"])
+    lines = []
     for key, scores in groups.items():
         means = aggregate(scores)
         infractions = sum(means[f"{name}_per_km"] for name in COUNTS)
-        summaries.append(dict(zip(GROUP, key, strict=True)) | means | {"infractions_per_km": infractions})
-    return summaries
-
-
-def choose_columns(columns: Sequence[str]) -> list[str]:
-    """`columns` without repetitions, every score for "all"; raises UsageError for a name that is no score."""
-    scores = [*SCORES, *MORE_SCORES]
-    if wrong := [name for name in columns if name not in ("all", *scores)]:
-        raise UsageError(f"no score {wrong[0]!r}: {nearest_name(wrong[0], ['all', *scores])}")
-    return scores if "all" in columns else list(dict.fromkeys(columns))
+        lines.append(dict(zip(group, key, strict=True)) | means | {"infractions_per_km": infractions})
+    return lines
 
 
 def heading(name: str) -> str:
@@ -323,19 +338,25 @@ def in_digits(name: str, value: float | None) -> str:
     return f"{value:.1f}" if name in ("return", "steps", "seconds") else f"{value:.3f}"
 
 
-def summary_table(summaries: Sequence[dict[str, Any]], columns: Sequence[str] = SCORES) -> Table:
-    """`summaries` for the terminal, with these scores."""
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """`rows` as `mentorgym evaluate --json` prints them: a cell for each driver, training seed, town and traffic."""
+    return {"cells": summaries(rows)}
+
+
+def summary(rows: Sequence[Row], args: Args) -> Table:
+    """`rows` for the terminal, with the scores `args.columns`."""
+    columns = choose_columns(args.columns, (*SCORES, *MORE_SCORES))
     table = Table("driver", "town", "traffic", box=SIMPLE_HEAD)
     for name in ("episodes", *columns):
         table.add_column(heading(name).replace(" ", "\n"), justify="right")
-    for summary in summaries:
-        seed = summary["training_seed"]
+    for line in summaries(rows):
+        seed = line["training_seed"]
         table.add_row(
-            summary["driver"] if seed is None else f"{summary['driver']}, seed {seed}",
-            summary["town"],
-            summary["traffic"],
-            str(summary["episodes"]),
-            *(in_digits(name, summary.get(name)) for name in columns),
+            line["driver"] if seed is None else f"{line['driver']}, seed {seed}",
+            line["town"],
+            line["traffic"],
+            str(line["episodes"]),
+            *(in_digits(name, line.get(name)) for name in columns),
         )
     return table
 
@@ -344,51 +365,16 @@ def default_output(driver: Driver, name: str, env: str) -> Path:
     """Where the rows of `driver` go by default."""
     if driver.training:
         return driver.training.folder / "eval.jsonl"
-    return ROWS / f"{name or driver.name}__{env.split(':')[-1]}.jsonl"
+    return ROWS / file_name(name or driver.name, env)
 
 
-def environment_of(folder: Path) -> str:
-    """The id of the environment that the run in `folder` was trained in; "" where it does not say."""
-    try:
-        return str(json.loads((folder / "config.json").read_text("utf-8"))["args"]["env_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def environments(arguments: Sequence[str]) -> list[str]:
-    """The ids of environments that a command line names, by themselves or by their runs."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--env", default="")
-    parser.add_argument("--run", nargs="*", type=Path, default=[])
-    known, _ = parser.parse_known_args(arguments)
-    return [known.env, *map(environment_of, known.run)]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    named = environments(arguments)
-    if any(map(captions.is_of_captions, named)):
-        return captions.main(arguments, "evaluate")
-    if any(map(spatial.is_spatial, named)):
-        return spatial.main(arguments, "evaluate")
-    args = tyro.cli(Args, args=arguments, prog="evaluate", description=__doc__)
-    command = command_line("evaluate", arguments)
-
-    def job() -> dict[str, Any]:
-        columns = choose_columns(args.columns)
-        rows: list[Row] = []
-        outputs = []
-        for driver in load_drivers(args.driver, args.run, args.device):
-            output = args.output or default_output(driver, args.name, rounds(args)[0][0].env)
-            rows += evaluate(driver, args.name, args, command, output)
-            outputs.append(str(output))
-        summaries = summarise(rows)
-        show(summary_table(summaries, columns), f"rows: {', '.join(dict.fromkeys(outputs))}")
-        return {"cells": summaries, "outputs": list(dict.fromkeys(outputs))}
-
-    run_command("evaluate", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
+    """Drive all episodes with all drivers that `args` name; returns the rows and the files that they went to."""
+    choose_columns(args.columns, (*SCORES, *MORE_SCORES))
+    rows: list[Row] = []
+    outputs = []
+    for driver in load_drivers(args.driver, args.run, args.device):
+        output = args.output or default_output(driver, args.name, rounds(args)[0][0].env)
+        rows += evaluate(driver, args.name, args, command, output)
+        outputs.append(output)
+    return rows, outputs

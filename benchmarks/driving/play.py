@@ -1,25 +1,23 @@
 """Drive with the keyboard, in real time, and see what the rules make of it.
 
-    python -m mentorgym.benchmarks.driving.play --town Village --traffic dense
+    mentorgym play --town Village --traffic dense
 
 Arrows or WASD accelerate, brake and steer, the space bar brakes fully, R starts the episode anew, N goes on to the next
-route, Escape ends. The window needs pygame: pip install "mentorgym[human]".
+route, Escape ends. The window needs the extra `human`.
 """
 
-import sys
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 
 from mentorgym.benchmarks.driving.dashboard import Trip
 from mentorgym.benchmarks.driving.drivers import Driver, Training
 from mentorgym.benchmarks.driving.measure import Episode
 from mentorgym.benchmarks.driving.watch import Scene, film, open_scene, place_of
-from mentorgym.benchmarks.harness.command import UsageError, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, show, verb
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.envs.driving.view.window import Window
 
@@ -66,9 +64,6 @@ class KeyboardDriver:
 class Args(Scene):
     """Drive with the keyboard."""
 
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object"""
-
 
 def play(scene: Scene, window: Window) -> list[dict[str, Any]]:
     """Let whoever sits before `window` drive until it is closed; every finished drive with `route` and `score`."""
@@ -106,26 +101,18 @@ def wait(window: Window, image: np.ndarray, until_told: bool) -> str:
     return ""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="play", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        try:
-            window = Window(TITLE, FPS)
-            driven = play(args, window)
-        except gym.error.Error as error:
-            raise UsageError(str(error)) from error
-        for drive in driven:
-            score = drive["score"]
-            show(
-                f"route {drive['route']}: {score['end']} after {score['seconds']:.1f} s, driving score "
-                f"{score['driving_score']:.3f}, return {score['return']:.1f}"
-            )
-        return {"drives": driven}
-
-    run_command("play", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+@verb("play")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    try:
+        window = Window(TITLE, FPS)
+        driven = play(args, window)
+    except gym.error.Error as error:
+        raise UsageError(str(error)) from error
+    for drive in driven:
+        score = drive["score"]
+        show(
+            f"route {drive['route']}: {score['end']} after {score['seconds']:.1f} s, driving score "
+            f"{score['driving_score']:.3f}, return {score['return']:.1f}"
+        )
+    return {"drives": driven}

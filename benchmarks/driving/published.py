@@ -1,7 +1,7 @@
 """Published figures, cited from papers: shown beside the leaderboard, never ranked on it.
 
 They come from CARLA, from its own towns and from episodes that are not ours: a scale to read our figures against, not
-competitors. `results/published.csv` has a line for each figure:
+competitors. `results/driving/published.csv` has a line for each figure:
 
 - `paper`, `table`, `method`, `benchmark`: where it stands and what was measured on what
 - `metric`: a score of ours by its name, or one of OTHER_METRICS
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.envs.driving.task.tasks import nearest_name
+from mentorgym.names import nearest_name
 
 COLUMNS = ("paper", "table", "method", "benchmark", "metric", "value", "spread", "note")
 

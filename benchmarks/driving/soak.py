@@ -1,4 +1,4 @@
-"""Watch the embedded world's traffic for a long time: `python -m mentorgym.benchmarks.driving.soak`.
+"""Watch the embedded world's traffic for a long time.
 
 Each town is populated with its Leaderboard's traffic and left alone, without an ego. What is judged is what anyone
 could see: poses, sizes and ids in `WorldState`, and the map. The overlap of boxes is computed here, in plain numpy, and
@@ -19,10 +19,9 @@ shares no code with the world.
 The exit code is 1 when a bar is missed.
 """
 
-import argparse
 import functools
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +29,7 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
-from mentorgym.envs.driving.map.opendrive import OpenDriveError
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, user_input, verb
 from mentorgym.envs.driving.map.tables import DRIVABLE, PIXELS_PER_METRE, TownTables
 from mentorgym.envs.driving.map.town import Town, TownError, load_town, packaged_towns
 from mentorgym.envs.driving.random import episode_key
@@ -250,7 +248,7 @@ def leaderboard_traffic(town: Town) -> tuple[int, int]:
 
 
 def soak(
-    town: Town, minutes: float, seeds: list[int], traffic: tuple[int, int], each_second: Callable[[], object]
+    town: Town, minutes: float, seeds: Sequence[int], traffic: tuple[int, int], each_second: Callable[[], object]
 ) -> list[Watch]:
     """Drive one world for each seed, and call `each_second` after every simulated second."""
     vehicles, walkers = traffic
@@ -310,9 +308,24 @@ def _table(results: list[Result]) -> Table:
     return table
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
+@dataclass
+class Args:
+    """Watch the embedded world's traffic for a long time."""
+
+    town: tuple[str, ...] = ()
+    """towns; by default ours, and Town01 and Town02 if found"""
+    minutes: float = 20.0
+    """simulated minutes"""
+    seeds: tuple[int, ...] = (0, 1)
+    """one world each"""
+    contacts: int = 0
+    """print the first so many collisions of each run"""
+
+
+@verb("soak")
+def main(args: Args) -> tuple[dict[str, Any], int]:
     """Watch the towns, print a table, and return its rows."""
-    names = arguments.town
+    names = list(args.town)
     if not names:
         names = list(packaged_towns())
         for name in ("Town01", "Town02"):
@@ -321,51 +334,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 names.append(name)
             except TownError:
                 progress_console.print(f"{name} is left out: MENTORGYM_MAPS names no folder that has it")
-    if arguments.minutes <= 0 or min(arguments.seeds) < 0:
+    if args.minutes <= 0 or min(args.seeds) < 0:
         raise UsageError("--minutes must be positive and --seeds whole numbers from 0 on")
-    try:
+    with user_input():
         towns = [load_town(name) for name in names]
-    except (TownError, OpenDriveError) as error:
-        raise UsageError(str(error)) from error
     results = []
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=progress_console) as progress:
         for town in towns:
-            job = progress.add_task(town.name, total=int(arguments.minutes * 60))
+            job = progress.add_task(town.name, total=int(args.minutes * 60))
             watches = soak(
                 town,
-                arguments.minutes,
-                arguments.seeds,
+                args.minutes,
+                args.seeds,
                 leaderboard_traffic(town),
                 functools.partial(progress.advance, job),
             )
-            for seed, watch in zip(arguments.seeds, watches, strict=True):
-                results.append(_result(town, seed, arguments.minutes, watch))
-                for contact in watch.where.get("contacts", [])[: arguments.contacts]:
+            for seed, watch in zip(args.seeds, watches, strict=True):
+                results.append(_result(town, seed, args.minutes, watch))
+                for contact in watch.where.get("contacts", [])[: args.contacts]:
                     progress.console.print(f"{town.name}, {seed}: tick, vehicle, other, x, y = {contact}")
     show(_table(results), "collisions and respawns per 1,000 vehicle minutes; speed of unhindered vehicles / limit")
-    return {"results": [result._asdict() | {"missed": result.missed()} for result in results]}
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mentorgym.benchmarks.driving.soak",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--town", nargs="+", default=[], help="towns; by default ours, and Town01 and Town02 if found")
-    parser.add_argument("--minutes", type=float, default=20.0, help="simulated minutes")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one world each")
-    parser.add_argument("--contacts", type=int, default=0, help="print the first so many collisions of each run")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, and nothing else, on standard output"
-    )
-    arguments = parser.parse_args()
-    outcome: dict[str, Any] = {}
-    run_command("soak", lambda: outcome.setdefault("figures", run(arguments)), arguments.json)
-    sys.exit(any(result["missed"] for result in outcome["figures"]["results"]))
-
-
-if __name__ == "__main__":
-    main()
+    ended = [result._asdict() | {"missed": result.missed()} for result in results]
+    return {"results": ended}, int(any(result["missed"] for result in ended))

@@ -1,20 +1,18 @@
 """Film a driver on one episode: picture, masks, speed, command, reward, and infractions as they happen.
 
-    python -m mentorgym.benchmarks.driving.watch --driver expert --town Village --traffic dense --route 3
-    python -m mentorgym.benchmarks.driving.watch --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd --output sac.mp4
+    mentorgym watch --driver expert --town Village --traffic dense --route 3
+    mentorgym watch --run runs/CarlaNoCrash-v0/sac__seed1__0123abcd --output sac.mp4
 
 Episodes are those of `evaluate`, by the same seed; what is filmed is not recorded in any row. An output that ends in
 .png becomes one image of six moments, which needs no encoder.
 """
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from PIL import Image
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,7 +20,7 @@ from mentorgym.benchmarks.driving.dashboard import Trip, compose, infraction_cou
 from mentorgym.benchmarks.driving.drivers import Driver, load_drivers
 from mentorgym.benchmarks.driving.measure import Cell, Episode, Tasks, entry, episodes, make_envs
 from mentorgym.benchmarks.driving.video import load_encoder, write_video
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.driving import DrivingVectorEnv
 
 MOMENTS = 6
@@ -71,8 +69,6 @@ class Args(Scene):
     """how many times faster than life the film runs"""
     seconds: float = 600.0
     """seconds of driving after which the film ends at the latest"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object"""
 
 
 def open_scene(scene: Scene) -> tuple[DrivingVectorEnv, Episode]:
@@ -126,53 +122,45 @@ def strip(frames: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.concatenate(chosen[i : i + 2], axis=1) for i in range(0, MOMENTS, 2)])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="watch", description=__doc__)
+@verb("watch")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    if args.speed <= 0 or args.seconds <= 0:
+        raise UsageError(f"--speed {args.speed:g} --seconds {args.seconds:g}: both have to be above 0")
+    (driver,) = load_drivers(args.driver, [args.run] if args.run else [], args.device)
+    place = place_of(args)
+    output = args.output or Path("videos", f"{driver.name}, {place}.mp4".replace(", ", "__").replace(" ", ""))
+    if output.suffix not in (".mp4", ".png"):
+        raise UsageError(f"--output {output}: the name ends in .mp4 or .png")
+    if output.suffix == ".mp4":
+        load_encoder()
+    envs, episode = open_scene(args)
+    trip, score, count = Trip(driver.name, place), None, 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} % of the route"))
+    with Progress(*columns, TimeElapsedColumn(), console=progress_console) as progress:
+        bar = progress.add_task(f"{driver.name}: {place}", total=1.0)
 
-    def job() -> dict[str, Any]:
-        if args.speed <= 0 or args.seconds <= 0:
-            raise UsageError(f"--speed {args.speed:g} --seconds {args.seconds:g}: both have to be above 0")
-        (driver,) = load_drivers(args.driver, [args.run] if args.run else [], args.device)
-        place = place_of(args)
-        output = args.output or Path("videos", f"{driver.name}, {place}.mp4".replace(", ", "__").replace(" ", ""))
-        if output.suffix not in (".mp4", ".png"):
-            raise UsageError(f"--output {output}: the name ends in .mp4 or .png")
-        if output.suffix == ".mp4":
-            load_encoder()
-        envs, episode = open_scene(args)
-        trip, score, count = Trip(driver.name, place), None, 0
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} % of the route"))
-        with Progress(*columns, TimeElapsedColumn(), console=progress_console) as progress:
-            bar = progress.add_task(f"{driver.name}: {place}", total=1.0)
+        def frames() -> Iterator[np.ndarray]:
+            nonlocal score, count
+            for image, at_end in film(driver, envs, episode, trip):
+                count, score = count + 1, at_end
+                progress.update(bar, completed=trip.completion)
+                yield image
+                if trip.seconds >= args.seconds:
+                    return
 
-            def frames() -> Iterator[np.ndarray]:
-                nonlocal score, count
-                for image, at_end in film(driver, envs, episode, trip):
-                    count, score = count + 1, at_end
-                    progress.update(bar, completed=trip.completion)
-                    yield image
-                    if trip.seconds >= args.seconds:
-                        return
-
-            try:
-                if output.suffix == ".mp4":
-                    write_video(output, frames(), round(10 * args.speed))
-                else:
-                    output.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(strip(frames())).save(output)
-            finally:
-                envs.close()
-        events = [f"{moment:.1f} s {what}" for moment, what in trip.events]
-        show(
-            f"{driver.name}: {trip.end or 'still driving'} after {trip.seconds:.1f} s, {trip.completion:.1%} of the "
-            f"route, return {trip.total:+.1f}; {', '.join(events) or 'no infraction'}",
-            f"written: {output}",
-        )
-        return {"output": str(output), "frames": count, "events": events, "score": score}
-
-    run_command("watch", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        try:
+            if output.suffix == ".mp4":
+                write_video(output, frames(), round(10 * args.speed))
+            else:
+                output.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(strip(frames())).save(output)
+        finally:
+            envs.close()
+    events = [f"{moment:.1f} s {what}" for moment, what in trip.events]
+    show(
+        f"{driver.name}: {trip.end or 'still driving'} after {trip.seconds:.1f} s, {trip.completion:.1%} of the "
+        f"route, return {trip.total:+.1f}; {', '.join(events) or 'no infraction'}",
+        f"written: {output}",
+    )
+    return {"output": str(output), "frames": count, "events": events, "score": score}

@@ -1,16 +1,21 @@
-"""What the harness's commands share: one line for a user's mistake, `--json`, and what results say of their making."""
+"""What the commands share: flags, `--json`, one line for a user's mistake, and who made a file."""
 
 import contextlib
 import csv
+import dataclasses
+import inspect
 import io
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, NoReturn, Protocol
 
+import tyro
 from rich.console import Console, RenderableType
 
 from mentorgym.extras import import_extra
@@ -34,18 +39,98 @@ def show(*what: RenderableType) -> None:
         console.print(item, soft_wrap=isinstance(item, str), markup=False)
 
 
+@contextlib.contextmanager
+def user_input(where: str = "") -> Iterator[None]:
+    """Turn what fails inside, because of what the user gave, into a UsageError that begins with `where`."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise UsageError(f"{where}{error}") from error
+
+
+Result = dict[str, Any] | tuple[dict[str, Any], int]
+"""What a command returns: a JSON object, or one with an exit code."""
+
+
+def refuse(message: str) -> NoReturn:
+    """End the process with `message` on standard error and exit code 2."""
+    print(message, file=sys.stderr)
+    ending = SystemExit(message)  # Who calls a command from Python finds the message in the exception.
+    ending.code = 2
+    raise ending
+
+
+class Command(Protocol):
+    """A command: ends the process where something is wrong."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> None: ...
+
+
+def verb(
+    name: str, kind: type | None = None, description: str | None = None
+) -> Callable[[Callable[..., Result]], Command]:
+    """The decorator that makes the command `mentorgym <name>` of a function.
+
+    The function's first parameter is a dataclass of flags, by default of the type that it is annotated with. Where it
+    has parameters of these names it also gets `command`, the command line as a shell takes it, and `flags`, the
+    arguments after `--`. The help is `description`, by default the docstring of the function's module. The command
+    takes arguments, those of the process by default.
+
+    A UsageError is shown as one line; the exit code is then 2. With `--json`, whatever the function prints goes to
+    standard error, and its result to standard output, as one line.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Command:
+        parameters = list(inspect.signature(function).parameters)
+        help_text = description or sys.modules[function.__module__].__doc__
+
+        def main(arguments: Sequence[str] | None = None) -> None:
+            arguments = sys.argv[1:] if arguments is None else list(arguments)
+            given: Sequence[str] = arguments
+            flags: Sequence[str] = []
+            if "flags" in parameters and "--" in arguments:
+                split = arguments.index("--")
+                given, flags = arguments[:split], arguments[split + 1 :]
+            flags_of = _with_json(kind or typing.get_type_hints(function)[parameters[0]])
+            args: Any = tyro.cli(flags_of, args=given, prog=f"mentorgym {name}", description=help_text)
+            more = {"command": command_line(name, arguments), "flags": flags}
+            more = {key: value for key, value in more.items() if key in parameters}
+            try:
+                with contextlib.redirect_stdout(sys.stderr) if args.as_json else contextlib.nullcontext():
+                    result = function(args, **more)
+            except UsageError as error:
+                refuse(f"mentorgym {name}: {error}")
+            result, code = result if isinstance(result, tuple) else (result, 0)
+            if args.as_json:
+                print(json.dumps(result, allow_nan=False))
+            if code:
+                sys.exit(code)
+
+        main.__doc__ = function.__doc__
+        return main
+
+    return decorate
+
+
+def _with_json(flags: type) -> type:
+    """The dataclass `flags` with the flag `--json`."""
+    words = "print one JSON object on standard output, and nothing else there"
+    json_flag = Annotated[bool, tyro.conf.arg(name="json", help=words)]
+    return dataclasses.make_dataclass(
+        flags.__name__, [("as_json", json_flag, False)], bases=(flags,), namespace={"__doc__": flags.__doc__}
+    )
+
+
 def command_line(name: str, arguments: Sequence[str]) -> str:
-    """A command of the harness as a shell takes it, to stand beside what it made."""
-    return shlex.join(["python", "-m", f"mentorgym.benchmarks.{name}", *arguments])
+    """A command as a shell takes it, to stand beside what it made."""
+    return shlex.join(["mentorgym", *name.split(), *arguments])
 
 
 def import_matplotlib(purpose: str) -> ModuleType:
     """matplotlib with its figures; UsageError that says what to install for whoever wants `purpose`."""
-    try:
+    with user_input():
         matplotlib = import_extra("matplotlib", "plots", purpose)
         import_extra("matplotlib.figure", "plots", purpose)
-    except ImportError as error:
-        raise UsageError(str(error)) from error
     return matplotlib
 
 
@@ -59,29 +144,22 @@ def made_by(command: str) -> str:
     return f"Written by `{command}` at commit {commit} on {start['time'][:10]}, {start['hardware']['cpu']}."
 
 
-def report(name: str, lines: Sequence[str], path: Path | None) -> None:
+@dataclass
+class Reported:
+    """Flags of a benchmark that writes its table to a file."""
+
+    table: Path | None = None
+    """write the table there, as Markdown"""
+
+
+def report(title: str, lines: Sequence[str], path: Path | None, command: str) -> None:
     """Print a command's `lines` of Markdown, and write them to `path`, if one is given, with how they were made."""
     from mentorgym.agents.toolbox.runs import write_atomically
 
     show(*lines)
     if path:
-        title = f"# {name.capitalize().replace('_', ' ')}"
-        made = made_by(command_line(name, sys.argv[1:]))
-        write_atomically(path, "\n".join([title, "", made, "", *lines, ""]))
-
-
-def run_command(name: str, job: Callable[[], dict[str, Any]], as_json: bool) -> None:
-    """Run `job` and end the process with a message and exit code 1 on a UsageError.
-
-    With `as_json`, whatever the job prints goes to standard error, and what it returns to standard output, as one line.
-    """
-    try:
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = job()
-    except UsageError as error:
-        sys.exit(f"{name}: {error}")
-    if as_json:
-        print(json.dumps(result, allow_nan=False))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "\n".join([f"# {title}", "", made_by(command), "", *lines, ""]))
 
 
 def csv_text(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -5,7 +5,7 @@
     [defaults]                       # flags of every agent that has them
     total_steps = 40_000
 
-    [agents.sac]                     # the table's name is the name on the leaderboard; what it holds are flags
+    [agents.sac]                     # what the table holds are flags
     [agents.sac_vmr_expert]
     agent = "sac_vmr"                # whose file it is: a name, or a path; by default the table's name
     seeds = [1]                      # in place of the matrix's
@@ -23,26 +23,23 @@ that tell environments apart, as a trainer is, has one run for each seed.
 import contextlib
 import dataclasses
 import io
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import tyro
 
-from mentorgym.agents.toolbox.runs import NOT_HASHED
-from mentorgym.benchmarks.captions import measure as captions
-from mentorgym.benchmarks.driving.drivers import load_agent
-from mentorgym.benchmarks.driving.measure import Tasks
+from mentorgym.benchmarks.families import measure_of
+from mentorgym.benchmarks.harness.agents import load_agent
+from mentorgym.benchmarks.harness.cells import Cell
 from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.benchmarks.spatial import measure as spatial
-from mentorgym.envs.driving.task.tasks import nearest_name
+from mentorgym.benchmarks.harness.tables import as_arguments
+from mentorgym.names import nearest_name
 
-MATRICES = Path(__file__).parent / "matrices"
+MATRICES = Path(__file__).parents[1] / "matrices"
 """The matrices that come with the package."""
 
 KEYS = ("seeds", "defaults", "agents", "environments")
@@ -50,53 +47,6 @@ NO_FLAGS = ("agent", "seeds")
 """Keys of an agent's table that are not its flags."""
 
 Flags = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training run."""
-
-    name: str
-    """`<agent's table>__<environment's table>__seed<k>`"""
-    label: str
-    """name on the leaderboard"""
-    agent: str
-    """name of the agent, or the path of its file"""
-    env_id: str
-    seed: int
-    arguments: tuple[str, ...]
-    """the agent's flags as on a command line"""
-    args: Any = dataclasses.field(compare=False)
-    """the same flags as the agent's `Args`"""
-    evaluation: tuple[str, ...] | None = None
-    """flags of `evaluate`; None for a trainer, which is not ranked"""
-
-    @property
-    def command(self) -> list[str]:
-        """The training command's arguments to Python."""
-        program = [self.agent] if self.agent.endswith(".py") else ["-m", f"mentorgym.agents.{self.agent}"]
-        return [*program, *self.arguments]
-
-    def folder(self) -> Path | None:
-        """The run's folder, told by its `config.json`; None before there is one."""
-        wanted = self._identity(dataclasses.asdict(self.args))
-        for path in sorted(Path(getattr(self.args, "runs", "runs")).rglob("config.json")):
-            # A file that is being written, or that is somebody else's, is not this run's.
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                config = json.loads(path.read_text("utf-8"))
-                if config["agent"] == Path(self.agent).stem and self._identity(config["args"]) == wanted:
-                    return path.parent
-        return None
-
-    def finished(self) -> Path | None:
-        """The run's folder if training has ended."""
-        folder = self.folder()
-        return folder if folder and (folder / "done").is_file() else None
-
-    @staticmethod
-    def _identity(flags: Mapping[str, Any]) -> Any:
-        kept = {name: value for name, value in flags.items() if name == "seed" or name not in NOT_HASHED}
-        return json.loads(json.dumps(kept, default=str))
 
 
 def find_matrix(name: str) -> Path:
@@ -120,20 +70,6 @@ def check_names(names: Iterable[str], known: Sequence[str], where: str) -> None:
     for name in names:
         if name not in known:
             raise UsageError(f"{where} has no {name!r}: {nearest_name(name, list(known))}")
-
-
-def as_arguments(flags: Mapping[str, Any]) -> list[str]:
-    """Flags as on a command line: `{"total_steps": 5, "resume": False}` is `--total-steps 5 --no-resume`."""
-    arguments = []
-    for name, value in flags.items():
-        words = name.replace("_", "-")
-        if isinstance(value, bool):
-            arguments.append(f"--{words}" if value else f"--no-{words}")
-        elif isinstance(value, list):
-            arguments += [f"--{words}", *map(str, value)]
-        else:
-            arguments += [f"--{words}", str(value)]
-    return arguments
 
 
 def parse(args_type: type, arguments: Sequence[str], where: str, default: Any = None) -> Any:
@@ -188,13 +124,6 @@ def read_matrix(path: Path, overrides: Mapping[str, Any] | None = None) -> list[
         raise UsageError(f"{path}: {error}") from None
 
 
-def tasks_of(env_id: str) -> type:
-    """What `evaluate` takes in an environment."""
-    if captions.is_of_captions(env_id):
-        return captions.Tasks
-    return spatial.Tasks if spatial.is_spatial(env_id) else Tasks
-
-
 def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
     """The cells of the content of a matrix's file; see `read_matrix`."""
     check_names(matrix, KEYS, "the file")
@@ -217,12 +146,11 @@ def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
     check_names(overrides, every_flag, "--set: the agents' flags")
     for name, table in environments.items():
         check_names(table, [*every_flag, "evaluate"], f"environments.{name}: the agents' flags")
-        tasks = tasks_of(str(table.get("env_id", "")))
+        tasks = measure_of(str(table.get("env_id", ""))).Tasks
         evaluation = require_table(table.get("evaluate", {}), f"environments.{name}.evaluate")
         check_names(evaluation, [field.name for field in dataclasses.fields(tasks)], f"environments.{name}.evaluate")
         parse(tasks, as_arguments(evaluation), f"environments.{name}.evaluate")
     cells: dict[tuple[str, ...], Cell] = {}
-    ids = [table.get("env_id") for table in environments.values()]
     for seed in dict.fromkeys(seed for own in (seeds, *seeds_of.values()) for seed in own):
         for environment, place in environments.items():
             for name, table in agents.items():
@@ -237,17 +165,16 @@ def make_cells(matrix: Mapping[str, Any], overrides: Flags) -> list[Cell]:
                 arguments = as_arguments(flags)
                 args = agent_args(modules[name], flags, f"agents.{name}")
                 env_id = str(getattr(args, "env_id", ""))
-                of_captions = captions.is_of_captions(str(place.get("env_id", "")))
-                label = name if ids.count(place.get("env_id")) == 1 else f"{name}, {environment}"
+                measure = measure_of(str(place.get("env_id", "")))
                 evaluation = place.get("evaluate", {})
-                where = {} if "suite" in evaluation else {"env": place["env_id"] if of_captions else env_id}
-                # Where captions are measured a trainer's model can be asked too.
-                ranked = hasattr(modules[name], "load_policy") or of_captions
+                trainer = not hasattr(modules[name], "load_policy")
+                where = {"env": place["env_id"] if trainer and measure.RANKS_TRAINERS else env_id}
+                where = {} if "suite" in evaluation else where
+                ranked = not trainer or measure.RANKS_TRAINERS
                 cells.setdefault(
                     (name, *arguments),
                     Cell(
                         f"{name}__{environment}__seed{seed}",
-                        label,
                         str(table.get("agent", name)),
                         env_id,
                         seed,

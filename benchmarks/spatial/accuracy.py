@@ -1,6 +1,6 @@
 """What models know of where things stand, on the fixed validation or test set of `UnitySpatial-v0`.
 
-    python -m mentorgym.benchmarks.spatial.accuracy --split test --clip ours= --vlm ours=
+    mentorgym spatial-accuracy --split test --clip ours= --vlm ours=
 
 `--clip` and `--vlm` are models, each `name=<folder or hub name>`; `name=` alone is the package's own. For a CLIP: how
 often the true caption is likelier than one with a term swapped, and than one with subject and referent exchanged, the
@@ -17,23 +17,22 @@ Intervals are bootstrap intervals of the mean over samples, 95 %. Written to `--
 
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
-from mentorgym.agents.toolbox.spatial import Sample, clip_figures, groups, in_words, load_student, vlm_figures
-from mentorgym.benchmarks.harness.command import UsageError, command_line, made_by, progress_console, run_command, show
+from mentorgym.agents.toolbox.students import Sample, load_student
+from mentorgym.benchmarks.harness.command import UsageError, made_by, progress_console, show, verb
 from mentorgym.benchmarks.harness.statistics import mean_interval
 from mentorgym.envs.spatial import language, relations, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
+from mentorgym.envs.spatial.metrics import clip_figures, groups, in_words, vlm_figures
 from mentorgym.envs.spatial.objects import NAMES
 from mentorgym.envs.spatial.samples import Samples, arrangements
 
@@ -61,7 +60,7 @@ class Args:
     """generative models, likewise"""
     name: str = "spatial_accuracy"
     """name of the files"""
-    output: Path = Path("results")
+    output: Path = Path("runs")
     """folder for them"""
     limit: int = 0
     """samples, the first of the set; all of them for 0"""
@@ -69,8 +68,6 @@ class Args:
     """torch device of the models"""
     torch_threads: int = 1
     """threads of torch on the CPU"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 class Prior:
@@ -242,12 +239,7 @@ def job(args: Args, command: str) -> dict[str, Any]:
     return told
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="spatial_accuracy", description=__doc__)
-    run_command("spatial_accuracy", lambda: job(args, command_line("spatial_accuracy", arguments)), args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("spatial-accuracy")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    return job(args, command)

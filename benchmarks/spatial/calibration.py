@@ -1,7 +1,7 @@
 """How often moves in `UnitySpatial-v0` are valid, and whether an agent's are so by skill or by hardly moving.
 
-    python -m mentorgym.benchmarks.spatial.calibration
-    python -m mentorgym.benchmarks.spatial.calibration --run runs/UnitySpatial-v0/rls3__seed1__0123abcd
+    mentorgym spatial-calibration
+    mentorgym spatial-calibration --run runs/UnitySpatial-v0/rls3__seed1__0123abcd
 
 The random policy comes first, then the policy of each run, with the same seeds. Of each the share of valid moves, in
 all and by room; and of the valid ones the median displacement in m, and two entropies in bits: of where on its surface
@@ -10,15 +10,14 @@ which surface that is. Ratios are to the random policy's figures.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 
-from mentorgym.benchmarks.harness.command import UsageError, report, run_command
+from mentorgym.benchmarks.harness.command import UsageError, report, verb
 from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 
@@ -50,8 +49,6 @@ class Args:
     """torch device of the policies"""
     table: Path | None = None
     """write the table there, as Markdown"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
 
 
 def entropy(counts: Iterable[int]) -> float:
@@ -160,17 +157,9 @@ def table(figures: dict[str, Any]) -> list[str]:
     return [f"{told}. In brackets the ratio to the random policy.", "", *lines, "", f"Random moves fail by: {refused}."]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="spatial_calibration", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        figures = calibrate(args)
-        report("spatial_calibration", table(figures), args.table)
-        return figures
-
-    run_command("spatial_calibration", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("spatial-calibration")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    figures = calibrate(args)
+    report("Spatial calibration", table(figures), args.table, command)
+    return figures

@@ -1,6 +1,6 @@
 """What RLS3's runs came to: scores against samples and iterations, by term and by complexity, as pictures and tables.
 
-    python -m mentorgym.benchmarks.spatial.curves --name spatial --run runs/UnitySpatial-v0/rls3__seed*
+    mentorgym spatial-curves --name spatial --run runs/UnitySpatial-v0/rls3__seed*
 
 Runs with the same flags but for the seed are one variant, named after the flags in which it differs from most. Written
 are `<name>.png`, `<name>.csv` with a line for each iteration of each run, and `<name>.md`, where variants are compared
@@ -17,22 +17,19 @@ import io
 import itertools
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.runs import NOT_HASHED, write_atomically
-from mentorgym.agents.toolbox.spatial import in_words
 from mentorgym.benchmarks.curves import group, read_run
-from mentorgym.benchmarks.harness.command import UsageError, command_line, import_matplotlib, made_by, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, import_matplotlib, made_by, show, verb
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, difference, mean_interval
-from mentorgym.benchmarks.leaderboard import markdown_table
+from mentorgym.benchmarks.harness.tables import markdown_table
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS, in_words
 
 HEADLINES = {"score": "score on the rubric, 1 to 5", "two_way": "two-way accuracy, chance 0.5"}
 """The scores that runs are told by, the first that they have."""
@@ -62,10 +59,8 @@ class Args:
     """folders of RLS3's runs: the seeds of each variant, finished or not"""
     name: str = "spatial"
     """name of the files"""
-    output: Path = Path("results/spatial")
+    output: Path = Path("runs/curves")
     """folder for them"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of the table"""
 
 
 @dataclass(frozen=True)
@@ -325,34 +320,24 @@ def read_agents(folders: Sequence[Path]) -> dict[str, list[History]]:
     return agents
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="spatial_curves", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        agents = read_agents(args.run)
-        headline = HEADLINES[next(iter(agents.values()))[0].headline]
-        try:
-            args.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--output {args.output}: {error}") from error
-        paths = {kind: args.output / f"{args.name}.{kind}" for kind in ("png", "csv", "md")}
-        draw(agents, f"RLS3, {args.name}: {headline}", paths["png"])
-        write_atomically(paths["csv"], csv_of(agents))
-        summary, *rest = tables(agents)
-        made = made_by(command_line("spatial_curves", arguments))
-        last = [each.scores("test")[-1][1] for own in agents.values() for each in own]
-        notes = NOTES.format(headline=headline, fewest=min(last), most=max(last))
-        page = [f"# RLS3: {args.name}", "", made, "", notes, summary, *rest]
-        write_atomically(paths["md"], "\n".join([*page, f"![curves]({paths['png'].name})", ""]))
-        if not args.as_json:
-            show(summary, f"written: {', '.join(map(str, paths.values()))}")
-        ends = {agent: [each.scores("test")[-1][2] for each in own] for agent, own in agents.items()}
-        return {"outputs": [str(path) for path in paths.values()], "ends": ends}
-
-    run_command("spatial_curves", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("spatial-curves")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    agents = read_agents(args.run)
+    headline = HEADLINES[next(iter(agents.values()))[0].headline]
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {args.output}: {error}") from error
+    paths = {kind: args.output / f"{args.name}.{kind}" for kind in ("png", "csv", "md")}
+    draw(agents, f"RLS3, {args.name}: {headline}", paths["png"])
+    write_atomically(paths["csv"], csv_of(agents))
+    summary, *rest = tables(agents)
+    made = made_by(command)
+    last = [each.scores("test")[-1][1] for own in agents.values() for each in own]
+    notes = NOTES.format(headline=headline, fewest=min(last), most=max(last))
+    page = [f"# RLS3: {args.name}", "", made, "", notes, summary, *rest]
+    write_atomically(paths["md"], "\n".join([*page, f"![curves]({paths['png'].name})", ""]))
+    show(summary, f"written: {', '.join(map(str, paths.values()))}")
+    ends = {agent: [each.scores("test")[-1][2] for each in own] for agent, own in agents.items()}
+    return {"outputs": [str(path) for path in paths.values()], "ends": ends}

@@ -1,22 +1,19 @@
 """Write samples of UnitySpatial-v0 as files that other projects read: pictures, captions, questions, ground truth.
 
-    python -m mentorgym.benchmarks.spatial.export --format parquet --split test --count 1000 --output exports/test
+    mentorgym spatial-export --format parquet --split test --count 1000 --output exports/test
 
 Samples are what a random policy leaves behind it; the same arguments give the same samples, and more of them begin with
 fewer. The folder is written whole or not at all. Formats and who reads them: `mentorgym.envs.spatial.exports`.
 """
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
 from rich.progress import track
 
 import mentorgym
-from mentorgym.benchmarks.harness.command import UsageError, command_line, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.spatial.exports import export
 from mentorgym.envs.spatial.samples import SIZES, collect
 
@@ -37,8 +34,6 @@ class Args:
     """seed of the samples"""
     camera: Literal["close", "paper"] = "close"
     """near a surface, or at room scale as in the paper"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 def write(args: Args, command: str) -> dict[str, Any]:
@@ -61,18 +56,9 @@ def write(args: Args, command: str) -> dict[str, Any]:
     return {"output": str(args.output), "format": args.format, "samples": written}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="spatial_export", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        result = write(args, command_line("spatial_export", arguments))
-        show(*(f"{name}: {value}" for name, value in result.items()))
-        return result
-
-    run_command("spatial_export", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("spatial-export")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """The command."""
+    result = write(args, command)
+    show(*(f"{name}: {value}" for name, value in result.items()))
+    return result

@@ -5,19 +5,17 @@ that mean, over seeds.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
+from mentorgym.benchmarks.families import Entry, Row
 from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.benchmarks.harness.rows import SPATIAL_SCORES, Row
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, mean_interval
+from mentorgym.benchmarks.harness.tables import PROVENANCE, provenance, spread
+from mentorgym.benchmarks.spatial.measure import KIND_SCORES, MORE_SCORES, SCORES
 
 SET = ("env", "split", "camera", "samples")
 """What a table is of, beside the task: the same samples."""
-
-PARTS = (*SPATIAL_TERMS, "terms_1", "terms_2", "terms_3")
-
-SCORES = ("score", "exact", "two_way", "four_way", "term", "order", *PARTS)
 
 CSV_COLUMNS = (
     *SET,
@@ -25,14 +23,12 @@ CSV_COLUMNS = (
     "task",
     "driver",
     *SCORES,
+    *MORE_SCORES,
+    *(f"{name}_std" for name in (*SCORES, *MORE_SCORES)),
     "low",
     "high",
     "by_seed",
-    "training_seeds",
-    "training_steps",
-    "commit",
-    "date",
-    "command",
+    *PROVENANCE,
 )
 
 LEGEND = """
@@ -41,10 +37,8 @@ LEGEND = """
 - from three training seeds on with the 95 % bootstrap interval of the seeds' mean
 - start: our own model, as RLS3's runs find it; training steps: moves, those of a sampler's pre-training included
 
-Scores by term and by the number of terms are in `leaderboard_spatial.csv`.
+Scores by term and by the number of terms are in `spatial/leaderboard.csv`.
 """
-
-Entry = dict[str, Any]
 
 
 def task_of(row: Row) -> str:
@@ -62,23 +56,16 @@ def make_entry(rows: Sequence[Row]) -> Entry:
             "row, or measure one under another --name"
         )
     trained = seeds[0] is not None
-    entry: Entry = {name: rows[0][name] for name in (*SET, "backend", "driver")} | {"task": task_of(rows[0])}
-    for name in SCORES:
+    entry: Entry = {name: rows[0][name] for name in (*SET, "driver")} | {"task": task_of(rows[0])}
+    for name in (*SCORES, *MORE_SCORES):
         values = [row["score"][name] for row in rows if name in row["score"]]
-        entry[name] = sum(values) / len(values) if len(values) == len(rows) else None
-    headline = [row["score"][SPATIAL_SCORES[row["kind"]][0]] for row in rows]
+        complete = len(values) == len(rows)
+        entry[name] = sum(values) / len(values) if complete else None
+        entry[f"{name}_std"] = spread(values) if complete and trained else None
+    headline = [row["score"][KIND_SCORES[row["kind"]][0]] for row in rows]
     known = trained and len(rows) >= SEEDS_FOR_INTERVAL
     entry["low"], entry["high"] = mean_interval(headline) if known else (None, None)
-    dates = sorted({row["time"][:10] for row in rows})
-    commits = {f"{row['commit'][:9]}{'+' if row['dirty'] else ''}" for row in rows if row["commit"]}
-    return entry | {
-        "by_seed": headline if trained else [],
-        "training_seeds": len(rows) if trained else 0,
-        "training_steps": " ".join(str(steps) for steps in sorted({row["training_steps"] for row in rows if trained})),
-        "commit": " ".join(sorted(commits)),
-        "date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
-        "command": "; ".join(sorted({row["command"] for row in rows})),
-    }
+    return entry | provenance(rows) | {"by_seed": headline if trained else []}
 
 
 def make_entries(rows: Sequence[Row]) -> list[Entry]:
@@ -104,8 +91,20 @@ def title(entry: Entry) -> str:
     )
 
 
-def in_words(entry: Entry) -> dict[str, str]:
-    """The columns that a reader of the table sees."""
+def group(entry: Entry) -> str:
+    """All entries of a table stand together."""
+    return title(entry)
+
+
+def more(rows: Sequence[Row], folder: Path) -> str:
+    """Nothing: `mentorgym spatial-curves` draws RLS3's curves."""
+    return ""
+
+
+def in_words(entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
+    """The cells that a reader of the table sees, with the scores `columns` if there are any."""
+    if columns:
+        return {"driver": entry["driver"]} | {name.replace("_", " "): f"{entry[name]:.3f}" for name in columns}
     answers, bounds = entry["task"] == "answers", (entry["low"], entry["high"])
     if answers:
         scores = {"score": f"{entry['score']:.2f}", "exact": f"{entry['exact']:.1%}"}

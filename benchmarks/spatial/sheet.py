@@ -1,21 +1,19 @@
 """A sheet of the rooms of `UnitySpatial-v0` that a person can read: each room from afar and twice from close by, with a
 caption that holds, and the nine objects.
 
-python -m mentorgym.benchmarks.spatial.sheet --output results/rooms.png
+mentorgym spatial-sheet --output results/rooms.png
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.rendering.render import Camera
 from mentorgym.envs.spatial import language, picture, truth
 from mentorgym.envs.spatial.arrangement import Arrangement
@@ -47,8 +45,6 @@ class Args:
     """the PNG to write"""
     seed: int = 0
     """seed of the arrangements"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object"""
 
 
 @dataclass
@@ -176,11 +172,7 @@ def spatial_sheet(args: Args) -> dict[str, Any]:
     return {"file": str(args.output), "bytes": args.output.stat().st_size}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    args = tyro.cli(Args, args=arguments, prog="spatial_sheet", description=__doc__)
-    run_command("spatial_sheet", lambda: spatial_sheet(args), args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("spatial-sheet")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    return spatial_sheet(args)

@@ -1,7 +1,7 @@
 """Train the small models that RLS3 starts from, from nothing, on what a random policy leaves behind it.
 
-    python -m mentorgym.benchmarks.spatial.start clip --output start/clip
-    python -m mentorgym.benchmarks.spatial.start vlm --output start/vlm
+    mentorgym spatial-start clip --output start/clip
+    mentorgym spatial-start vlm --output start/vlm
 
 They show `samples.arrangements("train", ...)` with a seed of their own, small, as seen and mirrored, with left and
 right changed in the words. It takes far longer to learn from relations alone what names and places are. So the vision
@@ -11,12 +11,11 @@ two altered ones each, beside the places. Training is short on purpose; the rest
 """
 
 import itertools
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from PIL import Image
 from rich.progress import track
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.benchmarks.harness.command import UsageError, progress_console, run_command, show
+from mentorgym.benchmarks.harness.command import UsageError, progress_console, show, verb
 from mentorgym.envs.spatial import language, relations
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import NAMES
@@ -111,8 +110,6 @@ class Args:
     """seed of the pictures; 0 is that of the fixed sets"""
     torch_threads: int = 1
     """threads of torch"""
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """print one JSON object instead of text"""
 
 
 def mirrored(terms: Sequence[str]) -> tuple[str, ...]:
@@ -363,32 +360,23 @@ def rate(args: Args, step: int) -> float:
     return args.learning_rate * min(1.0, (step + 1) / WARM_UP, falling)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; `arguments` are those of the command line by default."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    args = tyro.cli(Args, args=arguments, prog="spatial_start", description=__doc__)
-
-    def job() -> dict[str, Any]:
-        if args.sample_seed == 0:
-            raise UsageError("--sample-seed 0 is that of the fixed sets")
-        start_torch(args.seed, args.torch_threads)
-        sizes = {name: getattr(args, name) for name in SIZES}
-        if args.kind == "clip":
-            model, processor = build_clip(corpus(), **sizes, scale=SCALE, phrases=PHRASES)
-        else:
-            model, processor = build_vlm(corpus(), **sizes, phrases=PHRASES)
-        train = train_clip if args.kind == "clip" else train_vlm
-        losses = []
-        with tempfile.TemporaryDirectory() as folder:
-            save_pretrained(model, processor, torch.float32, Path(folder))
-            rooms = list(itertools.islice(arrangements("train", args.sample_seed), args.samples))
-            for loss in train(args, Path(folder), rooms):
-                losses.append(loss)
-                show(f"{len(losses) * UPDATES:>6,}/{args.sight + args.updates:,} updates  loss {loss:.4f}")
-        return {"output": str(args.output), "losses": losses}
-
-    run_command("spatial_start", job, args.as_json)
-
-
-if __name__ == "__main__":
-    main()
+@verb("spatial-start")
+def main(args: Args) -> dict[str, Any]:
+    """The command."""
+    if args.sample_seed == 0:
+        raise UsageError("--sample-seed 0 is that of the fixed sets")
+    start_torch(args.seed, args.torch_threads)
+    sizes = {name: getattr(args, name) for name in SIZES}
+    if args.kind == "clip":
+        model, processor = build_clip(corpus(), **sizes, scale=SCALE, phrases=PHRASES)
+    else:
+        model, processor = build_vlm(corpus(), **sizes, phrases=PHRASES)
+    train = train_clip if args.kind == "clip" else train_vlm
+    losses = []
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, processor, torch.float32, Path(folder))
+        rooms = list(itertools.islice(arrangements("train", args.sample_seed), args.samples))
+        for loss in train(args, Path(folder), rooms):
+            losses.append(loss)
+            show(f"{len(losses) * UPDATES:>6,}/{args.sight + args.updates:,} updates  loss {loss:.4f}")
+    return {"output": str(args.output), "losses": losses}

@@ -1,4 +1,4 @@
-"""What a mentor's hints cost the environments that it watches: `python -m mentorgym.benchmarks.speed hints`.
+"""What a mentor's hints cost the environments that it watches: `mentorgym speed hints`.
 
 A drive with and without a mentor that takes a second for a batch, the share of steps that get an answer where
 the environments wait for room, and how many answers the service gets out of a model against plain calls of it.
@@ -7,6 +7,7 @@ the environments wait for room, and how many answers the service gets out of a m
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import gymnasium as gym
@@ -14,7 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
+import mentorgym
 from mentorgym.agents.toolbox import start_torch
+from mentorgym.benchmarks.harness.command import Reported, progress_console, report, verb
+from mentorgym.benchmarks.speed.timing import require_counts
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.mentors import Mentor, MentorService, Request, load_mentor
 from mentorgym.wrappers.vector import ActionHints
@@ -75,7 +79,7 @@ class Drive:
     """`CarlaNoCrash-v0` with masks in regular traffic; all drives are the same while they get the same actions."""
 
     def __init__(self, **hints: Any):
-        self.plain = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
+        self.plain = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular", copy=False)
         self.drivers = cast(DrivingVectorEnv, self.plain.unwrapped)
         self.envs: gym.vector.VectorEnv = ActionHints(self.plain, **hints) if hints else self.plain
         self.numbers: list[np.ndarray] = []
@@ -309,3 +313,22 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"{figures['throughput_ratio']:.3f} |",
         f"| a blocking call for each request | {answers['one call each']:.1f} | {figures['blocking_ratio']:.2f} |",
     ]
+
+
+@dataclass
+class Args(Reported):
+    """Time steps with and without a slow mentor."""
+
+    repeats: int = 5
+    """alternating runs; medians are reported"""
+    seconds: float = 60.0
+    """seconds of each arm"""
+
+
+@verb("speed hints")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    require_counts(repeats=args.repeats)
+    figures = measure(args.seconds, args.repeats, progress_console.print)
+    report("Cost of hints", table(figures), args.table, command)
+    return {"version": mentorgym.__version__, **figures}

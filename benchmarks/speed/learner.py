@@ -1,4 +1,4 @@
-"""How fast SAC learns from a full replay buffer: `python -m mentorgym.benchmarks.speed learner`.
+"""How fast SAC learns from a full replay buffer: `mentorgym speed learner`.
 
 The same algorithm with the same networks, first written plainly, then with one change after the other up to what
 `agents/sac.py` does; and, apart from these, other algorithms. All draw batches of the same transitions.
@@ -7,6 +7,7 @@ The same algorithm with the same networks, first written plainly, then with one 
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import gymnasium as gym
@@ -14,10 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
+import mentorgym
 from mentorgym.agents import sac
+from mentorgym.agents.sac import SmallEncoder
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensors, unpack
-from mentorgym.agents.toolbox.encoders import SmallEncoder
 from mentorgym.agents.toolbox.masks import CHANNELS
+from mentorgym.benchmarks.harness.command import Reported, progress_console, report, verb
+from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
 from mentorgym.envs.driving import DrivingVectorEnv
 
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -72,7 +76,7 @@ class PlainReplay:
 
 def fill_replay(transitions: int) -> ReplayBuffer:
     """A packed replay buffer of `transitions` of the expert's in regular traffic."""
-    envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
+    envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular", copy=False)
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
     buffer = ReplayBuffer(transitions, ENVS)
     observations, _ = envs.reset(seed=0)
@@ -221,3 +225,25 @@ def table(figures: dict[str, Any]) -> list[str]:
         for name, row in figures[group].items():
             lines.append(f"| {name} | {row['updates_per_s']:.1f} | {row['times_plain']:.2f} |")
     return lines
+
+
+@dataclass
+class Args(Reported):
+    """Time updates of SAC."""
+
+    transitions: int = 1024
+    """transitions in the replay buffer"""
+    repeats: int = 5
+    """alternating runs; medians are reported"""
+    seconds: float = 3.0
+    """seconds of each run"""
+
+
+@verb("speed learner")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    require_counts(transitions=args.transitions, repeats=args.repeats)
+    keep_to_cores(1)
+    figures = measure(args.transitions, args.repeats, args.seconds, progress_console.print)
+    report("Speed of the learner", table(figures), args.table, command)
+    return {"version": mentorgym.__version__, **figures}

@@ -15,13 +15,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+import mentorgym
+from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console, report, verb
+from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
 from mentorgym.envs.rendering.render import Camera
 from mentorgym.envs.spatial import models, picture
 from mentorgym.envs.spatial.arrangement import Arrangement
@@ -305,3 +308,30 @@ def table(figures: dict[str, Any]) -> list[str]:
         *lines,
         *(f"| {text} | {' | '.join(format(values[n], form) for n in names)} |" for text, values, form in rows),
     ]
+
+
+@dataclass
+class Args(Reported):
+    """Time pictures of the spatial environment."""
+
+    pictures: int = 8
+    """arrangements that are drawn"""
+    repeats: int = 5
+    """alternating runs; medians are reported"""
+    seconds: float = 3.0
+    """seconds of each run"""
+    peer: bool = True
+    """time pybullet too"""
+
+
+@verb("speed pictures")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    require_counts(pictures=args.pictures, repeats=args.repeats)
+    keep_to_cores(1)
+    try:
+        figures = measure(args.pictures, args.repeats, args.seconds, args.peer, progress_console.print)
+    except ImportError as error:
+        raise UsageError(f"{error}, or pass --no-peer" if "pybullet" in str(error) else str(error)) from error
+    report("Speed of pictures", table(figures), args.table, command)
+    return {"version": mentorgym.__version__, **figures}

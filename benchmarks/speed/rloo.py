@@ -1,4 +1,4 @@
-"""How fast RLOO learns from pictures: `python -m mentorgym.benchmarks.speed rloo`, against TRL's RLOOTrainer.
+"""How fast RLOO learns from pictures: `mentorgym speed rloo`, against TRL's RLOOTrainer.
 
 Both take the same updates: the same small VLM, pictures, prompt and number of texts, which are cut at the same length,
 the same cheap reward, a KL divergence to the start that costs the same, AdamW with clipped gradients. They alternate,
@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+import mentorgym
 from mentorgym.agents import rloo
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Sampling, load_captioner
-from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console, report, verb
+from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
 from mentorgym.envs.caption import language
+from mentorgym.extras import remedy
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
 from mentorgym.mentors.trainable import make_optimizer
@@ -157,7 +161,7 @@ def measure(
         import trl
         from transformers import logging
     except ImportError as error:
-        raise UsageError(f"the peer is missing ({error}): pip install 'mentorgym[test]'") from error
+        raise UsageError(f"the peer is missing ({error}): {remedy('test')}") from error
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     start_torch(0, 1)
@@ -208,3 +212,21 @@ def table(figures: dict[str, Any]) -> list[str]:
             f"{arm['wall_ratio']:.2f} |"
         )
     return lines
+
+
+@dataclass
+class Args(Reported):
+    """Time updates of RLOO and of TRL's trainer."""
+
+    updates: int = 10
+    """updates that are timed, of each arm"""
+
+
+@verb("speed rloo")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    require_counts(updates=args.updates)
+    keep_to_cores(1)
+    figures = measure(args.updates, progress_console.print)
+    report("Speed of RLOO", table(figures), args.table, command)
+    return {"version": mentorgym.__version__, **figures}

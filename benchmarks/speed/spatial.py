@@ -1,4 +1,4 @@
-"""How fast rooms are rearranged on one core: `python -m mentorgym.benchmarks.speed spatial`.
+"""How fast rooms are rearranged on one core: `mentorgym speed spatial`.
 
 What counts is the processor's time, not the clock's, so that whatever else runs on the machine counts less.
 """
@@ -6,10 +6,14 @@ What counts is the processor's time, not the clock's, so that whatever else runs
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+import mentorgym
+from mentorgym.benchmarks.harness.command import Reported, progress_console, report, verb
+from mentorgym.benchmarks.speed.timing import keep_to_cores, require_counts
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 
 NUM_ENVS = (64, 512, 4096)
@@ -55,3 +59,25 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"| --- |{' --- |' * len(sizes)}",
         f"| steps/s | {' | '.join(rates)} |",
     ]
+
+
+@dataclass
+class Args(Reported):
+    """Time moves of the spatial environment."""
+
+    num_envs: tuple[int, ...] = NUM_ENVS
+    """worlds in the batch"""
+    repeats: int = 5
+    """alternating runs; medians are reported"""
+    seconds: float = 3.0
+    """seconds of each run"""
+
+
+@verb("speed spatial")
+def main(args: Args, command: str) -> dict[str, Any]:
+    """Measure, print a table, and return the figures."""
+    require_counts(repeats=args.repeats, num_envs=min(args.num_envs))
+    keep_to_cores(1)
+    figures = measure(args.num_envs, args.repeats, args.seconds, progress_console.print)
+    report("Speed of the spatial environment", table(figures), args.table, command)
+    return {"version": mentorgym.__version__, **figures}

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import same_level
 from mentorgym.envs.driving.view import language
 from mentorgym.envs.driving.view.masks import SIZE
 from mentorgym.envs.driving.worlds.state import EMPTY
 from mentorgym.mentors.mentor import Feedback, Request
+
+if TYPE_CHECKING:
+    from mentorgym.envs.driving.batch import DrivingBatch
 
 CLOSE = f32(3.0)
 """Seconds to a collision below which the mentor is asked (Found-RL, released configuration)."""
@@ -71,26 +73,26 @@ class DrivingAdapter:
     picture_shape = (SIZE, SIZE, 3)
     action_size = 2
 
-    def __init__(self, batch: DrivingBatch):
+    def __init__(self, batch: "DrivingBatch"):
         self._batch = batch
         self.anchors, self.answers = language.anchors(), language.grid()
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
         """The picture, the prompt (of `language.PROMPT` for ""), the context and the expert's action of each row."""
         batch, egos = self._batch, self._batch.num_egos
-        actions = batch._expert_actions(min(rows) // egos, max(rows) // egos + 1)
-        asked = []
-        for row, picture, told in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
-            text = language.fill(prompt or language.PROMPT, told)
-            asked.append(Request(picture, text, language.context(told["command"], told["speed"]), actions[row]))
-        return asked
+        actions = batch.rule_based_actions(min(rows) // egos, max(rows) // egos + 1)
+        requests = []
+        for row, picture, scene in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
+            text = language.fill(prompt or language.PROMPT, scene)
+            requests.append(Request(picture, text, language.context(scene["command"], scene["speed"]), actions[row]))
+        return requests
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
         """Bool [A]: egos less than 3 s from a collision ahead, off their lane, or with an infraction in this step.
 
         Found-RL's event trigger (released configuration). All is read from the worlds; `infos` are not needed.
         """
-        state, episode = self._batch._world.state, self._batch._episode
+        state, episode = self._batch.state, self._batch.episode
         flags = episode.event_collision | episode.event_red | episode.event_stop | episode.event_pixel
         urgent = (flags | episode.outside | episode.wrong_lane).astype(bool)
         find_urgent(state, urgent.reshape(self._batch.num_worlds, self._batch.num_egos))

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import compare
-from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks import compare, evaluate
 from mentorgym.benchmarks.harness.rows import read_rows
 
 ENV = "fake_drive:FakeDrive-v0"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks import evaluate
 from mentorgym.benchmarks.harness.rows import fault, read_rows
 
 ENV = "fake_drive:FakeDrive-v0"
@@ -48,14 +48,12 @@ def test_a_score_does_not_depend_on_the_episodes_beside_it(fake_drive):
 
 def test_rows_say_who_drove_what_and_where_the_towns_were_seen(fake_drive):
     evaluate.main(f"--env {ENV} --driver expert --name rules".split())
-    rows = read_rows(Path("results/rows/rules__FakeDrive-v0.jsonl"))
+    rows = read_rows(Path("runs/rows/rules__FakeDrive-v0.jsonl"))
     assert {(row["env"], row["driver"], row["training_seed"], row["backend"]) for row in rows} == {
         ("FakeDrive-v0", "rules", None, "embedded")
     }
     assert {(row["town"], row["seen"]) for row in rows} == {("Suburb", True), ("Village", False)}
-    assert {row["command"] for row in rows} == {
-        f"python -m mentorgym.benchmarks.evaluate --env {ENV} --driver expert --name rules"
-    }
+    assert {row["command"] for row in rows} == {f"mentorgym evaluate --env {ENV} --driver expert --name rules"}
 
 
 def test_one_line_is_printed_for_a_town_and_traffic(fake_drive, capsys: pytest.CaptureFixture):
@@ -81,16 +79,16 @@ def test_json_stands_alone_on_standard_output(fake_drive):
 
 def test_a_failure_exits_with_an_error_and_prints_nothing_on_standard_output(fake_drive):
     done = run_command(f"--env {ENV} --driver expert --town Suburbia --json")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == "evaluate: unknown town 'Suburbia': there are Suburb and Village"
+    assert done.stderr.splitlines()[-1] == "mentorgym evaluate: unknown town 'Suburbia': there are Suburb and Village"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--driver expert --routes 0 7", "no route 7: there are 5, counted from 0"),
-        ("--driver exprt", "did you mean expert"),
+        ("--driver exprt", "did you mean 'expert'"),
         ("--driver expert --num-envs 0", "--num-envs 0: at least 1"),
         ("--driver expert --env NoSuchTask-v0", "NoSuchTask"),
     ],

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from mentorgym.benchmarks import leaderboard
-from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks import evaluate, leaderboard
 from mentorgym.benchmarks.driving.published import FOUND_RL_METRICS
-from mentorgym.benchmarks.harness.rows import read_rows
+from mentorgym.benchmarks.harness.rows import read_rows, rows_text
 
 ENV = "fake_drive:FakeDrive-v0"
+AGENT = "tiny_agent@800,horizon=20"
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text(rows_text(rows))
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def rows(fake_drive) -> list[dict]:
             "training_seed": seed,
             "training_steps": 1000,
             "training_args": {"seed": 1},
+            "training_flags": {},
             "weights": "0" * 12,
         }
         | {"score": row["score"] | {"driving_score": score}}
@@ -41,8 +42,8 @@ def rows(fake_drive) -> list[dict]:
     return evaluated + agent
 
 
-def entries(folder: Path = Path("results")) -> list[dict[str, str]]:
-    with (folder / "leaderboard.csv").open(encoding="utf-8") as file:
+def entries(folder: Path = Path("runs/leaderboard")) -> list[dict[str, str]]:
+    with (folder / "driving" / "leaderboard.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -50,25 +51,25 @@ def test_an_agent_outside_the_package_is_trained_and_ranked_by_one_command(
     fake_drive, tiny_agent: Path, capsys: pytest.CaptureFixture
 ):
     evaluate.main(f"--env {ENV} --driver random".split())
-    command = f"--env {ENV} --add {tiny_agent} --training-seeds 1 2 -- --env-id {ENV} --total-steps 800 --horizon 20"
+    command = f"--add {tiny_agent} --training-seeds 1 2 -- --env-id {ENV} --total-steps 800 --horizon 20"
     leaderboard.main(command.split())
     table = entries()
     assert [(line["town"], line["driver"]) for line in table] == [
-        ("Suburb", "tiny_agent"),
+        ("Suburb", AGENT),
         ("Suburb", "random"),
-        ("Village", "tiny_agent"),
+        ("Village", AGENT),
         ("Village", "random"),
     ]
     agent = table[0]
     assert float(agent["driving_score"]) > 0.9
     assert (agent["training_seeds"], agent["training_steps"], agent["episodes"]) == ("2", "960", "10")
-    assert agent["command"] == f"python -m mentorgym.benchmarks.leaderboard {command}"
+    assert agent["command"].startswith(f"mentorgym evaluate --env {ENV} --run runs/")
     assert "tiny_agent" in capsys.readouterr().out
-    assert "| tiny_agent |" in Path("results/leaderboard.md").read_text("utf-8")
+    assert f"| {AGENT} |" in Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
 
 
 def test_a_run_that_is_done_is_not_trained_again(fake_drive, tiny_agent: Path):
-    command = f"--env {ENV} --add {tiny_agent} -- --env-id {ENV} --total-steps 80 --horizon 5".split()
+    command = f"--add {tiny_agent} -- --env-id {ENV} --total-steps 80 --horizon 5".split()
     leaderboard.main(command)
     (weights,) = Path("runs").rglob("policy.npy")
     written = weights.stat().st_mtime_ns
@@ -82,7 +83,7 @@ def test_the_same_rows_give_the_same_bytes(rows: list[dict]):
     write_rows(Path("many/a.jsonl"), rows[-2::-2])
     for name in ("one", "many"):
         leaderboard.main(f"--rows {name} --output {name}".split())
-    for file in ("leaderboard.md", "leaderboard.csv"):
+    for file in ("leaderboard.md", "driving/leaderboard.csv"):
         assert Path("one", file).read_bytes() == Path("many", file).read_bytes()
 
 
@@ -103,11 +104,11 @@ def test_three_seeds_get_an_interval_and_fewer_get_their_values(rows: list[dict]
 
 def test_every_line_names_command_commit_and_date(rows: list[dict]):
     changed = [row | {"commit": "0123456789abcdef", "dirty": True, "time": "2026-01-02T03:04:05+00:00"} for row in rows]
-    write_rows(Path("results/rows/rows.jsonl"), changed)
+    write_rows(Path("runs/rows/rows.jsonl"), changed)
     leaderboard.main([])
     assert {(line["commit"], line["date"]) for line in entries()} == {("012345678+", "2026-01-02")}
-    page = Path("results/leaderboard.md").read_text("utf-8")
-    assert f"1. `python -m mentorgym.benchmarks.evaluate --env {ENV} --driver expert --output evaluated.jsonl`" in page
+    page = Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
+    assert f"1. `mentorgym evaluate --env {ENV} --driver expert --output evaluated.jsonl`" in page
 
 
 @pytest.mark.parametrize(
@@ -119,23 +120,23 @@ def test_every_line_names_command_commit_and_date(rows: list[dict]):
 )
 def test_runs_that_cannot_be_compared_are_refused(rows: list[dict], change: dict, message: str):
     odd = next(row for row in rows if row["training_seed"] == 1)
-    write_rows(Path("results/rows/rows.jsonl"), [*rows, odd | change])
+    write_rows(Path("runs/rows/rows.jsonl"), [*rows, odd | change])
     with pytest.raises(SystemExit, match=f"agent in Suburb, regular traffic: .*{message}"):
         leaderboard.main([])
 
 
 def test_a_corrupted_row_is_named_by_file_and_line(rows: list[dict]):
-    write_rows(Path("results/rows/good.jsonl"), rows[:2])
-    write_rows(Path("results/rows/bad.jsonl"), [rows[2], rows[3] | {"seen": "yes"}])
-    with pytest.raises(SystemExit, match=r"bad.jsonl:2: seen is 'yes', of type str"):
+    write_rows(Path("runs/rows/good.jsonl"), rows[:2])
+    write_rows(Path("runs/rows/bad.jsonl"), [rows[2], rows[3] | {"seen": "yes"}])
+    with pytest.raises(SystemExit, match=r"bad.jsonl:3: seen is 'yes', of type str"):
         leaderboard.main([])
-    assert not Path("results/leaderboard.md").exists()
+    assert not Path("runs/leaderboard/leaderboard.md").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "no rows in results/rows"),
+        ("", "no rows in results or runs/rows"),
         ("-- --seed 1", "name it with --add"),
         ("--add nobody.py", "no file nobody.py"),
     ],
@@ -146,15 +147,15 @@ def test_a_mistake_ends_with_one_message(fake_drive, arguments: str, message: st
 
 
 def test_json_stands_alone_on_standard_output(rows: list[dict], capsys: pytest.CaptureFixture):
-    write_rows(Path("results/rows/rows.jsonl"), rows)
+    write_rows(Path("runs/rows/rows.jsonl"), rows)
     capsys.readouterr()
     leaderboard.main(["--json"])
     (line,) = capsys.readouterr().out.splitlines()
-    assert [entry["driver"] for entry in json.loads(line)["entries"]][:2] == ["expert", "agent"]
+    assert [entry["driver"] for entry in json.loads(line)["families"]["driving"]][:2] == ["expert", "agent"]
 
 
 def test_the_table_shows_the_scores_that_are_asked_for(rows: list[dict], capsys: pytest.CaptureFixture):
-    write_rows(Path("results/rows/rows.jsonl"), rows)
+    write_rows(Path("runs/rows/rows.jsonl"), rows)
     capsys.readouterr()
     leaderboard.main("--columns red_lights_per_km success".split())
     printed = capsys.readouterr().out
@@ -173,7 +174,7 @@ def test_scores_that_earlier_rows_lack_are_left_empty(rows: list[dict]):
         else row
         for row in rows
     ]
-    write_rows(Path("results/rows/rows.jsonl"), newer)
+    write_rows(Path("runs/rows/rows.jsonl"), newer)
     leaderboard.main([])
     assert {(line["town"], line["cell_current"], line["driving_score_2_1"]) for line in entries()} == {
         ("Suburb", "", ""),
@@ -183,25 +184,32 @@ def test_scores_that_earlier_rows_lack_are_left_empty(rows: list[dict]):
 
 def test_rows_with_all_of_found_rls_measures_get_a_table_of_them(rows: list[dict]):
     whole = {name: 0.125 for name in FOUND_RL_METRICS}
-    write_rows(Path("results/rows/rows.jsonl"), [row | {"score": row["score"] | whole} for row in rows])
+    write_rows(Path("runs/rows/rows.jsonl"), [row | {"score": row["score"] | whole} for row in rows])
     leaderboard.main([])
-    page = Path("results/leaderboard.md").read_text("utf-8")
-    assert "### FakeDrive-v0 in the measures of Found-RL's tables" in page
-    assert "| Suburb (seen) | regular | expert | 0.1 | 0.125 | 0.125 | 12.5% | 0.125 |" in page
+    page = Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
+    assert "### FakeDrive-v0: Suburb, Village; regular traffic, 10 episodes" in page
+    assert "### FakeDrive-v0: Suburb; regular traffic, 5 episodes" in page
+    assert "| expert | 0.1 | 0.125 | 0.125 | 12.5% | 0.125 |" in page
+    assert "| agent | 0.1 ± 0.0 | 0.125 ± 0.000 |" in page
 
 
 def test_published_figures_stand_apart(rows: list[dict], capsys: pytest.CaptureFixture):
-    write_rows(Path("results/rows/rows.jsonl"), rows)
-    with pytest.raises(SystemExit, match=r"no file results/published.csv"):
+    write_rows(Path("runs/rows/rows.jsonl"), rows)
+    with pytest.raises(SystemExit, match=r"no file results/driving/published.csv"):
         leaderboard.main(["--published"])
     header = "paper,table,method,benchmark,metric,value,spread,note\n"
-    Path("results/published.csv").write_text(header + "Paper,7,Their method,Town,driving_score,0.99,0.01,cited\n")
+    Path("results/driving").mkdir(parents=True)
+    Path("results/driving/published.csv").write_text(
+        header + "Paper,7,Their method,Town,driving_score,0.99,0.01,cited\n"
+    )
     capsys.readouterr()
     leaderboard.main([])
     assert "Their method" not in capsys.readouterr().out
     leaderboard.main(["--published"])
     assert "Paper, table 7: Town" in capsys.readouterr().out
-    ranked, _, cited = Path("results/leaderboard.md").read_text("utf-8").partition("## Published, in another simulator")
+    ranked, _, cited = (
+        Path("runs/leaderboard/leaderboard.md").read_text("utf-8").partition("## Published, in another simulator")
+    )
     assert "Their method" not in ranked
     assert "| Their method | 0.99 ± 0.01 |" in cited and "- Their method: cited" in cited
     assert all(line["driver"] != "Their method" for line in entries())

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mentorgym.benchmarks import doctor
+from mentorgym.extras import remedy
 
 
 @pytest.fixture
@@ -19,7 +20,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict]]:
-    code = doctor.main(["doctor", "--json", *arguments])
+    code = 0
+    try:
+        doctor.main(["--json", *arguments])
+    except SystemExit as end:
+        code = end.code
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] == (code == 0)
     return code, {piece["name"]: piece for piece in told["pieces"]}
@@ -31,7 +36,7 @@ def test_a_missing_extra_is_no_failure_and_has_its_remedy(few, capsys: pytest.Ca
     assert pieces["numpy"]["state"] == "ok"
     assert pieces["numpy"]["detail"] == np.__version__
     assert pieces["no-such"]["state"] == "missing"
-    assert pieces["no-such"]["remedy"] == "pip install 'mentorgym[vlm]'"
+    assert pieces["no-such"]["remedy"] == remedy("vlm")
 
 
 def test_a_core_package_that_cannot_be_imported_is(few, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -88,10 +93,10 @@ def test_our_weights_are_opened(few, capsys, tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_table_has_a_line_for_each_piece_and_its_remedy(few, capsys: pytest.CaptureFixture[str]):
-    assert doctor.main(["doctor"]) == 0
+    doctor.main([])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("missing  no-such") for line in lines)
-    assert any(line.strip() == "-> pip install 'mentorgym[vlm]'" for line in lines)
+    assert any(line.strip() == f"-> {remedy('vlm')}" for line in lines)
     assert [line for line in lines if not line.startswith(("ok ", "missing ", "broken ", " "))] == []
 
 
@@ -100,8 +105,8 @@ def test_every_extra_of_the_project_is_looked_at():
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     # "spatial" is made of others.
-    extras = project["optional-dependencies"].keys() - {"test", "peers", "spatial"}
+    extras = project["optional-dependencies"].keys() - {"docs", "test", "peers", "spatial"}
     assert {package.extra for package in doctor.PACKAGES} == extras | {""}
     core = {dependency.split(">")[0] for dependency in project["dependencies"]}
     assert {package.distribution for package in doctor.PACKAGES if not package.extra} == core
-    assert project["scripts"] == {"mentorgym": "mentorgym.benchmarks.doctor:main"}
+    assert project["scripts"] == {"mentorgym": "mentorgym.cli:main"}

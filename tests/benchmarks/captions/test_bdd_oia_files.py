@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from mentorgym.agents.toolbox import Run
 from mentorgym.agents.toolbox.shards import Samples
-from mentorgym.benchmarks.driving.drivers import AGENTS
+from mentorgym.benchmarks.harness.agents import AGENTS
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.bddoia import REASON_ORDERS
 

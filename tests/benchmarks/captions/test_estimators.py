@@ -52,7 +52,7 @@ def test_leaving_one_out_beats_no_baseline_where_rewards_have_a_mean(monkeypatch
             assert row["mean_over_spread"] > 3
     title, _, made, *_ = table.read_text().splitlines()
     assert title == "# Estimators"
-    command = f"python -m mentorgym.benchmarks.captions.estimators --calls 8 --json --table {table}"
+    command = f"mentorgym estimators --calls 8 --json --table {table}"
     assert made.startswith(f"Written by `{command}` at commit ")
 
 

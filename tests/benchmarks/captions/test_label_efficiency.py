@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import tyro
 
-from mentorgym.benchmarks import run
 from mentorgym.benchmarks.captions import data as caption_data
 from mentorgym.benchmarks.captions import label_efficiency
 from mentorgym.benchmarks.captions import measure as captions
 from mentorgym.benchmarks.captions.label_efficiency import ALL_LABELS, points
-from mentorgym.benchmarks.driving.drivers import load_agent
+from mentorgym.benchmarks.harness import rows as rows_module
+from mentorgym.benchmarks.harness import runner
+from mentorgym.benchmarks.harness.agents import load_agent
 from mentorgym.benchmarks.harness.rows import read_rows
 
-AGENT = Path(__file__).parent / "drawn_scenes.py"
+AGENT = Path(__file__).parents[1] / "drawn_scenes.py"
 FLAGS = "--shares 0.05 1 --seeds 1 2 --sft-flags= --contrast-flags= --contrast-steps 7 --pairs-flags= --workers 2"
 
 
@@ -30,17 +31,17 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
     monkeypatch.setattr(label_efficiency, "AGENTS", dict.fromkeys(label_efficiency.AGENTS, str(AGENT)))
 
-    def process(self: run.Runner, arguments: list[str], log: Path, cores: set[int]) -> None:
+    def process(self: runner.Runner, arguments: list[str], log: Path, cores: set[int]) -> None:
         ran.append(shlex.join(arguments))
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
-        if "mentorgym.benchmarks.captions.data" in arguments:
-            caption_data.write(tyro.cli(caption_data.Args, args=arguments[2:]))
-        elif "mentorgym.benchmarks.captions.measure" in arguments:
-            args = tyro.cli(captions.Args, args=[*arguments[2:], "--driver", str(AGENT)])
-            captions.evaluate(args, shlex.join(["python", *arguments]))
+        if arguments[0] == "caption-data":
+            caption_data.write(tyro.cli(caption_data.Args, args=arguments[1:]))
+        elif arguments[0] == "evaluate":
+            args = tyro.cli(captions.Args, args=[*arguments[1:], "--driver", str(AGENT)])
+            captions.measure(args, runner.as_shell(arguments))
         else:
-            args = tyro.cli(drawn_captions.Args, args=arguments[1:])
+            args = tyro.cli(drawn_captions.Args, args=arguments[2:])
             assert "fail" not in arguments
             (drawn_captions.train(args) / "model").mkdir(exist_ok=True)
 
@@ -50,11 +51,11 @@ def commands(drawn_captions, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         with alone:
             process(*arguments)
 
-    monkeypatch.setattr(run.Runner, "process", one_by_one)
+    monkeypatch.setattr(runner.Runner, "process", one_by_one)
     monkeypatch.setattr(label_efficiency, "open_agent", functools.cache(load_agent))
     # Asking git for the commit of each row takes longer than all the rest.
-    start = captions.describe_start()
-    for module in (captions, caption_data):
+    start = rows_module.describe_start()
+    for module in (rows_module, caption_data):
         monkeypatch.setattr(module, "describe_start", lambda: start)
     monkeypatch.setattr(caption_data, "load_scenes", lambda *which, **more: drawn_captions.DrawnScenes())
     return ran
@@ -65,13 +66,13 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
 ):
     label_efficiency.main(FLAGS.split())
     assert len(commands) == len(set(commands))
-    counts = {name: sum(name in command for command in commands) for name in ("caption_data", "benchmarks.captions ")}
+    counts = {name: sum(command.startswith(name) for command in commands) for name in ("caption-data", "evaluate")}
     # 5 % has 5 rows, all labels have 3; 2 seeds.
-    assert counts == {"caption_data": 4, "benchmarks.captions ": 16}
-    trained = [command for command in commands if command.startswith(str(AGENT))]
+    assert counts == {"caption-data": 4, "evaluate": 16}
+    trained = [command for command in commands if command.startswith(f"train {AGENT}")]
     # Rewards in two steps, starts, RLOO (at 5 % twice) and stage 2 likewise.
     assert len(trained) == 2 * (4 + 2 + 3 + 3)
-    rows = read_rows(Path("results/label_efficiency.jsonl"))
+    rows = read_rows(Path("runs/label_efficiency.jsonl"))
     every = {"sft", "sft, rloo", "sft, rloo, action sft"}
     marked = {f"sft, rloo{ALL_LABELS}", f"sft, rloo, action sft{ALL_LABELS}"}
     assert sorted((row["label_share"], row["driver"], row["training_seed"]) for row in rows) == sorted(
@@ -80,21 +81,21 @@ def test_each_share_and_seed_is_learned_in_each_way_and_what_is_shared_is_made_o
         for share, names in ((0.05, every | marked), (1.0, every))
         for name in names
     )
-    data = [command for command in commands if "caption_data" in command]
+    data = [command for command in commands if command.startswith("caption-data")]
     commands.clear()
     capsys.readouterr()
     label_efficiency.main([*FLAGS.split(), "--json"])
     assert sorted(commands) == sorted(data), "the second time the data are checked, and there is nothing to do"
     assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["parts"].values()) == {"skipped"}
-    page = Path("results/label_efficiency.md").read_text()
+    page = Path("runs/label_efficiency.md").read_text()
     assert "| 5% | sft | " in page
     assert "| - | majority | " in page
-    assert Path("results/label_efficiency.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("runs/label_efficiency.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_rows_of_other_flags_stay_in_the_file_and_out_of_the_table(commands):
     flags = [*FLAGS.split(), "--shares", "1", "--seeds", "1"]
-    rows, page = Path("results/label_efficiency.jsonl"), Path("results/label_efficiency.md")
+    rows, page = Path("runs/label_efficiency.jsonl"), Path("runs/label_efficiency.md")
     label_efficiency.main(flags)
     before, first = read_rows(rows), page.read_text()
     for more in (["--limit", "21"], ["--sft-steps", "9"]):
@@ -153,17 +154,17 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(commands, capsys: pytest
         label_efficiency.main([*FLAGS.split(), "--seeds", "1"])
     assert failure.value.code == 1
     assert "failed: share0.05_seed1" in capsys.readouterr().out
-    assert len(read_rows(Path("results/label_efficiency.jsonl"))) == 3
+    assert len(read_rows(Path("runs/label_efficiency.jsonl"))) == 3
 
 
 def test_a_dry_run_of_the_agents_own_commands_names_every_flag_that_they_have(capsys: pytest.CaptureFixture[str]):
     label_efficiency.main(["--dry-run", "--shares", "0.01", "--seeds", "7"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("python -m mentorgym.benchmarks.captions.data --data staged --split train --share 0.01")
-    programs = [line.split()[2].rpartition(".")[2] for line in lines]
-    counts = {"caption_data": 2, "clip_finetune": 4, "sft": 1, "rloo": 2, "action_sft": 2, "captions": 5}
+    assert lines[0].startswith("mentorgym caption-data --data staged --split train --share 0.01")
+    programs = [line.split()[1 + line.startswith("mentorgym train")] for line in lines]
+    counts = {"caption-data": 2, "clip_finetune": 4, "sft": 1, "rloo": 2, "action_sft": 2, "evaluate": 5}
     assert {name: programs.count(name) for name in counts} == counts
-    assert all("--seed 7" in line for line in lines if "mentorgym.agents" in line)
+    assert all("--seed 7" in line for line in lines if line.startswith("mentorgym train"))
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import compare, leaderboard, run
+from mentorgym.benchmarks import compare, evaluate, leaderboard, run
 from mentorgym.benchmarks.captions import measure as captions
 from mentorgym.benchmarks.captions import pictures as caption_pictures
 from mentorgym.benchmarks.captions import tables as caption_tables
-from mentorgym.benchmarks.driving import measure as evaluate
 from mentorgym.benchmarks.harness.command import UsageError
 from mentorgym.benchmarks.harness.rows import add_rows, fault, read_rows
 from mentorgym.mentors.load import WEIGHTS
 
-AGENT = Path(__file__).parent / "drawn_scenes.py"
-PUBLISHED = Path(__file__).resolve().parents[2] / "results" / caption_tables.PUBLISHED
+AGENT = Path(__file__).parents[1] / "drawn_scenes.py"
+PUBLISHED = Path(__file__).resolve().parents[3] / "results" / "captions" / "published.csv"
+
+
+def evaluate_family(arguments) -> None:
+    evaluate.main(["--env", captions.ENV, *arguments])
 
 
 def trained(seed: int = 0, known: int = 10, **flags) -> Path:
@@ -27,7 +30,7 @@ def trained(seed: int = 0, known: int = 10, **flags) -> Path:
 
 
 def measured(*arguments: str) -> dict[str, dict]:
-    captions.main([*arguments, "--output", "out.jsonl"])
+    evaluate_family([*arguments, "--output", "out.jsonl"])
     return {row["driver"]: row for row in read_rows(Path("out.jsonl"))}
 
 
@@ -62,11 +65,11 @@ def test_baselines_score_what_they_must(drawn_captions):
 def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_beside_it(drawn_captions):
     folder = trained(known=10, env_args=("data=staged:paper", "frames=2", "labels=all", "reason_order=table1"))
     arguments = f"--run {folder} --driver {AGENT} --batch-size 5 --split val --label-share 0.05"
-    captions.main(arguments.split())
+    evaluate_family(arguments.split())
     (row,) = read_rows(folder / "eval.jsonl")
     assert (row["data"], row["split"], row["labels"], row["frames"]) == ("staged:paper", "val", "all", 2)
     assert (row["driver"], row["run"], row["training_seed"], row["training_steps"]) == (
-        ("drawn_scenes", folder.name, 0, 5)
+        ("drawn_scenes@staged:paper,frames=2,all,table1", folder.name, 0, 5)
     )
     assert row["score"]["exact"] == pytest.approx(10 / 21)
     assert row["score"]["clip_score"] == pytest.approx((0.9 * 10 + 0.2 * 11) / 21)
@@ -80,7 +83,7 @@ def test_a_run_is_measured_on_what_it_was_trained_on_and_its_predictions_lie_bes
 def test_other_labels_and_fewer_scenes_have_rows_and_other_labels_predictions_of_their_own(drawn_captions):
     folder = trained()
     for more in ("--labels one", "--labels all", "--limit 4"):
-        captions.main(f"--run {folder} --driver {AGENT} --reward-model none {more}".split())
+        evaluate_family(f"--run {folder} --driver {AGENT} --reward-model none {more}".split())
     rows = read_rows(folder / "eval.jsonl")
     assert [(row["labels"], row["scenes"]) for row in rows] == [("all", 42), ("one", 4), ("one", 42)]
     names = ["predictions_staged_test_all.jsonl", "predictions_staged_test_one.jsonl"]
@@ -91,11 +94,11 @@ def test_evaluate_hands_runs_of_captions_over(drawn_captions):
     folder = trained()
     evaluate.main(f"--run {folder} --driver {AGENT} --reward-model none".split())
     (row,) = read_rows(folder / "eval.jsonl")
-    assert row["command"].startswith("python -m mentorgym.benchmarks.evaluate --run")
+    assert row["command"].startswith("mentorgym evaluate --run")
     assert row["reward_model"] is None
     assert "clip_score" not in row["score"]
     evaluate.main("--env BddOia-Caption-v0 --driver truth --limit 4 --json".split())
-    (row,) = read_rows(Path("results/rows/truth__BddOia-Caption-v0.jsonl"))
+    (row,) = read_rows(Path("runs/rows/truth__BddOia-Caption-v0.jsonl"))
     assert (row["scenes"], row["score"]["exact"]) == (4, 1.0)
     assert max(row["classes"]["reasons"]["support"]) == 1, "scenes come from all over the reasons"
 
@@ -112,16 +115,16 @@ def test_who_is_shown_one_picture_is_refused_several_frames_before_anybody_is_de
     drawn_captions, monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(SystemExit, match="replies is shown one picture of a scene, not 2: give --frames 1"):
-        captions.main(f"--driver truth --model {__name__}:replies --frames 2".split())
+        evaluate_family(f"--driver truth --model {__name__}:replies --frames 2".split())
     folder = trained(env_args=("frames=2",))
     (folder / "model").mkdir()
-    captions.main(f"--run {folder} --driver {AGENT} truth --frames 2 --output policy.jsonl".split())
+    evaluate_family(f"--run {folder} --driver {AGENT} truth --frames 2 --output policy.jsonl".split())
     assert [row["frames"] for row in read_rows(Path("policy.jsonl"))] == [2, 2]
     drawn_captions.asked.clear()
     monkeypatch.delattr(drawn_captions, "load_policy")
     monkeypatch.setattr(captions, "load_agent", lambda agent: drawn_captions)
-    with pytest.raises(SystemExit, match="drawn_scenes is shown one picture of a scene, not 2: give --frames 1"):
-        captions.main(["--driver", "truth", "--run", str(folder)])
+    with pytest.raises(SystemExit, match="drawn_scenes@frames=2 is shown one picture of a scene, not 2"):
+        evaluate_family(["--driver", "truth", "--run", str(folder)])
     assert drawn_captions.asked == []
     assert [str(path) for path in Path().rglob("*.jsonl") if "predictions" not in path.name] == ["policy.jsonl"]
 
@@ -141,7 +144,7 @@ def test_any_text_has_a_score_and_nothing_of_it_is_exact(drawn_captions, capsys:
         ("--driver majorities", "no baseline 'majorities'"),
         ("--driver truth --frames 4", "has 3 frames"),
         ("--driver truth --batch-size 0", "count from 1"),
-        ("--driver truth --env CarlaNoCrash-v0", "captions are measured in"),
+        ("--driver truth --env CarlaNoCrash-v0", "no agent 'truth'"),
         ("--model gpt:none", "there is no module 'gpt'"),
         (f"--model {__name__}:numbers", "answers in numbers"),
         ("--run nowhere", "not the folder of a training run"),
@@ -149,52 +152,56 @@ def test_any_text_has_a_score_and_nothing_of_it_is_exact(drawn_captions, capsys:
 )
 def test_mistakes_are_told_in_one_line(drawn_captions, arguments: str, reason: str):
     with pytest.raises(SystemExit, match=reason):
-        captions.main(arguments.split())
+        evaluate_family(arguments.split())
     assert not list(Path().rglob("*.jsonl"))
 
 
 def test_who_was_trained_to_drive_is_not_asked_for_captions(drawn_captions):
     folder = trained(env_id="CarlaNoCrash-v0")
     with pytest.raises(SystemExit, match="was trained in CarlaNoCrash-v0: captions are measured in"):
-        captions.main(f"--run {folder} --driver {AGENT}".split())
+        evaluate_family(f"--run {folder} --driver {AGENT}".split())
 
 
 def test_the_leaderboard_has_seeds_intervals_and_always_the_majority(drawn_captions):
     for seed, known in enumerate((9, 10, 14)):
-        output = f"--output results/rows/x.jsonl --run {trained(seed, known)} --driver {AGENT}"
-        captions.main(output.split())
+        folder = trained(seed, known)
+        output = f"--output runs/rows/x.jsonl --name drawn_scenes --run {folder} --driver {AGENT}"
+        evaluate_family(output.split())
     leaderboard.main([])
-    page = Path("results/leaderboard.md").read_text()
+    page = Path("runs/leaderboard/leaderboard.md").read_text()
     assert "## BddOia-Caption-v0: staged, test, 42 scenes, one label each" in page
-    (own, majority) = csv.DictReader(Path("results/leaderboard_captions.csv").read_text().splitlines())
+    (own, majority) = csv.DictReader(Path("runs/leaderboard/captions/leaderboard.csv").read_text().splitlines())
     assert (own["driver"], own["training_seeds"], majority["driver"]) == ("drawn_scenes", "3", "majority")
     assert float(own["exact"]) == pytest.approx(11 / 21, abs=1e-6)
     assert 9 / 21 - 1e-6 <= float(own["exact_low"]) < float(own["exact"]) < float(own["exact_high"]) <= 14 / 21 + 1e-6
-    before = page, Path("results/leaderboard_captions.csv").read_text()
+    before = page, Path("runs/leaderboard/captions/leaderboard.csv").read_text()
     leaderboard.main([])
-    assert before == (Path("results/leaderboard.md").read_text(), Path("results/leaderboard_captions.csv").read_text())
-    add_rows(Path("results/rows/y.jsonl"), [read_rows(Path("results/rows/x.jsonl"))[0] | {"run": "another"}])
+    assert before == (
+        Path("runs/leaderboard/leaderboard.md").read_text(),
+        Path("runs/leaderboard/captions/leaderboard.csv").read_text(),
+    )
+    add_rows(Path("runs/rows/y.jsonl"), [read_rows(Path("runs/rows/x.jsonl"))[0] | {"run": "another"}])
     with pytest.raises(SystemExit, match="have the same training seed"):
         leaderboard.main([])
 
 
 def test_a_captioner_is_added_to_the_leaderboard_by_one_command(drawn_captions):
     leaderboard.main(["--add", str(AGENT), "--training-seeds", "4", "--", "--known", "3"])
-    (row,) = read_rows(Path("results/rows/drawn_scenes__BddOia-Caption-v0.jsonl"))
+    (row,) = read_rows(Path("runs/rows/drawn_scenes__BddOia-Caption-v0.jsonl"))
     assert (row["training_seed"], row["score"]["reason_top1"]) == (4, 1 / 7)
-    assert "| drawn_scenes | 14.3% |" in Path("results/leaderboard.md").read_text()
+    assert "| drawn_scenes@known=3 | 14.3% |" in Path("runs/leaderboard/leaderboard.md").read_text()
 
 
 def test_rows_of_captions_and_of_episodes_stand_in_one_folder(drawn_captions):
-    from test_rows import ROW
+    from tests.benchmarks.harness.test_rows import ROW
 
-    captions.main(["--driver", "truth"])
-    (row,) = read_rows(Path("results/rows/truth__BddOia-Caption-v0.jsonl"))
+    evaluate_family(["--driver", "truth"])
+    (row,) = read_rows(Path("runs/rows/truth__BddOia-Caption-v0.jsonl"))
     add_rows(Path("mixed.jsonl"), [row, ROW | {"run": "a"}, row | {"label_share": 0.5}, ROW])
-    assert [("split" in each) for each in read_rows(Path("mixed.jsonl"))] == [False, False, True, True]
+    assert [("split" in each) for each in read_rows(Path("mixed.jsonl"))] == [True, True, False, False]
     assert "score.exact is nan" in (fault(row | {"score": row["score"] | {"exact": float("nan")}}) or "")
     assert fault({name: value for name, value in row.items() if name != "data"}) == "missing or unknown: data"
-    with pytest.raises(SystemExit, match="rows of captions have no episodes"):
+    with pytest.raises(SystemExit, match="a row of BddOia-Caption-v0 is of a whole split"):
         compare.main(["--rows", "mixed.jsonl", "--against", "mixed.jsonl"])
 
 
@@ -213,12 +220,11 @@ def test_a_matrix_of_captioners_is_evaluated_into_rows(drawn_captions):
 
 
 def test_the_papers_tables_come_out_of_rows_with_its_own_figures_beside_them(drawn_captions):
-    captions.main(["--driver", "truth"])
+    evaluate_family(["--driver", "truth"])
     for seed in (1, 2):
-        captions.main(f"--run {trained(seed)} --driver {AGENT} --output results/rows/a.jsonl".split())
-    Path("results", PUBLISHED.name).write_text(PUBLISHED.read_text())
-    caption_tables.main([])
-    page = Path("results/captions.md").read_text()
+        evaluate_family(f"--run {trained(seed)} --driver {AGENT} --output runs/rows/a.jsonl".split())
+    caption_tables.main(["--published", str(PUBLISHED)])
+    page = Path("runs/caption_tables.md").read_text()
     assert "| action | scenes (%) | scenes | truth | drawn_scenes | the paper's SFT, on BDD-OIA |" in page
     assert "| stop | 28.57 | 12 | 100.0 | 100.0 | 89.24 |" in page
     assert "| mean |  |  | 100.0 | 41.0 | 32.7 |" in page

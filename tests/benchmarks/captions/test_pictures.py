@@ -52,7 +52,7 @@ def test_a_grid_of_scenes_and_one_of_pictures_are_drawn(drawn_captions, capsys: 
         assert {(26, 138, 46), (204, 34, 34)} & {colour for _, colour in grid.convert("RGB").getcolors(1 << 20)}
     for name, size in (("a.png", (30, 20)), ("b.jpg", (20, 40))):
         Image.new("RGB", size).save(name)
-    agent = Path(__file__).parent / "drawn_scenes.py"
+    agent = Path(__file__).parents[1] / "drawn_scenes.py"
     folder = drawn_captions.train(drawn_captions.Args())
     caption_pictures.main(f"--run {folder} --driver {agent} --pictures a.png b.jpg --output own.png --json".split())
     assert json.loads(capsys.readouterr().out)["texts"] == ["Action: forward. Reason: Follow traffic."] * 2
@@ -81,6 +81,6 @@ def test_mistakes_are_told_in_one_line(drawn_captions, arguments: str, reason: s
 def test_a_file_that_is_no_picture_is_named(drawn_captions):
     Path("no.png").write_text("no")
     folder = drawn_captions.train(drawn_captions.Args())
-    agent = Path(__file__).parent / "drawn_scenes.py"
+    agent = Path(__file__).parents[1] / "drawn_scenes.py"
     with pytest.raises(SystemExit, match=r"no\.png is no picture"):
         caption_pictures.main(f"--run {folder} --driver {agent} --pictures no.png".split())

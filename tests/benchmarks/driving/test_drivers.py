@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks.driving.drivers import agent_names, load_agent, load_drivers, read_training
+from mentorgym.benchmarks.driving.drivers import load_drivers
+from mentorgym.benchmarks.harness.agents import agent_names, load_agent, read_training
 from mentorgym.benchmarks.harness.command import UsageError
 
 
@@ -28,8 +29,8 @@ def test_a_file_outside_the_package_is_loaded_from_where_it_lies(tiny_agent: Pat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sacc", "no driver 'sacc': did you mean sac"),
-        ("exprt", "did you mean expert"),
+        ("sacc", "no agent 'sacc': did you mean 'sac'"),
+        ("exprt", "did you mean 'expert'"),
         ("./nowhere.py", "no file nowhere.py"),
     ],
 )
@@ -71,7 +72,7 @@ def test_drivers_and_runs_have_to_match(driver: str, runs: list[Path], message: 
 
 
 def test_a_finished_run_tells_its_training(run_folder: Path, tiny_agent: Path):
-    training = read_training(run_folder)
+    training = read_training(run_folder, load_agent(tiny_agent))
     assert (training.seed, training.steps, len(training.weights)) == (3, 80, 12)
     (driver,) = load_drivers(str(tiny_agent), [run_folder], "cpu")
     assert driver.name == "tiny_agent" and driver.training == training

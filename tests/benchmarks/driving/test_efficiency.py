@@ -17,18 +17,18 @@ Found-RL,8,Found-RL,inference,parameters_millions,3.82,,
 
 
 def test_agents_and_mentors_are_timed_and_written_beside_the_published(fake_drive, capsys: pytest.CaptureFixture):
-    Path("results").mkdir()
-    Path("results/published.csv").write_text(PUBLISHED)
+    Path("published.csv").write_text(PUBLISHED)
     arguments = f"--env {ENV} --agent sac ppo --mentor expert scripted_mentor:Scripted --passes 3 --json"
+    arguments += " --published published.csv"
     efficiency.main(arguments.split())
     told = json.loads(capsys.readouterr().out)
     lines = {line["driver"]: line for line in told["lines"]}
     assert {"sac", "ppo", "expert", "scripted_mentor:Scripted"} <= lines.keys()
-    policy = sac.Policy(sac.ENCODERS["small"](), sac.Actor())
+    policy = sac.Policy(sac.ENCODERS["small"][0](), sac.Actor())
     assert lines["sac"]["parameters"] == sum(each.numel() for each in policy.parameters())
     assert lines["expert"]["parameters"] is None
     assert all(line["passes"] == 3 and line["passes_per_s"] > 0 for line in told["lines"])
-    page = Path("results/efficiency.md").read_text()
+    page = Path("runs/efficiency.md").read_text()
     assert "1 thread of torch" in page and f"efficiency {arguments}" in page
     assert "| Found-RL | 3.82 | 500 |" in page
 

@@ -5,7 +5,7 @@ import pytest
 from mentorgym.benchmarks.driving.published import COLUMNS, FOUND_RL_METRICS, arrange, read_published
 from mentorgym.benchmarks.harness.command import UsageError
 
-CITED = Path(__file__).resolve().parents[2] / "results" / "published.csv"
+CITED = Path(__file__).resolve().parents[3] / "results" / "driving" / "published.csv"
 
 HEADER = ",".join(COLUMNS)
 LINE = "Paper,1,Method,Benchmark,driving_score,0.50,0.01,"

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mentorgym.benchmarks import run
+from mentorgym.benchmarks.harness import runner
 from mentorgym.benchmarks.harness.command import UsageError
-from mentorgym.benchmarks.harness.matrix import MATRICES, as_arguments, read_matrix, shard
+from mentorgym.benchmarks.harness.matrix import MATRICES, read_matrix, shard
 from mentorgym.benchmarks.harness.rows import read_rows
+from mentorgym.benchmarks.harness.tables import as_arguments
 
 ENV = "fake_drive:FakeDrive-v0"
 
@@ -69,11 +71,11 @@ def test_agents_that_no_environment_changes_have_one_run_a_seed_and_names_tell_e
         "trainer__fake__seed2",
         "trainer__fake__seed1",
     ]
-    assert {cell.label for cell in cells if cell.evaluation} == {
-        "short, fake",
-        "short, again",
-        "long, fake",
-        "long, again",
+    assert {cell.name.removesuffix("__seed1") for cell in cells if cell.evaluation and cell.seed == 1} == {
+        "short__fake",
+        "short__again",
+        "long__fake",
+        "long__again",
     }
 
 
@@ -118,7 +120,7 @@ def test_mistakes_in_the_file_are_named_before_anything_runs(matrix: Path, old: 
 
 def test_an_unknown_agent_and_an_unknown_matrix_get_the_nearest_name(matrix: Path):
     matrix.write_text("seeds = [1]\n[agents.sacc]\n[environments.fake]\n")
-    with pytest.raises(SystemExit, match="run: small.toml: no driver 'sacc': did you mean sac"):
+    with pytest.raises(SystemExit, match="run: small.toml: no agent 'sacc': did you mean 'sac'"):
         run.main([str(matrix)])
     with pytest.raises(SystemExit, match="no file laptpo: give a matrix by its path, or one of ours: .*laptop"):
         run.main(["laptpo"])
@@ -142,7 +144,7 @@ def test_a_dry_run_prints_the_commands_and_runs_nothing(matrix: Path, capsys: py
     run.main([str(matrix), "--dry-run", "--evaluate", "--shard", "2/2"])
     train, evaluation = capsys.readouterr().out.splitlines()
     assert train.endswith(f"tiny_agent.py --total-steps 80 --horizon 5 --env-id {ENV} --seed 1")
-    assert "benchmarks.evaluate --run RUN_FOLDER --name short" in evaluation and "--routes 0 3" in evaluation
+    assert "mentorgym evaluate --run RUN_FOLDER --driver " in evaluation and "--routes 0 3" in evaluation
     assert not Path("runs").exists()
 
 
@@ -154,15 +156,18 @@ def test_cells_are_trained_and_evaluated_once(matrix: Path, capsys: pytest.Captu
     rows = {path.name: read_rows(path) for path in Path("rows").iterdir()}
     told = {name: sorted((row["training_seed"], row["route"]) for row in each) for name, each in rows.items()}
     assert told == {
-        "long__FakeDrive-v0.jsonl": [(1, 0), (1, 3)],
-        "short__FakeDrive-v0.jsonl": [(1, 0), (1, 3), (2, 0), (2, 3)],
+        "tiny_agent@160,horizon=5__FakeDrive-v0.jsonl": [(1, 0), (1, 3)],
+        "tiny_agent@80,horizon=5__FakeDrive-v0.jsonl": [(1, 0), (1, 3), (2, 0), (2, 3)],
     }
-    assert {row["driver"] for each in rows.values() for row in each} == {"long", "short"}
+    assert {row["driver"] for each in rows.values() for row in each} == {
+        "tiny_agent@160,horizon=5",
+        "tiny_agent@80,horizon=5",
+    }
     written = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*") if path.is_file()}
     run.main(command)
     assert json.loads(capsys.readouterr().out)["skipped"] == 3
     assert written == {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*") if path.is_file()}
-    assert "$ python " in Path("runs/logs/small/short__fake__seed1.log").read_text()
+    assert "$ mentorgym train " in Path("runs/logs/small/short__fake__seed1.log").read_text()
 
 
 def test_a_failing_cell_is_listed_with_its_last_words_and_the_others_go_on(
@@ -198,12 +203,12 @@ def test_a_run_that_was_stopped_goes_on_under_the_same_command(matrix: Path, tin
     deadline = time.monotonic() + 240
     while not list(Path("runs").rglob("config.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    with run.own_log(Path("free.log")), pytest.raises(UsageError, match="still running"), run.own_log(log):
+    with runner.own_log(Path("free.log")), pytest.raises(UsageError, match="still running"), runner.own_log(log):
         pass
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130
     assert "the same command goes on" in process.communicate()[1]
-    with run.own_log(log):
+    with runner.own_log(log):
         pass
     (cell,) = shard(read_matrix(matrix), "1/3")
     assert cell.folder() is not None and cell.finished() is None
@@ -222,21 +227,21 @@ def test_a_cell_that_is_ended_leaves_no_shared_memory(tmp_path: Path):
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None and process.stdout.readline()
         assert (Path("/dev/shm") / name).exists()
-        run.end(process)
+        runner.end(process)
     assert not (Path("/dev/shm") / name).exists()
 
 
 def test_a_process_that_a_cell_leaves_for_a_moment_is_waited_for(tmp_path: Path):
     log = tmp_path / "cell.log"
-    with run.own_log(log) as output:
+    with runner.own_log(log) as output:
         left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"], stdout=output)
-    with run.own_log(log):
+    with runner.own_log(log):
         pass
     assert left.wait() == 0
 
 
 def test_workers_share_the_cores_out():
-    shares = run.core_shares(2)
+    shares = runner.core_shares(2)
     assert len(shares) == 2
-    many = run.core_shares(500)
+    many = runner.core_shares(500)
     assert all(len(share) <= 1 for share in many)

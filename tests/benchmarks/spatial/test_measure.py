@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mentorgym.benchmarks import compare, leaderboard
-from mentorgym.benchmarks.driving import measure as evaluate
+from mentorgym.benchmarks import compare, evaluate, leaderboard
 from mentorgym.benchmarks.harness.matrix import find_matrix, read_matrix
 from mentorgym.benchmarks.harness.rows import fault, read_rows
 from mentorgym.benchmarks.spatial import curves as spatial_curves
 from mentorgym.benchmarks.spatial import measure as spatial
 
 ENV = "UnitySpatial-v0"
+
+
+def evaluate_family(arguments) -> None:
+    evaluate.main(["--env", spatial.ENV, *arguments])
 
 
 class Student:
@@ -79,30 +82,30 @@ def test_runs_and_models_have_rows_and_a_place_on_the_leaderboard(workplace: Pat
     for sampler in ("sac", "random"):
         for seed in (1, 2, 3):
             folder = write_run(workplace / "runs", sampler, seed, (2.0, 2.5))
-            output = f"results/rows/{sampler}__{ENV}.jsonl"
-            evaluate.main(["--run", str(folder), "--name", f"rls3_{sampler}", "--split", "test", "--output", output])
-    spatial.main(["--model", "vlm", "clip"])
-    rows = [row for path in sorted(Path("results/rows").glob("*.jsonl")) for row in read_rows(path)]
+            output = f"runs/rows/{sampler}__{ENV}.jsonl"
+            evaluate.main(["--run", str(folder), "--split", "test", "--output", output])
+    evaluate_family(["--model", "vlm", "clip"])
+    rows = [row for path in sorted(Path("runs/rows").glob("*.jsonl")) for row in read_rows(path)]
     assert len(rows) == 8
     told = next(row for row in rows if row["run"] == "rls3__seed1__sac")
     assert (told["kind"], told["samples"], told["camera"], told["split"]) == ("vlm", 1000, "close", "test")
     assert told["score"]["left"] == told["score"]["score"] and "behind" not in told["score"]
-    assert "benchmarks.evaluate" in told["command"] and told["weights"] is not None
+    assert told["command"].startswith("mentorgym evaluate --run ") and told["weights"] is not None
     leaderboard.main([])
-    page = Path("results/leaderboard.md").read_text("utf-8")
+    page = Path("runs/leaderboard/leaderboard.md").read_text("utf-8")
     answers = page.split("## UnitySpatial-v0: answers")[1]
-    assert answers.index("rls3_random") < answers.index("rls3_sac") < answers.index("| start, vlm |")
+    assert answers.index("rls3@random") < answers.index("| start, vlm |")
     assert "UnitySpatial-v0: choices" in page and "60.0%" in page
-    with Path("results/leaderboard_spatial.csv").open(newline="") as file:
+    with Path("runs/leaderboard/spatial/leaderboard.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert {line["driver"]: line["training_seeds"] for line in lines} == {
-        "rls3_sac": "3",
-        "rls3_random": "3",
+        "rls3": "3",
+        "rls3@random": "3",
         "start, vlm": "0",
         "start, clip": "0",
     }
-    with pytest.raises(SystemExit, match="nor have those of rooms"):
-        compare.main(["--rows", f"results/rows/sac__{ENV}.jsonl", "--against", f"results/rows/random__{ENV}.jsonl"])
+    with pytest.raises(SystemExit, match="a row of UnitySpatial-v0 is of a whole split"):
+        compare.main(["--rows", f"runs/rows/sac__{ENV}.jsonl", "--against", f"runs/rows/random__{ENV}.jsonl"])
 
 
 FINDER = """
@@ -127,14 +130,14 @@ def test_an_agent_that_is_added_has_a_line_of_its_own(workplace: Path, capsys: p
     Path("finder.py").write_text(FINDER)
     leaderboard.main(["--add", "finder.py", "--training-seeds", "1", "2", "--json"])
     told = json.loads(capsys.readouterr().out)
-    ((driver, seeds),) = {(entry["driver"], entry["training_seeds"]) for entry in told["rooms"]}
-    assert (driver, seeds) == ("finder, sac, vlm", 2) and not told["entries"]
-    assert [row["training_seed"] for row in read_rows(Path(f"results/rows/finder__{ENV}.jsonl"))] == [1, 2]
+    ((driver, seeds),) = {(entry["driver"], entry["training_seeds"]) for entry in told["families"]["spatial"]}
+    assert (driver, seeds) == ("finder@sac,vlm", 2) and list(told["families"]) == ["spatial"]
+    assert [row["training_seed"] for row in read_rows(Path(f"runs/rows/finder__{ENV}.jsonl"))] == [1, 2]
 
 
 def test_rows_that_lack_something_are_refused(workplace: Path):
-    spatial.main(["--model", "vlm"])
-    (row,) = read_rows(Path(f"results/rows/vlm__{ENV}.jsonl"))
+    evaluate_family(["--model", "vlm"])
+    (row,) = read_rows(Path(f"runs/rows/vlm__{ENV}.jsonl"))
     assert fault(row) is None
     assert "score.exact" in str(fault(row | {"score": {"score": 2.0}}))
     assert "kind" in str(fault(row | {"kind": "clop"}))
@@ -146,13 +149,12 @@ def test_rows_that_lack_something_are_refused(workplace: Path):
     [
         ([], "nothing to measure"),
         (["--model", "clop"], "--model clop: give one of clip"),
-        (["--env", "CarlaNoCrash-v0", "--model", "vlm"], "are shown the rooms of UnitySpatial-v0"),
         (["--run", "."], "is not the folder of a training run"),
     ],
 )
 def test_what_cannot_be_measured_is_told(workplace: Path, arguments: list[str], message: str):
     with pytest.raises(SystemExit, match=message):
-        spatial.main(arguments)
+        evaluate_family(arguments)
 
 
 def test_curves_are_those_of_the_logs(workplace: Path):
@@ -163,7 +165,7 @@ def test_curves_are_those_of_the_logs(workplace: Path):
         for seed, end in enumerate(own)
     ]
     spatial_curves.main(["--name", "both", "--run", *map(str, runs)])
-    page = Path("results/spatial/both.md").read_text("utf-8")
+    page = Path("runs/curves/both.md").read_text("utf-8")
     lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| sampler ")]
     # Chance comes first, whatever the order of the folders.
     chance, sac = lines[:2]
@@ -174,8 +176,8 @@ def test_curves_are_those_of_the_logs(workplace: Path):
     low, high = map(float, sac[-1].removeprefix("+0.400 [").removesuffix("]").split(","))
     assert 0.2 <= low < 0.4 < high <= 0.6
     assert "tested last\nafter 80 to 80 samples" in page and "1.000 to 1.700 (2)" in page and "1 term" in page
-    assert Path("results/spatial/both.png").read_bytes().startswith(b"\x89PNG")
-    with Path("results/spatial/both.csv").open(newline="") as file:
+    assert Path("runs/curves/both.png").read_bytes().startswith(b"\x89PNG")
+    with Path("runs/curves/both.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18 and rows[11]["sampling/generated"] == "80" and rows[11]["test/score"] == "2.6"
 
@@ -222,7 +224,7 @@ def test_folders_of_other_runs_are_refused(workplace: Path):
 
 def test_the_sweep_changes_one_thing_at_a_time():
     cells = read_matrix(find_matrix("spatial_sweep"))
-    default = next(cell for cell in cells if cell.label == "default").args
+    default = next(cell for cell in cells if cell.name.startswith("default__")).args
     names = ("episodes", "valid_samples", "share", "beta", "amount")
     changed = [[name for name in names if getattr(cell.args, name) != getattr(default, name)] for cell in cells]
     assert sorted(map(len, changed)) == [0, *[1] * (len(cells) - 1)]

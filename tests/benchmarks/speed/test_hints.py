@@ -95,7 +95,7 @@ def test_the_command_writes_its_table_and_prints_one_object(monkeypatch, capsys,
     assert json.loads(line)["ratio"] == 0.98
     assert seconds == [60.0]
     text = written.read_text("utf-8")
-    assert "`python -m mentorgym.benchmarks.speed hints --json --table" in text
+    assert "`mentorgym speed hints --json --table" in text
     assert "| skip | 8,800 | 0.980 | 0.970 | 0.36% |" in text
     assert "1,920 requests, 0 of them lost, 0 answered twice" in text
     assert "| batches of 32 in a plain loop | 100.0 | 0.990 |" in text

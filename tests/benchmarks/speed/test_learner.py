@@ -10,6 +10,7 @@ import torch
 from mentorgym.agents.toolbox import ReplayBuffer, to_tensors
 from mentorgym.benchmarks.speed import __main__ as speed
 from mentorgym.benchmarks.speed import learner as speed_learner
+from mentorgym.benchmarks.speed import timing
 
 torch.set_num_threads(1)
 
@@ -92,7 +93,7 @@ def test_the_command_writes_its_table_and_prints_one_object(buffer, monkeypatch,
     try:
         speed.main()
     finally:
-        speed.keep_to_cores(len(speed.CORES))
+        timing.keep_to_cores(len(timing.CORES))
     (line,) = capsys.readouterr().out.splitlines()
     figures = json.loads(line)
     text = written.read_text("utf-8")

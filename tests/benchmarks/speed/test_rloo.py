@@ -13,7 +13,7 @@ from mentorgym.benchmarks.speed import rloo as speed_rloo
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_ours_is_faster_than_trls(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(speed, "keep_to_cores", lambda count: None)
+    monkeypatch.setattr(speed_rloo, "keep_to_cores", lambda count: None)
     sizes: list[tuple[int, int]] = []
     original = rloo.policy_loss
 

@@ -6,13 +6,14 @@ import sys
 import pytest
 
 from mentorgym.benchmarks.speed import __main__ as speed
+from mentorgym.benchmarks.speed import timing
 from mentorgym.benchmarks.speed.spatial import Moves
 
 
 @pytest.fixture(autouse=True)
 def _keep_cores():
     yield
-    speed.keep_to_cores(len(speed.CORES))
+    timing.keep_to_cores(len(timing.CORES))
 
 
 def test_every_number_of_rooms_has_its_figure(monkeypatch, capsys, tmp_path):
@@ -26,7 +27,7 @@ def test_every_number_of_rooms_has_its_figure(monkeypatch, capsys, tmp_path):
     assert table[0] == "| rooms | 2 | 3 |" and {line.count("|") for line in table} == {4}
 
 
-@pytest.mark.parametrize("flag", ["--num-envs", "--repeats", "--pictures"])
+@pytest.mark.parametrize("flag", ["--num-envs", "--repeats"])
 def test_nothing_to_time_is_refused(flag, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["speed", "spatial", flag, "0"])
     with pytest.raises(SystemExit):
@@ -36,5 +37,5 @@ def test_nothing_to_time_is_refused(flag, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_core_takes_50_000_steps_in_a_second():
-    speed.keep_to_cores(1)
+    timing.keep_to_cores(1)
     assert Moves(4096).steps_per_s(2.0) > 50_000

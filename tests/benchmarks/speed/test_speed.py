@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mentorgym.benchmarks.speed import __main__ as speed
+from mentorgym.benchmarks.speed import driving, timing
 
 SHORT = ["--repeats", "1", "--seconds", "0.01", "--no-peer"]
 
@@ -13,18 +14,18 @@ SHORT = ["--repeats", "1", "--seconds", "0.01", "--no-peer"]
 @pytest.fixture(autouse=True)
 def _keep_cores():
     yield
-    speed.keep_to_cores(len(speed.CORES))
+    timing.keep_to_cores(len(timing.CORES))
 
 
 def figures(monkeypatch, capsys, *arguments: str) -> dict:
-    monkeypatch.setattr(sys, "argv", ["speed", "driving", *SHORT, "--json", *arguments])
+    monkeypatch.setattr(sys, "argv", ["mentorgym speed", "driving", *SHORT, "--json", *arguments])
     speed.main()
     (line,) = capsys.readouterr().out.splitlines()
     return json.loads(line)
 
 
 def test_every_number_of_worlds_and_threads_has_its_figure(monkeypatch, capsys, tmp_path):
-    threads = ["1", "2"] if len(speed.CORES) != 1 else ["1"]
+    threads = ["1", "2"] if len(timing.CORES) != 1 else ["1"]
     written = tmp_path / "speed.md"
     told = figures(monkeypatch, capsys, "--num-envs", "2", "3", "--threads", *threads, "--table", str(written))
     assert list(told["steps_per_s"]) == [f"{count} threads" for count in threads]
@@ -45,11 +46,11 @@ def test_another_installation_is_timed_beside_this_one(monkeypatch, capsys):
 
 
 def test_an_interpreter_without_mentorgym_is_named(monkeypatch, capsys):
-    with pytest.raises(SystemExit, match="speed: --against /no/python: no mentorgym could be timed there"):
+    with pytest.raises(SystemExit, match="speed driving: --against /no/python: no mentorgym could be timed there"):
         figures(monkeypatch, capsys, "--num-envs", "2", "--threads", "1", "--against", "/no/python")
 
 
 def test_more_threads_than_cores_are_refused(monkeypatch, capsys):
-    monkeypatch.setattr(speed, "CORES", [0])
-    with pytest.raises(SystemExit, match="speed: --threads 2: this process may use 1 cores"):
+    monkeypatch.setattr(driving, "CORES", [0])
+    with pytest.raises(SystemExit, match="speed driving: --threads 2: this process may use 1 cores"):
         figures(monkeypatch, capsys, "--num-envs", "2", "--threads", "2")

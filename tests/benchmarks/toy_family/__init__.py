@@ -1,0 +1,1 @@
+"""A family of environments from outside the package: guessing a number."""
