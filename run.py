@@ -31,12 +31,14 @@ VERBS = {
     "test": ("test", [TYPES, LINT, ("-m", "pytest", "-m", "not slow")]),
     "slow": ("test", [("-m", "pytest", "-m", "slow")]),
     "lint": ("test", [TYPES, LINT]),
+    "docs": ("docs", [("docs/build.py",)]),
 }
 VERB_HELP = """\
 demo  train, evaluate and rank on a small driving task
 test  types and lint, then the quick tests
 slow  the tests that take minutes
 lint  types and lint alone
+docs  build the site in build/site; a warning is an error
 """
 EPILOG = """\
 Further arguments go to the job: `run.py test -k house`, `run.py demo --help`.

@@ -1,12 +1,14 @@
-"""A2C on captions: one text for a scene, held against what a critic expects, and a reward of two parts.
+"""Advantage actor-critic (A2C) on captions: one text a scene, compared with a critic's estimate; two-part reward.
+
+Documentation: `docs/agents/a2c_caption.md`.
 
 The toy example of the RLOO paper (appendix A, Algorithm 4). The reward is alpha * R1 + beta * R2: R1 how well CLIP
 finds that text and picture fit, and R2, the paper's "LLM as a judge", 1 where BLEU-4 against the scene's caption is
 above 0.5, which needs labels. The critic is a small network on the model's last state before the text, through which no
 gradients flow back; the text as a whole is one action.
 
-    python agents/a2c_caption.py
-    python agents/a2c_caption.py --env-args split=toy --epochs 3
+    mentorgym train a2c_caption
+    mentorgym train a2c_caption --env-args split=toy --epochs 3
 
 The paper prints neither alpha and beta nor any constant of the optimizers.
 """
@@ -18,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, load_captioner
 from mentorgym.agents.toolbox.captions import Heldout, Lines, Place, describe_terms, describe_texts, make_caption_envs
 from mentorgym.agents.toolbox.tuning import saved_dtype
@@ -31,7 +32,10 @@ from mentorgym.mentors.trainable import make_optimizer, take_step
 
 @dataclasses.dataclass
 class Args:
-    """Flags of A2C. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of advantage actor-critic (A2C) on captions.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -166,9 +170,10 @@ def train(args: Args) -> Path:
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(critic, optimizers, stored)
+    run.open(total_steps)
     if step == 0:
         run.log(0, heldout.measure(captioner, captioner))
-    lines = Lines(run, total_steps)
+    lines = Lines(run, step, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
@@ -178,7 +183,7 @@ def train(args: Args) -> Path:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
             lines.log_heldout(step, lambda: heldout.measure(captioner, captioner))
-        if step % args.checkpoint_every == 0 and step < total_steps:
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, critic, optimizers, stored)
     captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
@@ -194,4 +199,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Captioner:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

@@ -1,12 +1,14 @@
-"""Action SFT, stage 2 of the RLOO paper: shown its own description and the picture, a model learns to say the action.
+"""Supervised fine-tuning (SFT) of actions, stage 2 of the RLOO paper: from its own description to the action.
+
+Documentation: `docs/agents/action_sft.md`.
 
 For each scene the policy writes a description, sampled (Algorithm 3), which is put before the question "Based on the
 caption and image, what is the next action ...?"; what it answers is trained to be "Action: stop." By cross-entropy, as
 section 5.3 has it; or, `--loss bleu`, as Algorithm 3 has it, by BLEU-4 of the answer against the truth, a reward and no
 loss that could be differentiated, and so by RLOO on k sampled answers.
 
-    python agents/action_sft.py --model runs/BddOia-Caption-v0/rloo__seed0__0123abcd/model
-    python agents/action_sft.py --model ... --data captions/train_5
+    mentorgym train action_sft --model runs/BddOia-Caption-v0/rloo__seed0__0123abcd/model
+    mentorgym train action_sft --model ... --data captions/train_5
 
 The policy says both: the action answered, and of the description what is not about the action. Descriptions are those
 of the start, whose weights stay, stage 1's as in the paper's figure 3; where the model that learns to answer describes
@@ -23,10 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, load_captioner, written_as
 from mentorgym.agents.toolbox.captions import (
     Heldout,
@@ -49,7 +50,10 @@ LOSSES = ("answer", "bleu")
 
 @dataclasses.dataclass
 class Args:
-    """Flags of action SFT. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of supervised fine-tuning of actions, stage 2 of RLOO.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -121,8 +125,8 @@ def questions(captioner: Captioner, descriptions: Sequence[str]) -> list[str]:
 
 def true_answers(actions: np.ndarray) -> list[str]:
     """What is to be answered of scenes with `actions` bool [B, 4]."""
-    told = [[name for name, there in zip(language.ACTIONS, row, strict=True) if there] for row in actions]
-    return [f"Action: {', '.join(names)}." for names in told]
+    actions_of_scenes = [[name for name, there in zip(language.ACTIONS, row, strict=True) if there] for row in actions]
+    return [f"Action: {', '.join(names)}." for names in actions_of_scenes]
 
 
 def both(description: str, answer: str) -> str:
@@ -141,8 +145,8 @@ class TwoStage:
     def __call__(self, observations: dict[str, Any]) -> list[str]:
         """A text for each row of `frames` uint8 [N, M, H, W, 3] and `instruction` [N], the likeliest tokens."""
         descriptions = self.describer(observations)
-        asked = {"frames": observations["frames"], "instruction": questions(self.captioner, descriptions)}
-        return [both(*each) for each in zip(descriptions, self.captioner(asked), strict=True)]
+        second = {"frames": observations["frames"], "instruction": questions(self.captioner, descriptions)}
+        return [both(*each) for each in zip(descriptions, self.captioner(second), strict=True)]
 
     def ask(self, observations: dict[str, Any]) -> list[str]:
         """The second question about each row."""
@@ -165,25 +169,25 @@ def update(
     with torch.no_grad():
         before = describer.read(describer.prepare(frames, observations["instruction"]))
         described = describer.write(before, 1, generator)
-    asked = questions(captioner, described.texts)
-    prefix = captioner.read(captioner.prepare(frames, asked))
-    told = {"text/length": float(described.mask.float().sum(1).mean()), **describe_texts(described.texts)}
+    second_questions = questions(captioner, described.texts)
+    prefix = captioner.read(captioner.prepare(frames, second_questions))
+    figures = {"text/length": float(described.mask.float().sum(1).mean()), **describe_texts(described.texts)}
     if args.loss == "answer":
-        answers = written_as(captioner, asked, truths)
+        answers = written_as(captioner, second_questions, truths)
         scores = captioner.score(prefix, answers, sampling=Sampling())
         loss = -scores.log_probabilities.sum() / answers.mask.sum()
-        told["loss/answer"] = float(loss.detach())
+        figures["loss/answer"] = float(loss.detach())
     else:
         answers = captioner.write(prefix, args.group_size, generator)
         scores = captioner.score(prefix, answers)
         meant = [truth for truth in truths for _ in range(args.group_size)]
-        found = [bleu(answer, truth) for answer, truth in zip(answers.texts, meant, strict=True)]
-        rewards = torch.tensor(found, device=captioner.device).view(-1, args.group_size)
+        scores_of_answers = [bleu(answer, truth) for answer, truth in zip(answers.texts, meant, strict=True)]
+        rewards = torch.tensor(scores_of_answers, device=captioner.device).view(-1, args.group_size)
         advantage = rewards - (rewards.sum(1, keepdim=True) - rewards) / (args.group_size - 1)
         loss = -(advantage.flatten() * scores.log_probabilities.sum(1)).mean()
-        told |= {"loss/policy": float(loss.detach()), "reward/mean": float(rewards.mean())}
+        figures |= {"loss/policy": float(loss.detach()), "reward/mean": float(rewards.mean())}
     take_step(optimizer, loss, rate, args.max_norm)
-    return told | {"text/entropy": float(scores.entropies.sum() / answers.mask.sum())}
+    return figures | {"text/entropy": float(scores.entropies.sum() / answers.mask.sum())}
 
 
 def train(args: Args) -> Path:
@@ -216,9 +220,10 @@ def train(args: Args) -> Path:
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(nn.Module(), {"policy": optimizer}, stored)
+    run.open(total_steps)
     if step == 0:
         run.log(0, heldout.measure(policy, captioner, ask=policy.ask))
-    lines = Lines(run, total_steps)
+    lines = Lines(run, step, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
@@ -228,7 +233,7 @@ def train(args: Args) -> Path:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
             lines.log_heldout(step, lambda: heldout.measure(policy, captioner, ask=policy.ask))
-        if step % args.checkpoint_every == 0 and step < total_steps:
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)
     describer.save(run.folder / "describer", save_dtype)
@@ -247,4 +252,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> TwoStage:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

@@ -1,11 +1,13 @@
 """Best of k: the text that a CLIP finds to fit best becomes the label of its scene.
 
+Documentation: `docs/agents/best_of_k.md`.
+
 What section 5.3 of the RLOO paper says of its stage 1, where Algorithm 2 and eq. 1 say RLOO: k texts are sampled for a
 scene, and the policy is trained by cross-entropy on the one of the highest reward, the first of several. No text is
 pushed away, so that what all texts get wrong stays.
 
-    python agents/best_of_k.py
-    python agents/best_of_k.py --preset paper --model HuggingFaceTB/SmolVLM-Instruct --lora 16
+    mentorgym train best_of_k
+    mentorgym train best_of_k --preset paper --model HuggingFaceTB/SmolVLM-Instruct --lora 16
 
 The cross-entropy is that of the policy itself, without temperature, top-k and top-p, which are for sampling alone.
 """
@@ -19,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, parse_flags, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Random, Sampling, Trained, Written, load_captioner
 from mentorgym.agents.toolbox.captions import (
     Heldout,
@@ -36,7 +38,10 @@ from mentorgym.mentors.trainable import make_optimizer, take_step
 
 @dataclasses.dataclass
 class Args:
-    """Flags of best of k. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of best of k on captions.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -169,9 +174,10 @@ def train(args: Args) -> Path:
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(nn.Module(), {"policy": optimizer}, stored)
+    run.open(total_steps)
     if step == 0:
         run.log(0, heldout.measure(captioner, captioner))
-    lines = Lines(run, total_steps)
+    lines = Lines(run, step, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
@@ -181,7 +187,7 @@ def train(args: Args) -> Path:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
             lines.log_heldout(step, lambda: heldout.measure(captioner, captioner))
-        if step % args.checkpoint_every == 0 and step < total_steps:
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
@@ -197,4 +203,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Captioner:
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

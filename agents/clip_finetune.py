@@ -1,5 +1,7 @@
 """Fine-tuning of CLIP on pictures and captions: a trainer, nothing to rank.
 
+Documentation: `docs/agents/clip_finetune.md`.
+
 `--loss contrastive`: symmetric cross-entropy over the batch (Radford et al., arXiv 2103.00020), in which an equal
 caption is no negative; driving has only 720 captions, so a batch holds many twice. Where the data name each context's
 captions (driving: the 30 actions in words), a second term asks for the picture's own among those alone, which is what
@@ -18,8 +20,8 @@ checkpoint, whole. The data are what `mentorgym collect` or `mentorgym caption-d
 of WebDataset shards of PNG and text. Model, tokenizer and preprocessing are saved in the run's folder, under `model/`;
 the bias in its `config.json`, as `logit_bias`.
 
-    python agents/clip_finetune.py --data drives --heldout heldout_drives
-    python agents/clip_finetune.py --loss pairs --data captions/train --validation captions/val --model <folder>
+    mentorgym train clip_finetune --data drives --heldout heldout_drives
+    mentorgym train clip_finetune --loss pairs --data captions/train --validation captions/val --model <folder>
 """
 
 import dataclasses
@@ -33,7 +35,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, parse_flags, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.augmentation import Augmentation, Change
 from mentorgym.agents.toolbox.pairs import Pairing, Part, balanced_bias, deal, distinct_texts, pairs_auroc
 from mentorgym.agents.toolbox.runs import Stored
@@ -58,7 +60,10 @@ from mentorgym.mentors.trainable import HIGHEST_SCALE, contrastive_losses, make_
 
 @dataclasses.dataclass
 class Args:
-    """Flags of CLIP's fine-tuning. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of fine-tuning of CLIP.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     data: Path = Path("drives")
     """folder of shards"""
@@ -282,13 +287,13 @@ def update_pairs(
     return {"loss/pairs": loss.detach()}
 
 
-def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
-    """Accuracy of `found` int64 [N] against `labels` int64 [N], plain and balanced, beside the most frequent label's.
+def label_scores(predictions: np.ndarray, labels: np.ndarray, neighbours: np.ndarray | None) -> dict[str, float]:
+    """Accuracy of `predictions` int64 [N] for `labels` int64 [N], plain, balanced, and of the most frequent label.
 
     With `neighbours` bool [K, K] also the share of the errors that fall on a neighbour of the true label, and what it
     would be if each error fell evenly on the other labels.
     """
-    right = found == labels
+    right = predictions == labels
     present, counts = np.unique(labels, return_counts=True)
     scores = {
         "heldout/accuracy": float(right.mean()),
@@ -297,8 +302,8 @@ def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray |
         "heldout/balanced_majority": 1.0 / len(present),
     }
     if neighbours is not None and not right.all():
-        wrong, said = labels[~right], found[~right]
-        scores["heldout/near_errors"] = float(neighbours[wrong, said].mean())
+        wrong, predicted = labels[~right], predictions[~right]
+        scores["heldout/near_errors"] = float(neighbours[wrong, predicted].mean())
         scores["heldout/near_errors_by_chance"] = float(
             ((neighbours[wrong].sum(1) - 1) / (neighbours.shape[1] - 1)).mean()
         )
@@ -308,14 +313,14 @@ def label_scores(found: np.ndarray, labels: np.ndarray, neighbours: np.ndarray |
 def measure(folder: Path, samples: Sequence[Sample], anchors: list[list[str]], device: str) -> dict[str, float]:
     """`label_scores` of the model saved in `folder`, which weighs the anchors as a mentor does."""
     mentor = load_clip(str(folder), anchors=anchors, device=device)
-    found = []
+    predictions = []
     nothing = np.full(2, np.nan, np.float32)
     for start in range(0, len(samples), 64):
         group = samples[start : start + 64]
         weighed = mentor([Request(each.picture, "", each.words["context"], nothing) for each in group])
-        found += [int(np.argmax(each)) for each in weighed if isinstance(each, np.ndarray)]
+        predictions += [int(np.argmax(each)) for each in weighed if isinstance(each, np.ndarray)]
     labels = np.array([each.words["label"] for each in samples])
-    return label_scores(np.array(found), labels, language.NEIGHBOURS if anchors == language.anchors() else None)
+    return label_scores(np.array(predictions), labels, language.NEIGHBOURS if anchors == language.anchors() else None)
 
 
 @torch.no_grad()
@@ -323,13 +328,13 @@ def weigh(model: Any, samples: Samples, pairing: Pairing, prepare: Preparation, 
     """Cosines float32 [2, N] of pictures with their own texts and with wrong ones; always the same, with one seed."""
     chosen = np.unique(np.linspace(0, len(samples) - 1, args.heldout_samples).astype(int))
     generator = np.random.default_rng(args.seed)
-    found = []
+    cosines = []
     for start in range(0, len(chosen), 64):
         batch = prepare([pairing(samples[int(index)], generator) for index in chosen[start : start + 64]])
         batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
         images, texts = encode(model, batch)
-        found.append(torch.stack([(images * texts[batch[name]]).sum(-1) for name in ("own", "wrong")]).cpu().numpy())
-    return np.concatenate(found, 1)
+        cosines.append(torch.stack([(images * texts[batch[name]]).sum(-1) for name in ("own", "wrong")]).cpu().numpy())
+    return np.concatenate(cosines, 1)
 
 
 def learn_contrasts(args: Args, run: Run, model: Any, processor: Any, samples: Samples) -> int:
@@ -339,15 +344,15 @@ def learn_contrasts(args: Args, run: Run, model: Any, processor: Any, samples: S
     anchors = samples.anchors if args.anchors_weight else []
     prepare = Preparation(processor, anchors, model.config.text_config.max_position_embeddings)
     change = Augmentation(anchors) if args.augment else None
-    meter = Meter(run)
+    meter = Meter(run, step, args.total_steps)
     model.train()
     for batch in draw_batches(args, samples, prepare, range(step, args.total_steps), args.batch_size, change):
         rate = learning_rate(step, args.total_steps, args.learning_rate, args.warm_up)
         meter.add(update(model, optimizer, batch, rate, args))
         step += 1
         if step % args.log_every == 0 or step == args.total_steps:
-            meter.log(step, args.total_steps)
-        if step % args.checkpoint_every == 0 and step < args.total_steps:
+            meter.log(step)
+        if step < args.total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     return step
 
@@ -381,9 +386,10 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
             cosines = weigh(model, some, plain, prepare, args)
             readout.bias.fill_(balanced_bias(cosines, float(model.logit_scale.exp())))
     pictures = args.batch_size // 2
-    total_steps = args.epochs * (epoch := max(1, round(len(train_samples) / pictures)))
+    epoch = max(1, round(len(train_samples) / pictures))
+    total_steps = args.epochs * epoch
     change = Pairing(args.texts, texts, Augmentation() if args.augment else None)
-    meter = Meter(run)
+    meter = Meter(run, step, total_steps)
     model.train()
     for batch in draw_batches(args, train_samples, prepare, range(step, total_steps), pictures, change):
         if best.finished:
@@ -394,12 +400,14 @@ def learn_pairs(args: Args, run: Run, model: Any, processor: Any, samples: Sampl
             model.eval()
             best.count(pairs_auroc(weigh(model, validation, plain, prepare, args)))
             model.train()
-            meter.log(step, total_steps, {"validation/auroc": best.latest})
-        if step % args.checkpoint_every == 0 and step < total_steps:
+            meter.log(step, {"validation/auroc": best.latest})
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"model": optimizer}, stored)
     best.restore()
     model.config.logit_bias = readout.bias.item()
-    if test := test or (Samples(args.heldout) if args.heldout else None):
+    if test is None and args.heldout:
+        test = Samples(args.heldout)
+    if test is not None:
         run.log(step, {"heldout/auroc": pairs_auroc(weigh(model.eval(), test, plain, prepare, args))})
     return step
 
@@ -433,7 +441,8 @@ def train(args: Args) -> Path:
         model.gradient_checkpointing_enable()
     model.to(args.device)
     step = (learn_pairs if args.loss == "pairs" else learn_contrasts)(args, run, model, processor, samples)
-    save_pretrained(model, processor, save_dtype, saved := run.folder / "model")
+    saved = run.folder / "model"
+    save_pretrained(model, processor, save_dtype, saved)
     if heldout is not None and heldout.anchors:
         run.log(step, measure(saved, spread(heldout, args.heldout_samples), heldout.anchors, args.device))
     run.finish(step)
@@ -441,4 +450,4 @@ def train(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

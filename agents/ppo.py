@@ -1,5 +1,7 @@
 """Proximal policy optimisation (PPO) on bird's-eye masks and a state vector, for `CarlaNoCrash-v0`.
 
+Documentation: `docs/agents/ppo.md`.
+
 Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), with the policy and the exploration loss
 of Roach (Zhang et al., arXiv 2108.08265): each action has a Beta distribution, and over the last steps before a failure
 the policy is pulled to a prior: to drive on if the car stood, to brake if it hit something or passed a red light or a
@@ -13,19 +15,17 @@ stop sign, to try any steer if it left its lane. What differs:
 - Both parameters of a Beta are above 1, so it has one mode. Without exploration the action is the mean, not Roach's
   mode, which swings further: on training tasks it earned less.
 
-    python agents/ppo.py --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train ppo --env-args town=Suburb traffic=regular --seed 3
 
 Roach's settings (its released code); 5000 is its 0.5 for rewards that are not scaled:
 
-    python agents/ppo.py --encoder found-rl --num-envs 6 --rollout-steps 2048 --batch-size 256 --epochs 20
+    mentorgym train ppo --encoder found-rl --num-envs 6 --rollout-steps 2048 --batch-size 256 --epochs 20
         --learning-rate 1e-5 --no-anneal --halve-after 8 --target-kl 0.01 --gamma 0.99 --gae-lambda 0.9
         --value-coef 5000 --entropy-coef 0.01 --exploration-coef 0.05 --total-steps 10000000
 """
 
 import dataclasses
 import json
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 import torch
-import tyro
 from gymnasium.vector import VectorEnv
 from safetensors.torch import load_file
 from torch import nn
@@ -41,19 +40,22 @@ from torch.distributions import Beta, kl_divergence
 
 from mentorgym.agents.toolbox import (
     ACTION_SIZE,
-    ENCODERS,
-    FEATURES,
+    CHANNELS,
+    STATE_SIZE,
     Observations,
-    Policy,
+    PatchConvolution,
+    Recorder,
     Run,
     make_envs,
     mlp,
     pack_observations,
-    passed,
+    run_program,
     start_torch,
     to_tensors,
+    unpack,
 )
 
+FEATURES = 256
 GO, STOP, TURN = 1, 2, 3
 SUGGESTIONS = {
     "blocked": GO,
@@ -76,7 +78,10 @@ EDGE = 1e-6
 
 @dataclasses.dataclass
 class Args:
-    """Flags of PPO. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of proximal policy optimisation (PPO).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -135,6 +140,79 @@ class Args:
     """largest norm of a gradient"""
 
 
+class SmallEncoder(nn.Module):
+    """Masks `packed` uint8 [B, 25344] and `state` float32 [B, 10] to features [B, 256].
+
+    The first convolution takes patches of 4 x 4 pixels (1.6 m), and the packed masks as they are.
+    """
+
+    # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
+    STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            PatchConvolution(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.masks = nn.Sequential(nn.Linear(64 * 6 * 6, FEATURES - 64), nn.LayerNorm(FEATURES - 64), nn.Tanh())
+        self.state = nn.Sequential(nn.Linear(STATE_SIZE, 64), nn.Tanh())
+        self.register_buffer("state_scale", torch.tensor(self.STATE_SCALE), persistent=False)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(self.convolutions(observations["packed"]))
+        return torch.cat([masks, self.state(observations["state"] * self.state_scale)], dim=1)
+
+
+class FoundRLEncoder(nn.Module):
+    """Found-RL's extractor (its code's `Lite`): `packed` uint8 [B, 25344] and `state` [B, 10] to features [B, 256]."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = (CHANNELS, 32, 64, 128, 256)
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        self.masks = nn.Sequential(*layers, nn.Conv2d(channels[-1], 64, 1), nn.ReLU(), nn.Flatten())
+        self.state = mlp(STATE_SIZE, 256, 256)
+        self.fuse = mlp(64 * 6 * 6 + 256, 256, FEATURES)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight, nn.init.calculate_gain("relu"))
+                nn.init.zeros_(module.bias)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(unpack(observations["packed"]).float().div_(255))
+        return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
+
+
+ENCODERS: dict[str, tuple[type[nn.Module], bool]] = {
+    "small": (SmallEncoder, True),
+    "found-rl": (FoundRLEncoder, True),
+}
+"""What the flag `encoder` names, and whether actor and critic share one."""
+
+
+class Policy(nn.Module):
+    """An encoder and the agent's actor behind it: all that is needed to drive."""
+
+    def __init__(self, encoder: nn.Module, actor: Any):
+        super().__init__()
+        self.encoder, self.actor = encoder, actor
+
+    @torch.no_grad()
+    def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
+        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
+        features = self.encoder(to_tensors(pack_observations(observations), next(self.parameters()).device))
+        return self.actor.act(features, explore).cpu().numpy()
+
+
 class Actor(nn.Module):
     """Features [B, 256] to a Beta distribution for each action, on (0, 1), which stands for (-1, 1)."""
 
@@ -165,7 +243,7 @@ class Networks(nn.Module):
 
     def __init__(self, encoder: str):
         super().__init__()
-        self.encoder = ENCODERS[encoder]()
+        self.encoder = ENCODERS[encoder][0]()
         self.actor = Actor()
         self.critic = nn.Sequential(mlp(FEATURES, 256, 256), nn.Linear(256, 1))
         self.register_buffer("early_stops", torch.zeros((), dtype=torch.int64))
@@ -303,10 +381,9 @@ def learning_rate(args: Args, step: int, early_stops: int) -> float:
 class Episodes:
     """The environments and the episodes under way in them."""
 
-    def __init__(self, envs: VectorEnv, seed: int):
+    def __init__(self, envs: VectorEnv, seed: int, recorder: Recorder):
         self.envs: Any = envs
-        self.seed = seed
-        self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
+        self.seed, self.recorder = seed, recorder
         self.observations: dict[str, np.ndarray] = {}
 
     def start(self, step: int) -> None:
@@ -320,22 +397,26 @@ class Episodes:
         folder.mkdir()
         if hasattr(self.envs, "get_state"):
             safetensors.numpy.save_file(self.envs.get_state(), folder / "envs.safetensors")
-            safetensors.numpy.save_file(
-                {"returns": self.returns, "lengths": self.lengths}, folder / "episodes.safetensors"
-            )
+            sums = {"returns": self.recorder.returns, "lengths": self.recorder.lengths}
+            safetensors.numpy.save_file(sums, folder / "episodes.safetensors")
 
     def load(self, folder: Path) -> None:
         """Go on where `save` was called; environments without `get_state` begin new episodes."""
         if (folder / "envs.safetensors").exists():
             self.observations = self.envs.set_state(safetensors.numpy.load_file(folder / "envs.safetensors"))
             episodes = safetensors.numpy.load_file(folder / "episodes.safetensors")
-            self.returns, self.lengths = episodes["returns"], episodes["lengths"]
+            self.recorder.returns, self.recorder.lengths = episodes["returns"], episodes["lengths"]
+
+
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal
 
 
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
-    if args.encoder not in ("small", "found-rl"):
-        raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of small, found-rl")
+    if args.encoder not in ENCODERS:
+        raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
     for name in ("num_envs", "rollout_steps", "batch_size", "epochs"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name}={getattr(args, name)}: give at least 1")
@@ -346,7 +427,7 @@ def train(args: Args) -> Path:
         )
     start_torch(args.seed, args.torch_threads)
     envs = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("ppo", args)
+    run = Run("ppo", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -354,15 +435,14 @@ def train(args: Args) -> Path:
 
     networks = Networks(args.encoder).to(args.device)
     optimizer = torch.optim.Adam(networks.parameters(), eps=1e-5, fused=True)
-    episodes = Episodes(envs, args.seed)
+    recorder = Recorder(run, args, stride=iteration, window=100)
+    episodes = Episodes(envs, args.seed, recorder)
     rollout = Rollout(args.rollout_steps, args.num_envs)
     step = run.load(networks, {"all": optimizer}, {"episodes": episodes})
     policy = networks.policy()
 
-    recent_returns: deque[float] = deque(maxlen=100)
-    losses: list[dict[str, torch.Tensor]] = []
-    logged_step, logged_time = step, time.monotonic()
     episodes.start(step)
+    recorder.start(step)
     while step < args.total_steps:
         optimizer.param_groups[0]["lr"] = learning_rate(args, step, int(networks.early_stops))
         for t in range(args.rollout_steps):
@@ -378,50 +458,40 @@ def train(args: Args) -> Path:
                 rollout.rewards[t, env] += args.gamma * networks.values(final)[0]
 
             # Record.
-            episodes.returns += rewards
-            episodes.lengths += 1
-            for env in np.flatnonzero(rollout.ended[t]).tolist():
-                ended_so_far = episodes.returns[env], episodes.lengths[env]
-                end = run.log_episode(step, *ended_so_far, bool(terminated[env]), infos, env)
+            for env, end in recorder.add_step(step, rewards, terminated, truncated, infos):
                 rollout.suggest(t, env, end, args.exploration_steps)
-                recent_returns.append(episodes.returns[env])
-                episodes.returns[env], episodes.lengths[env] = 0, 0
 
         # Learn.
         rollout.close(networks.values(episodes.observations), args.gamma, args.gae_lambda)
         for _ in range(args.epochs):
             batches = rollout.batches(args.batch_size, args.device)
             epoch = [update(networks, optimizer, batch, args) for batch in batches]
-            losses += epoch
+            for losses in epoch:
+                recorder.add_losses(losses)
             if torch.stack([entry["value/kl"] for entry in epoch]).mean() > 1.5 * args.target_kl:
                 networks.early_stops += 1
                 break
 
         # Record.
-        if passed(step, args.log_every, iteration) or step >= args.total_steps:
-            seconds = time.monotonic() - logged_time
-            means = {name: float(torch.stack([entry[name] for entry in losses]).mean()) for name in (losses or [{}])[0]}
-            speed = {"speed/steps_per_s": (step - logged_step) / seconds, "speed/updates_per_s": len(losses) / seconds}
-            run.log(step, means | speed)
-            run.show_progress(step, args.total_steps, speed["speed/steps_per_s"], recent_returns)
-            losses, logged_step, logged_time = [], step, time.monotonic()
-        if passed(step, args.checkpoint_every, iteration):
-            run.save_policy(policy)
+        if recorder.log_due(step):
+            recorder.log(step)
+        if recorder.checkpoint_due(step):
+            run.save_policy(policy, step)
             run.save(step, networks, {"all": optimizer}, {"episodes": episodes})
 
     envs.close()
-    run.save_policy(policy)
-    run.finish(step)
+    run.save_policy(policy, step)
+    run.finish(step, networks, {"all": optimizer}, {"episodes": episodes})
     return run.folder
 
 
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
-    policy = Policy(ENCODERS[config["args"]["encoder"]](), Actor())
+    policy = Policy(ENCODERS[config["args"]["encoder"]][0](), Actor())
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

@@ -1,11 +1,13 @@
-"""RLOO: texts about driving scenes, learned from how well a CLIP finds that they fit the picture.
+"""REINFORCE leave-one-out (RLOO): texts about driving scenes, learned from how well CLIP finds them to fit the picture.
+
+Documentation: `docs/agents/rloo.md`.
 
 REINFORCE with a leave-one-out baseline (Kool et al., 2019; RLOO paper, eq. 1 and Algorithm 2): of the k texts that are
 sampled for a scene, each is held against the mean reward of the others. `--baseline greedy` takes the reward of the
 likeliest text instead (SCST, Rennie et al., 2017), `--baseline none` none at all (REINFORCE).
 
-    python agents/rloo.py
-    python agents/rloo.py --preset paper --env-args data=bdd-oia --model HuggingFaceTB/SmolVLM-Instruct --lora 16
+    mentorgym train rloo
+    mentorgym train rloo --preset paper --env-args data=bdd-oia --model HuggingFaceTB/SmolVLM-Instruct --lora 16
 
 What differs from the paper: the reward is CLIP's softmax among the data's captions rather than the raw cosine, and the
 KL divergence to the start is a cost, its log-ratio being taken off each reward before the baseline; without the two the
@@ -28,7 +30,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, parse_flags, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.captioner import (
     Captioner,
     Prefix,
@@ -56,7 +58,10 @@ BASELINES = ("loo", "greedy", "none")
 
 @dataclasses.dataclass
 class Args:
-    """Flags of RLOO. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of REINFORCE leave-one-out (RLOO) on captions.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "BddOia-Caption-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -166,12 +171,12 @@ class Reference:
         self._model = None if captioner.lora else copy.deepcopy(captioner.model).requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, inputs: dict[str, torch.Tensor], written: Written, kept: torch.Tensor | None) -> torch.Tensor:
-        """Its log-probabilities [N, T] of `written` after `inputs`, among the tokens `kept`."""
+    def __call__(self, inputs: dict[str, torch.Tensor], written: Written, support: torch.Tensor | None) -> torch.Tensor:
+        """Its log-probabilities [N, T] of `written` after `inputs`, among the tokens of `support`."""
         adapters = self.captioner.model.disable_adapter() if self._model is None else contextlib.nullcontext()
         with adapters:
             prefix = self.captioner.read(inputs, self._model)
-            return self.captioner.score(prefix, written, kept, self._model).log_probabilities
+            return self.captioner.score(prefix, written, support, self._model).log_probabilities
 
 
 def policy_loss(
@@ -204,7 +209,7 @@ def update(
     seed: int | None,
 ) -> dict[str, float]:
     """One update from the next scenes of `envs`."""
-    told: list[dict[str, float]] = []
+    figures: list[dict[str, float]] = []
     rows = args.group_size + (args.baseline == "greedy")
     optimizer.zero_grad()
     for part in range(args.accumulate):
@@ -215,13 +220,13 @@ def update(
         _, rewards, _, _, infos = envs.step(written.texts)
         grouped = torch.as_tensor(rewards, dtype=torch.float32, device=captioner.device).view(-1, rows)
         scores = captioner.score(prefix, written)
-        others = reference(inputs, written, scores.kept) if reference else None
+        others = reference(inputs, written, scores.support) if reference else None
         loss, ratio = policy_loss(scores, grouped, others, args.kl, args.baseline)
         (loss / args.accumulate).backward()
         sampled = np.arange(len(rewards)) % rows < args.group_size
         texts = [text for text, own in zip(written.texts, sampled, strict=True) if own]
         divergence = {"text/kl": float(ratio[:, : args.group_size].mean())} if reference else {}
-        told.append(
+        figures.append(
             {
                 **divergence,
                 "loss/policy": float(loss.detach()),
@@ -235,7 +240,7 @@ def update(
         group["lr"] = rate
     nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], args.max_norm)
     optimizer.step()
-    return {name: float(np.mean([each[name] for each in told if name in each])) for name in told[0]}
+    return {name: float(np.mean([each[name] for each in figures if name in each])) for name in figures[0]}
 
 
 def train(args: Args) -> Path:
@@ -264,20 +269,21 @@ def train(args: Args) -> Path:
     generator = torch.Generator(args.device).manual_seed(args.seed)
     stored: dict[str, Any] = {"policy": Trained(captioner.model), "sampling": Random(generator), "scenes": Place(envs)}
     step = run.load(nn.Module(), {"policy": optimizer}, stored)
+    run.open(total_steps)
     if step == 0:
         run.log(0, heldout.measure(captioner, captioner, reference))
-    lines = Lines(run, total_steps)
+    lines = Lines(run, step, total_steps)
     while step < total_steps:
         rate = args.learning_rate * (1 - step / total_steps if args.anneal else 1.0)
         seed = args.seed if step == 0 else None
-        told = update(captioner, reference if args.kl else None, optimizer, envs, generator, rate, args, seed)
+        figures = update(captioner, reference if args.kl else None, optimizer, envs, generator, rate, args, seed)
         step += 1
-        lines.add(told, args.batch_size * args.group_size * args.accumulate)
+        lines.add(figures, args.batch_size * args.group_size * args.accumulate)
         if step % args.log_every == 0 or step == total_steps:
             lines.log(step)
         if step % (args.eval_every or an_epoch) == 0 or step == total_steps:
             lines.log_heldout(step, lambda: heldout.measure(captioner, captioner, reference))
-        if step % args.checkpoint_every == 0 and step < total_steps:
+        if step < total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"policy": optimizer}, stored)
     captioner.save(run.folder / "model", save_dtype)
     run.finish(step)
@@ -293,4 +299,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Captioner:
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

@@ -1,4 +1,6 @@
-"""RLS3: an agent that moves objects about looks for pictures that a vision-language model describes badly.
+"""RL-based synthetic sample selection (RLS3): objects are arranged to find what a vision-language model gets wrong.
+
+Documentation: `docs/agents/rls3.md`.
 
 "RLS3: RL-based synthetic sample selection", Algorithm 1. Soft actor-critic (SAC) moves the objects of
 `UnitySpatial-v0`; a valid move earns 1, an invalid one -1. An episode ends with its T0-th valid sample. Then the model
@@ -17,54 +19,66 @@ What differs, or what the paper leaves open:
   shows at once. Nothing is drawn in it, and its steps are no part of the budget. `--pretrained` takes another run's.
 - Feedback that is no number pays nothing. Early stopping is off by default.
 
-    python agents/rls3.py --model vlm --seed 1
-    python agents/rls3.py --model vlm --seed 1 --sampler random
+    mentorgym train rls3 --model vlm --seed 1
+    mentorgym train rls3 --model vlm --seed 1 --sampler random
 """
 
 import copy
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import gymnasium as gym
 import numpy as np
+import safetensors.numpy
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mentorgym.agents.toolbox import Batch, Run, mlp, parse_flags, parse_keywords, start_torch, to_tensors
-from mentorgym.agents.toolbox.spatial import (
-    PRETRAINED,
-    Episode,
-    Exam,
-    Policy,
-    Progress,
-    Sample,
-    Shot,
-    StateEncoder,
-    StateReplay,
-    Student,
-    check_flags,
-    draw,
-    load_student,
-    make_spatial_envs,
-    say,
-    seeds,
-    take,
+from mentorgym.agents.toolbox import (
+    Batch,
+    ProgressLine,
+    Run,
+    mlp,
+    parse_keywords,
+    run_program,
+    start_torch,
+    to_tensors,
 )
-from mentorgym.envs.spatial import language
+from mentorgym.agents.toolbox.runs import explain, say
+from mentorgym.agents.toolbox.students import KINDS, Sample, Student, describe, fixed_samples, load_student
+from mentorgym.envs.spatial import language, picture
+from mentorgym.envs.spatial.arrangement import Arrangement
+from mentorgym.envs.spatial.language import Example
+from mentorgym.envs.spatial.metrics import groups
+from mentorgym.envs.spatial.objects import OBJECTS
+from mentorgym.envs.spatial.rooms import ROOMS
+from mentorgym.envs.spatial.world import REACH
+from mentorgym.names import nearest_name
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 STATE_SIZE, FEATURES, ACTION_SIZE = 32, 65, 3
-BLOCK = 5_000  # steps of pre-training after which there is a checkpoint and the rooms are drawn anew
+
+BLOCK = 5_000
+"""Steps of pre-training after which there is a checkpoint and the rooms are drawn anew."""
+
+ENDLESS = 10**9
+"""Steps that no episode takes."""
+
+PRETRAINED = "pretrained.safetensors"
+"""In a run's folder, the networks after their pre-training."""
 
 
 @dataclasses.dataclass
 class Args:
-    """Flags of RLS3. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of RL-based synthetic sample selection (RLS3).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "UnitySpatial-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -146,14 +160,81 @@ class Args:
     """entropy of the policy, in nats, that the temperature steers to"""
 
 
-PAPER: dict[str, Any] = dict(num_envs=1, budget=0, valid_samples=200, episodes=20, test_every=1, min_iterations=15)
-PAPER |= dict(pretrain_envs=1, pretrain_steps=100_000, buffer_size=1_000_000, batch_size=256, beta=10.0)
-PAPER |= dict(gamma=0.99, pretrain_gamma=0.99, replay_ratio=1.0, learning_rate=3e-4, learning_starts=100)
-PAPER |= dict(initial_temperature=1.0, target_entropy=-float(ACTION_SIZE))
-PALIGEMMA = dict(model="vlm:google/paligemma-3b-mix-224", model_args=("train=attention",), amount=256, patience=10)
-CLIP = dict(model="clip:openai/clip-vit-base-patch32", amount=10, patience=5, min_iterations=10)
+PAPER: dict[str, Any] = {
+    "num_envs": 1,
+    "budget": 0,
+    "valid_samples": 200,
+    "episodes": 20,
+    "beta": 10.0,
+    "test_every": 1,
+    "pretrain_envs": 1,
+    "pretrain_steps": 100_000,
+    "pretrain_gamma": 0.99,
+    "gamma": 0.99,
+    "buffer_size": 1_000_000,
+    "batch_size": 256,
+    "learning_starts": 100,
+    "replay_ratio": 1.0,
+    "learning_rate": 3e-4,
+    "initial_temperature": 1.0,
+    "target_entropy": -float(ACTION_SIZE),
+}
+PALIGEMMA: dict[str, Any] = {
+    "model": "vlm:google/paligemma-3b-mix-224",
+    "model_args": ("train=attention",),
+    "amount": 256,
+    "patience": 10,
+    "min_iterations": 15,
+}
+CLIP: dict[str, Any] = {
+    "model": "clip:openai/clip-vit-base-patch32",
+    "amount": 10,
+    "patience": 5,
+    "min_iterations": 10,
+}
 PRESETS: dict[str, dict[str, Any]] = {"paper": PAPER | PALIGEMMA, "paper-clip": PAPER | CLIP}
 """`paper` and `paper-clip`: section 5.2 for PaliGemma and for CLIP; of SAC, Stable-Baselines3's defaults."""
+
+
+class StateEncoder(nn.Module):
+    """`state` float32 [B, 32] of UnitySpatial-v0 to features [B, 65]: what it says, and what follows from it.
+
+    The state scaled by the bounds of its space to [-1, 1]; how far the object to be moved is from the four edges of its
+    surface (4), and the others from it (6), in REACH; sines and cosines of the yaws (6); which of the nine objects and
+    which of the eight rooms it is (17). Nothing here is learned.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def __init__(self, low: np.ndarray, high: np.ndarray):
+        super().__init__()
+        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32))
+        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32))
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        state = observations["state"]
+        scaled = 2 * (state - self.low) / (self.high - self.low).clamp(min=1e-6) - 1
+        place, half, off = state[:, 8:11], state[:, 2:4] / 2, state[:, 8:10] - state[:, 5:7]
+        edges = (torch.cat([half - off, half + off], 1) / REACH).clamp(-1, 3)
+        others = (torch.cat([state[:, 14:17] - place, state[:, 20:23] - place], 1) / REACH).clamp(-3, 3)
+        yaws = state[:, [13, 19, 25]]
+        which = F.one_hot(state[:, 0].long(), len(OBJECTS)), F.one_hot(state[:, 1].long(), len(ROOMS))
+        return torch.cat([scaled, edges, others, yaws.sin(), yaws.cos(), *which], 1)
+
+
+class Policy(nn.Module):
+    """The encoder of states and the actor behind it: all that is needed to move objects."""
+
+    def __init__(self, encoder: nn.Module, actor: Any):
+        super().__init__()
+        self.encoder, self.actor = encoder, actor
+
+    @torch.no_grad()
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Actions float32 [N, 3] for observations float32 [N, 32], sampled: a sampler is meant to vary."""
+        state = torch.as_tensor(observations, device=next(self.parameters()).device)
+        return self.actor.act(self.encoder({"state": state}), explore=True).cpu().numpy()
 
 
 class Actor(nn.Module):
@@ -289,6 +370,71 @@ def update(
     return losses
 
 
+class StateReplay:
+    """The last `capacity` transitions, each with both of its observations."""
+
+    def __init__(self, capacity: int, state_size: int, action_size: int, seed: int):
+        if capacity < 1:
+            raise ValueError(f"a replay buffer holds at least 1 transition, not {capacity}")
+        self.head = self.length = 0
+        self.generator = np.random.default_rng(seed)
+        self.arrays = {
+            "observations": np.zeros((capacity, state_size), np.float32),
+            "actions": np.zeros((capacity, action_size), np.float32),
+            "rewards": np.zeros(capacity, np.float32),
+            "next_observations": np.zeros((capacity, state_size), np.float32),
+            "terminated": np.zeros(capacity, np.float32),
+        }
+
+    def __len__(self) -> int:
+        return self.length
+
+    def add(
+        self,
+        observations: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        next_observations: np.ndarray,
+        terminated: np.ndarray | bool,
+    ) -> None:
+        """Take N transitions: observations [N, S], actions [N, A], rewards and `terminated` [N]."""
+        capacity = len(self.arrays["rewards"])
+        rows = (self.head + np.arange(len(observations))) % capacity
+        transition = (observations, actions, rewards, next_observations, terminated)
+        for array, values in zip(self.arrays.values(), transition, strict=True):
+            array[rows] = values
+        self.head = (self.head + len(rows)) % capacity
+        self.length = min(self.length + len(rows), capacity)
+
+    def sample(self, batch_size: int) -> Batch:
+        """`batch_size` transitions drawn uniformly with replacement; observations are dicts with `state` [B, S]."""
+        rows = self.generator.integers(self.length, size=batch_size)
+        taken = {name: array[rows] for name, array in self.arrays.items()}
+        return Batch(
+            {"state": taken["observations"]},
+            taken["actions"],
+            taken["rewards"],
+            {"state": taken["next_observations"]},
+            taken["terminated"],
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write what is held, and the generator's state, into the new folder `folder`."""
+        folder.mkdir()
+        state = {"head": self.head, "length": self.length, "generator": self.generator.bit_generator.state}
+        held = {name: array[: self.length] for name, array in self.arrays.items()}
+        safetensors.numpy.save_file(held, folder / "replay.safetensors")
+        (folder / "state.json").write_text(json.dumps(state) + "\n")
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote, into a buffer of the same capacity."""
+        state = json.loads((folder / "state.json").read_text())
+        self.head, self.length = state["head"], state["length"]
+        self.generator.bit_generator.state = state["generator"]
+        for name, array in safetensors.numpy.load_file(folder / "replay.safetensors").items():
+            self.arrays[name][: self.length] = array
+
+
 class Sampler:
     """Who moves the objects, and learns from what comes of it: SAC with its replay, or chance."""
 
@@ -315,27 +461,186 @@ class Sampler:
                 batch = to_tensors(self.replay.sample(self.args.batch_size), self.args.device)
                 self.losses.append(update(self.networks, self.optimizers, batch, gamma, self.args))
 
-    def told(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float]:
         """Means of what the updates since the last call reported."""
-        losses, self.losses = self.losses or [{}], []
-        return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in losses[0]}
+        losses, self.losses = self.losses, []
+        names = losses[0] if losses else {}
+        return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in names}
+
+
+class Shot(NamedTuple):
+    """What a valid move has left, and the picture, uint8 [H, W, 3], where the environment takes pictures by itself."""
+
+    arrangement: Arrangement
+    picture: np.ndarray | None
+
+
+class Episode(NamedTuple):
+    """What an episode left."""
+
+    generated: int
+    """steps of all its rooms"""
+    valid: int
+    """valid ones among them"""
+    chosen: list[Sample]
+    """samples to learn from; none where the budget has cut the episode short"""
+    feedback: float
+    """what the model's reward squares; NaN where nobody asked, or nothing is known"""
+
+    def figures(self) -> dict[str, float]:
+        """Its line in the metrics."""
+        figures = {"sampling/valid": self.valid / self.generated, "episode/length": self.generated}
+        if math.isfinite(self.feedback):
+            figures["sampling/feedback"] = self.feedback
+        return figures
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a loop has come, in checkpoints as JSON."""
+
+    step: int = 0
+    """environment steps, those of the pre-training included"""
+    generated: int = 0
+    """samples generated in the loop, invalid ones included"""
+    tested: int = -1
+    """samples generated at the last test"""
+    episode: int = 0
+    iteration: int = 0
+    best: float = -math.inf
+    """the validation score that has to be beaten"""
+    since: int = 0
+    """iterations since it was reached"""
+    chosen: dict[str, int] = dataclasses.field(default_factory=dict)
+    """how many samples of each of their `groups` were learned from"""
+
+    def count(self, episode: Episode) -> None:
+        """Take an episode that has ended."""
+        self.step += episode.generated
+        self.generated += episode.generated
+        self.episode += 1
+
+    def learned(self, batch: Sequence[Sample], score: float, min_delta: float) -> None:
+        """Take an iteration that has ended with this validation score."""
+        self.iteration += 1
+        parts = groups([each.example for each in batch])
+        self.chosen = {name: self.chosen.get(name, 0) + int(rows.sum()) for name, rows in parts.items()}
+        better = score > self.best + min_delta
+        self.best, self.since = (score, 0) if better else (self.best, self.since + 1)
+
+    def over(self, args: Any) -> bool:
+        """Whether the budget, the iterations or the patience of RLS3's flags are at their end."""
+        waited = bool(args.patience) and self.since >= args.patience and self.iteration >= args.min_iterations
+        spent = bool(args.budget) and self.generated >= args.budget
+        return waited or spent or bool(args.iterations) and self.iteration >= args.iterations
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "progress.json").write_text(json.dumps(dataclasses.asdict(self)) + "\n")
+
+    def load(self, folder: Path) -> None:
+        for name, value in json.loads((folder / "progress.json").read_text()).items():
+            setattr(self, name, value)
+
+
+def seeds(count: int, *place: int) -> list[int]:
+    """`count` seeds for this place of a run, as the numbers that lead there tell it."""
+    return np.random.SeedSequence(place).generate_state(count).tolist()
+
+
+def take(envs: Any, valid: np.ndarray) -> list[Shot]:
+    """What the last step has left in the `valid` rows, bool [N], of environments."""
+    pictures = envs.render() if envs.unwrapped.render_mode else [None] * len(valid)
+    return [Shot(envs.unwrapped.arrangement(row), pictures[row]) for row in np.flatnonzero(valid).tolist()]
+
+
+def draw(pairs: Sequence[tuple[Shot, Example]]) -> list[Sample]:
+    """Samples of shots and their examples; pictures that are missing are drawn."""
+    return [
+        Sample(picture.draw(shot.arrangement).colours if shot.picture is None else shot.picture, example)
+        for shot, example in pairs
+    ]
+
+
+class Exam:
+    """The fixed samples that a student is validated and tested on, and the lines that tell how it did."""
+
+    def __init__(self, run: Run, student: Student, progress: Progress, args: Any, camera: str):
+        self.run, self.student, self.progress = run, student, progress
+        counts = {"val": args.validation_samples, "test": args.test_samples}
+        self.samples = {split: fixed_samples(split, count, camera) for split, count in counts.items()}
+
+    def validate(self) -> dict[str, float]:
+        """Its scores in the training rooms."""
+        return describe(self.student, self.samples["val"], "validation")
+
+    def log(self, figures: dict[str, float], tested: bool) -> None:
+        """Write and show the line of an iteration, `figures` among it, and where it is `tested` its scores in the test
+        rooms."""
+        progress = self.progress
+        figures = {"sampling/iteration": progress.iteration, "sampling/generated": progress.generated} | figures
+        figures |= {f"sampling/{name}": count for name, count in progress.chosen.items()}
+        if tested:
+            figures |= describe(self.student, self.samples["test"], "test")
+            progress.tested = progress.generated
+        self.run.log(progress.step, figures)
+        parts = [f"iteration {progress.iteration}", f"{progress.generated:,} generated", f"{self.run.seconds:,.0f} s"]
+        for name in (f"validation/{self.student.headline}", f"test/{self.student.headline}"):
+            if name in figures:
+                parts.append(f"{name} {figures[name]:.3f}")
+        say("  ".join(parts))
+
+
+def check_flags(args: Any) -> None:
+    """Raise ValueError for flags of RLS3 that make no run."""
+    kind = args.model.split(":")[0]
+    if kind not in KINDS:
+        raise ValueError(f"model {args.model!r}: give {nearest_name(kind, KINDS)}, or that and :<folder or hub name>")
+    if not (args.budget or args.iterations or args.patience):
+        raise ValueError("nothing ends the loop: give a budget, iterations or patience")
+    if not 0 < args.share <= 1 or round(args.share * args.valid_samples) < 2:
+        raise ValueError(f"share={args.share} of {args.valid_samples} valid samples: at least 2 are learned from")
+    counts = ("episodes", "amount", "num_envs", "pretrain_envs", "test_every", "validation_samples", "test_samples")
+    amounts = ("budget", "iterations", "patience", "validate_every", "pretrain_steps", "beta")
+    for names, least in ((counts, 1), (amounts, 0)):
+        for name in names:
+            if not getattr(args, name) >= least:
+                raise ValueError(f"{name}={getattr(args, name)}: give at least {least}")
+    if args.pretrained and not (Path(args.pretrained) / PRETRAINED).is_file():
+        raise ValueError(f"pretrained={args.pretrained} has no {PRETRAINED}: give the folder of a run of rls3")
+
+
+def make_spatial_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> Any:
+    """`num_envs` environments whose episodes somebody else ends; ValueError for other than UnitySpatial-v0's kind."""
+    arguments = {"steps": ENDLESS} | parse_keywords(env_args)
+    with explain("--env-args"):
+        envs = gym.make_vec(env_id, num_envs=num_envs, **arguments)
+    space, actions = envs.single_observation_space, envs.single_action_space
+    if not isinstance(space, gym.spaces.Box) or not space.is_bounded() or not hasattr(envs.unwrapped, "arrangement"):
+        envs.close()
+        raise ValueError(f"{env_id} has observations {space} and actions {actions}: not those of UnitySpatial-v0")
+    return envs
 
 
 def pretrain(args: Args, run: Run, sampler: Sampler, progress: Progress, save: Callable[[], None]) -> None:
     """SAC on validity alone, in blocks that each start from newly drawn rooms."""
-    envs = make_spatial_envs(args.env_id, rooms := args.pretrain_envs, args.env_args)
+    rooms = args.pretrain_envs
+    envs = make_spatial_envs(args.env_id, rooms, args.env_args)
+    line = ProgressLine(progress.step, args.pretrain_steps, "pre-training steps")
     while progress.step < args.pretrain_steps:
         generator = np.random.default_rng([args.seed, 0, progress.step])
         observations, _ = envs.reset(seed=seeds(rooms, args.seed, 0, progress.step))
         count = valid = 0
         while count < min(BLOCK, args.pretrain_steps - progress.step):
-            following, rewards, *_, infos = envs.step(actions := sampler.act(observations, generator))
-            sampler.learn(observations, actions, rewards, following, False, gamma=args.pretrain_gamma)
-            observations = following
-            count, valid = count + rooms, valid + int(infos["valid"].sum())
+            actions = sampler.act(observations, generator)
+            next_observations, rewards, *_, infos = envs.step(actions)
+            sampler.learn(observations, actions, rewards, next_observations, False, gamma=args.pretrain_gamma)
+            observations = next_observations
+            count += rooms
+            valid += int(infos["valid"].sum())
+            line.show(progress.step + count, f"valid {valid / count:.1%}")
         progress.step += count
-        run.log(progress.step, {"sampling/valid": valid / count} | sampler.told())
-        say(f"pre-training {progress.step:,}/{args.pretrain_steps:,} steps  valid {valid / count:.1%}")
+        run.log(progress.step, {"sampling/valid": valid / count} | sampler.figures())
         save()
     envs.close()
 
@@ -345,29 +650,30 @@ def play_episode(args: Args, envs: Any, sampler: Sampler, student: Student, prog
     generator = np.random.default_rng([args.seed, 1, progress.episode])
     observations, _ = envs.reset(seed=seeds(args.num_envs, args.seed, 1, progress.episode))
     left = args.budget - progress.generated if args.budget else math.inf
-    found, generated = list[Shot](), 0
+    shots: list[Shot] = []
+    generated = 0
     while True:
         actions = sampler.act(observations, generator)
-        following, rewards, *_, infos = envs.step(actions)
+        next_observations, rewards, *_, infos = envs.step(actions)
         generated += args.num_envs
-        found += take(envs, infos["valid"])
-        if len(found) >= args.valid_samples or generated >= left:
+        shots += take(envs, infos["valid"])
+        if len(shots) >= args.valid_samples or generated >= left:
             break
-        sampler.learn(observations, actions, rewards, following, False, gamma=args.gamma)
-        observations = following
-    if len(found) < args.valid_samples:
-        return Episode(generated, len(found), [], math.nan)
+        sampler.learn(observations, actions, rewards, next_observations, False, gamma=args.gamma)
+        observations = next_observations
+    if len(shots) < args.valid_samples:
+        return Episode(generated, len(shots), [], math.nan)
 
     # The last step waits for the model.
-    told = [(each, language.example(each.arrangement, generator)) for each in found[: args.valid_samples]]
-    chosen = generator.choice(len(told), round(args.share * len(told)), replace=False)
+    pairs = [(shot, language.example(shot.arrangement, generator)) for shot in shots[: args.valid_samples]]
+    chosen = generator.choice(len(pairs), round(args.share * len(pairs)), replace=False)
     if args.sampler == "random":
-        return Episode(generated, len(found), draw([told[place] for place in chosen]), math.nan)
-    shown = draw(told)
-    feedback = student.feedback(shown)
-    paid = args.beta * feedback**2 if math.isfinite(feedback) else 0.0
-    sampler.learn(observations, actions, rewards + paid, following, True, gamma=args.gamma)
-    return Episode(generated, len(found), [shown[place] for place in chosen], feedback)
+        return Episode(generated, len(shots), draw([pairs[place] for place in chosen]), math.nan)
+    samples = draw(pairs)
+    feedback = student.feedback(samples)
+    bonus = args.beta * feedback**2 if math.isfinite(feedback) else 0.0
+    sampler.learn(observations, actions, rewards + bonus, next_observations, True, gamma=args.gamma)
+    return Episode(generated, len(shots), [samples[place] for place in chosen], feedback)
 
 
 def fine_tune(
@@ -375,15 +681,15 @@ def fine_tune(
 ) -> dict[str, float]:
     """Algorithm 1, lines 16 to 22: K updates or epochs, with a validation after every F; returns the last one's."""
     part = args.validate_every or args.amount
-    told: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for done in range(0, args.amount, part):
-        if told:
-            run.log(progress.step, told)
+        if scores:
+            run.log(progress.step, scores)
         (seed,) = seeds(1, args.seed, 2, progress.iteration, done)
         for loss in student.fine_tune(batch, min(part, args.amount - done), seed):
             run.log(progress.step, {"loss/tuning": float(loss)})
-        told = exam.validate()
-    return told
+        scores = exam.validate()
+    return scores
 
 
 def train(args: Args) -> Path:
@@ -397,7 +703,8 @@ def train(args: Args) -> Path:
         print(f"{run.folder} is done; --no-resume trains it anew")
         return run.folder
 
-    student = load_student(args.model, args.device, parse_keywords(args.model_args))
+    with explain("--model-args"):
+        student = load_student(args.model, args.device, parse_keywords(args.model_args))
     space = envs.single_observation_space
     networks = Networks(space.low, space.high, args.initial_temperature).to(args.device)
     if args.pretrained:
@@ -405,9 +712,10 @@ def train(args: Args) -> Path:
     sampler, progress = Sampler(args, networks), Progress()
     stored: dict[str, Any] = {"replay": sampler.replay, "model": student, "progress": progress}
     run.load(networks, sampler.optimizers, stored)
+    run.open()
 
     def save() -> None:
-        run.save_policy(sampler.policy)
+        run.save_policy(sampler.policy, progress.step)
         run.save(progress.step, networks, sampler.optimizers, stored)
 
     if args.sampler == "sac" and not args.pretrained:
@@ -417,16 +725,20 @@ def train(args: Args) -> Path:
         save_file(networks.state_dict(), run.folder / PRETRAINED)
         exam.log(exam.validate(), tested=True)
     batch: list[Sample] = []
+    line = ProgressLine(progress.generated, args.budget, "samples")
     while not progress.over(args):
+        # A checkpoint holds whole iterations: an end within one goes back to its start.
+        run.stop_if_requested()
         episode = play_episode(args, envs, sampler, student, progress)
         progress.count(episode)
-        run.log(progress.step, episode.told())
+        run.log(progress.step, episode.figures())
+        line.show(progress.generated)
         batch += episode.chosen
         if progress.episode % args.episodes or not episode.chosen:
             continue
-        told = fine_tune(args, run, student, batch, progress, exam)
-        progress.learned(batch, told[f"validation/{student.headline}"], args.min_delta)
-        exam.log(told | sampler.told(), progress.over(args) or progress.iteration % args.test_every == 0)
+        scores = fine_tune(args, run, student, batch, progress, exam)
+        progress.learned(batch, scores[f"validation/{student.headline}"], args.min_delta)
+        exam.log(scores | sampler.figures(), progress.over(args) or progress.iteration % args.test_every == 0)
         save()
         batch = []
     if progress.tested < progress.generated:
@@ -447,4 +759,4 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[np.ndarray
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

@@ -1,4 +1,6 @@
-"""SAC whose critics learn from hints by Found-RL's value-margin regularisation (VMR), for `CarlaNoCrash-v0`.
+"""Soft actor-critic (SAC) with value-margin regularisation (VMR), by which critics learn from a mentor's hints.
+
+Documentation: `docs/agents/sac_vmr.md`.
 
 A mentor watches the drive and says what it would do. Where its hint has come in, the critics are pulled to value it by
 a margin above the action taken (Found-RL's paper, section 4.2, eq. 12 to 14), with a weight that falls. The rest is
@@ -10,14 +12,12 @@ a margin above the action taken (Found-RL's paper, section 4.2, eq. 12 to 14), w
 - Each hint counts on its own row, as in the paper. The released code averages over all rows, those without a hint as
   if it were (0, 0), and multiplies by the share of rows that have one.
 
-    python agents/sac_vmr.py --mentor expert --env-args town=Suburb traffic=regular --seed 3
+    mentorgym train sac_vmr --mentor expert --env-args town=Suburb traffic=regular --seed 3
 """
 
 import copy
 import dataclasses
 import json
-import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ from torch import nn
 
 from mentorgym.agents.toolbox import (
     ACTION_SIZE,
-    ENCODERS,
-    FEATURES,
+    CHANNELS,
     FOUND_RL,
+    STATE_SIZE,
     Batch,
-    Policy,
+    PatchConvolution,
+    Recorder,
     ReplayBuffer,
     Run,
     cosine,
@@ -42,20 +43,25 @@ from mentorgym.agents.toolbox import (
     make_envs,
     mentor_metrics,
     mlp,
-    parse_flags,
-    passed,
+    pack_observations,
+    run_program,
     set_learning_rate,
     start_torch,
     to_tensors,
+    unpack,
     with_hints,
 )
 
+FEATURES = 256
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 @dataclasses.dataclass
 class Args:
-    """Flags of SAC. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of soft actor-critic with value-margin regularisation (SAC-VMR).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -135,6 +141,80 @@ PRESETS = {"found-rl": FOUND_RL | {"initial_temperature": 1.0, "hint_every": 1, 
 """What `--preset found-rl` changes: the constants of Found-RL's released code."""
 
 
+class SmallEncoder(nn.Module):
+    """Masks `packed` uint8 [B, 25344] and `state` float32 [B, 10] to features [B, 256].
+
+    The first convolution takes patches of 4 x 4 pixels (1.6 m), and the packed masks as they are.
+    """
+
+    # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
+    STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            PatchConvolution(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.masks = nn.Sequential(nn.Linear(64 * 6 * 6, FEATURES - 64), nn.LayerNorm(FEATURES - 64), nn.Tanh())
+        self.state = nn.Sequential(nn.Linear(STATE_SIZE, 64), nn.Tanh())
+        self.register_buffer("state_scale", torch.tensor(self.STATE_SCALE), persistent=False)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(self.convolutions(observations["packed"]))
+        return torch.cat([masks, self.state(observations["state"] * self.state_scale)], dim=1)
+
+
+class FoundRLEncoder(nn.Module):
+    """Found-RL's extractor (its code's `Lite`): `packed` uint8 [B, 25344] and `state` [B, 10] to features [B, 256]."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = (CHANNELS, 32, 64, 128, 256)
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        self.masks = nn.Sequential(*layers, nn.Conv2d(channels[-1], 64, 1), nn.ReLU(), nn.Flatten())
+        self.state = mlp(STATE_SIZE, 256, 256)
+        self.fuse = mlp(64 * 6 * 6 + 256, 256, FEATURES)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight, nn.init.calculate_gain("relu"))
+                nn.init.zeros_(module.bias)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(unpack(observations["packed"]).float().div_(255))
+        return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
+
+
+ENCODERS: dict[str, tuple[type[nn.Module], bool]] = {
+    "small": (SmallEncoder, True),
+    "small-separate": (SmallEncoder, False),
+    "found-rl": (FoundRLEncoder, False),
+}
+"""What the flag `encoder` names, and whether actor, critics and targets share one, or own one each."""
+
+
+class Policy(nn.Module):
+    """An encoder and the agent's actor behind it: all that is needed to drive."""
+
+    def __init__(self, encoder: nn.Module, actor: Any):
+        super().__init__()
+        self.encoder, self.actor = encoder, actor
+
+    @torch.no_grad()
+    def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
+        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
+        features = self.encoder(to_tensors(pack_observations(observations), next(self.parameters()).device))
+        return self.actor.act(features, explore).cpu().numpy()
+
+
 class Actor(nn.Module):
     """Features [B, F] to a Gaussian over A numbers, squashed into (-1, 1) by tanh."""
 
@@ -183,12 +263,12 @@ class Networks(nn.Module):
 
     def __init__(self, encoder: str, initial_temperature: float):
         super().__init__()
-        self.shares_encoder = encoder == "small"
-        self.encoder = ENCODERS[encoder]()
+        make_encoder, self.shares_encoder = ENCODERS[encoder]
+        self.encoder = make_encoder()
         self.actor, self.critic = Actor(), Critic()
         self.target = copy.deepcopy(self.critic)
         if not self.shares_encoder:
-            self.actor_encoder = ENCODERS[encoder]()
+            self.actor_encoder = make_encoder()
             self.target_encoder = copy.deepcopy(self.encoder)
         self.log_temperature = nn.Parameter(torch.tensor(float(np.log(initial_temperature))))
 
@@ -317,13 +397,18 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
 
 
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal and args.hint_weight == 0
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
         raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
     start_torch(args.seed, args.torch_threads)
     envs: Any = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("sac_vmr", args)
+    run = Run("sac_vmr", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -336,13 +421,11 @@ def train(args: Args) -> Path:
     step = run.load(networks, optimizers, {"replay": buffer})
     policy = networks.policy()
 
-    returns, lengths = np.zeros(args.num_envs), np.zeros(args.num_envs, int)
-    recent_returns: deque[float] = deque(maxlen=20)
-    losses: list[dict[str, torch.Tensor]] = []
-    logged_step, logged_time = step, time.monotonic()
+    recorder = Recorder(run, args)
     seeds = np.random.SeedSequence([args.seed, step]).generate_state(args.num_envs)
     observations, infos = envs.reset(seed=seeds.tolist())
     buffer.start(observations, infos["observation_number"])
+    recorder.start(step)
     while step < args.total_steps:
         # Act.
         if step < args.learning_starts:
@@ -361,39 +444,29 @@ def train(args: Args) -> Path:
         if step >= args.learning_starts:
             for _ in range(args.updates_per_step):
                 batch = to_tensors(buffer.sample(args.batch_size), args.device)
-                losses.append(update(networks, optimizers, batch, args, hint_weight(args, step)))
+                recorder.add_losses(update(networks, optimizers, batch, args, hint_weight(args, step)))
 
         # Record.
-        returns += rewards
-        lengths += 1
-        for env in np.flatnonzero(terminated | truncated).tolist():
-            run.log_episode(step, returns[env], lengths[env], bool(terminated[env]), infos, env)
-            recent_returns.append(returns[env])
-            returns[env], lengths[env] = 0, 0
-        if passed(step, args.log_every, args.num_envs) or step >= args.total_steps:
-            seconds = time.monotonic() - logged_time
-            means = {name: float(torch.stack([entry[name] for entry in losses]).mean()) for name in (losses or [{}])[0]}
-            speed = {"speed/steps_per_s": (step - logged_step) / seconds, "speed/updates_per_s": len(losses) / seconds}
-            run.log(step, means | speed | mentor_metrics("hint", envs.counters()))
-            run.show_progress(step, args.total_steps, speed["speed/steps_per_s"], recent_returns)
-            losses, logged_step, logged_time = [], step, time.monotonic()
-        if passed(step, args.checkpoint_every, args.num_envs):
-            run.save_policy(policy)
+        recorder.add_step(step, rewards, terminated, truncated, infos)
+        if recorder.log_due(step):
+            recorder.log(step, mentor_metrics("hint", envs.counters()))
+        if recorder.checkpoint_due(step):
+            run.save_policy(policy, step)
             run.save(step, networks, optimizers, {"replay": buffer})
 
     envs.close()
-    run.save_policy(policy)
-    run.finish(step)
+    run.save_policy(policy, step)
+    run.finish(step, networks, optimizers, {"replay": buffer})
     return run.folder
 
 
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
-    policy = Policy(ENCODERS[config["args"]["encoder"]](), Actor())
+    policy = Policy(ENCODERS[config["args"]["encoder"]][0](), Actor())
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

@@ -1,13 +1,15 @@
 """Supervised fine-tuning of vision-language models on pictures, prompts and answers: a trainer, nothing to rank.
 
+Documentation: `docs/agents/sft.md`.
+
 Cross-entropy on the tokens of the answer and its end alone (Found-RL, section 5.2, fine-tunes InternVL3 so with
 LLaMA-Factory, whose recipe it does not publish). Without `--model` a small model of our own is trained from nothing
 (`mentors.tiny`); a folder or hub name fine-tunes that checkpoint, whole. The data are what
 `mentorgym collect` or `mentorgym caption-data` write, or ShareGPT records of one picture each. The model,
 its tokenizer and preprocessing are saved in the run's folder, under `model/`.
 
-    python agents/sft.py --data drives --heldout heldout_drives
-    python agents/sft.py --data captions/train --heldout captions/test --tokens words --augment
+    mentorgym train sft --data drives --heldout heldout_drives
+    mentorgym train sft --data captions/train --heldout captions/test --tokens words --augment
 """
 
 import dataclasses
@@ -18,10 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import nn
 
-from mentorgym.agents.toolbox import Run, start_torch
+from mentorgym.agents.toolbox import Run, run_program, start_torch
 from mentorgym.agents.toolbox.augmentation import Augmentation
 from mentorgym.agents.toolbox.shards import Sample, Samples
 from mentorgym.agents.toolbox.tuning import (
@@ -49,7 +50,10 @@ CAPTION_MEASURES = ("action_top1", "reason_top1", "action_macro_f1", "reason_mac
 
 @dataclasses.dataclass
 class Args:
-    """Flags of supervised fine-tuning. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of supervised fine-tuning (SFT) of vision-language models.
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     data: Path = Path("drives")
     """folder of shards, or a JSON file of ShareGPT records"""
@@ -175,25 +179,25 @@ def reply_errors(replies: Sequence[str], answers: Sequence[str]) -> dict[str, fl
     that of the constant action with the smallest, the median of all true ones; of captions see `CAPTION_MEASURES`.
     """
     exact = np.mean([reply == answer for reply, answer in zip(replies, answers, strict=True)])
-    found = {"heldout/exact": float(exact)}
+    figures = {"heldout/exact": float(exact)}
     read = [caption_language.read(answer) for answer in answers]
     if all(each.formatted and not each.unknown for each in read):
         labels = Labels(answers, np.array([each.actions for each in read]), np.array([each.reasons for each in read]))
-        told = metrics.measure(replies, labels)
-        found |= {f"heldout/{name}": told[name] for name in CAPTION_MEASURES}
-    wanted = [language.to_action(answer) for answer in answers]
-    if all(action is not None for action in wanted):
-        truth = np.array(wanted)
-        said = [language.to_action(reply) for reply in replies]
-        parsed = np.array([action is not None for action in said])
-        found["heldout/parsed"] = float(parsed.mean())
+        scores = metrics.measure(replies, labels)
+        figures |= {f"heldout/{name}": scores[name] for name in CAPTION_MEASURES}
+    actions = [language.to_action(answer) for answer in answers]
+    if all(action is not None for action in actions):
+        truth = np.array(actions)
+        suggestions = [language.to_action(reply) for reply in replies]
+        parsed = np.array([action is not None for action in suggestions])
+        figures["heldout/parsed"] = float(parsed.mean())
         constant = np.abs(truth - np.median(truth, axis=0)).mean(0)
         for index, name in enumerate(("acceleration", "steer")):
-            found[f"heldout/{name}_error_of_constant"] = float(constant[index])
+            figures[f"heldout/{name}_error_of_constant"] = float(constant[index])
             if parsed.any():
-                own = np.array([action[index] for action in said if action is not None])
-                found[f"heldout/{name}_error"] = float(np.abs(own - truth[parsed, index]).mean())
-    return found
+                own = np.array([action[index] for action in suggestions if action is not None])
+                figures[f"heldout/{name}_error"] = float(np.abs(own - truth[parsed, index]).mean())
+    return figures
 
 
 def measure(folder: Path, samples: Sequence[Sample], device: str) -> dict[str, float]:
@@ -234,7 +238,7 @@ def train(args: Args) -> Path:
     optimizer = make_optimizer(model, args.weight_decay)
     step = run.load(nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     prepare = Preparation(processor, suffix_type=int(model.config.model_type == "paligemma"))  # type: ignore[union-attr]
-    meter = Meter(run)
+    meter = Meter(run, step, args.total_steps)
     model.train()
     steps = range(step, args.total_steps)
     change = Augmentation(samples.anchors) if args.augment else None
@@ -244,8 +248,8 @@ def train(args: Args) -> Path:
         meter.add(update(model, optimizer, batch, rate, args))
         step += 1
         if step % args.log_every == 0 or step == args.total_steps:
-            meter.log(step, args.total_steps)
-        if step % args.checkpoint_every == 0 and step < args.total_steps:
+            meter.log(step)
+        if step < args.total_steps and run.checkpoint_due(step, args.checkpoint_every):
             run.save(step, nn.Module(), {"model": optimizer}, {"model": Weights(model)})
     saved = run.folder / "model"
     save_pretrained(model, processor, save_dtype, saved)
@@ -256,4 +260,4 @@ def train(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(train, Args)

@@ -1,5 +1,7 @@
 """Twin delayed deep deterministic policy gradient (TD3) on bird's-eye masks and a state vector, for `CarlaNoCrash-v0`.
 
+Documentation: `docs/agents/td3.md`.
+
 Fujimoto et al., "Addressing Function Approximation Error in Actor-Critic Methods" (arXiv 1802.09477): a deterministic
 actor, two critics, targets of both, noise on the target's actions, and an actor that learns at every second update.
 What differs:
@@ -10,16 +12,15 @@ What differs:
 - Warm-up actions accelerate more than they brake and seldom steer hard: uniform ones hardly leave the spot, and a car
   that stands still earns about 0, which is a local optimum.
 
-    python agents/td3.py --env-args town=Suburb traffic=empty --seed 3
+    mentorgym train td3 --env-args town=Suburb traffic=empty --seed 3
 """
 
 import copy
 import dataclasses
 import json
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,28 +29,35 @@ from torch import nn
 
 from mentorgym.agents.toolbox import (
     ACTION_SIZE,
-    ENCODERS,
-    FEATURES,
+    CHANNELS,
     FOUND_RL,
+    STATE_SIZE,
     Batch,
-    Policy,
+    PatchConvolution,
+    Recorder,
     ReplayBuffer,
     Run,
     linear,
     make_envs,
     mlp,
-    parse_flags,
-    passed,
+    pack_observations,
     require_positive,
+    run_program,
     set_learning_rate,
     start_torch,
     to_tensors,
+    unpack,
 )
+
+FEATURES = 256
 
 
 @dataclasses.dataclass
 class Args:
-    """Flags of TD3. Rerunning the same command continues the run from its last checkpoint."""
+    """Flags of twin delayed deep deterministic policy gradient (TD3).
+
+    Rerunning the same command continues the run from its last checkpoint.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -111,6 +119,80 @@ PRESETS = {"found-rl": FOUND_RL | {"hidden": (400, 300)}}
 """What `--preset found-rl` changes: the constants of Found-RL's released code."""
 
 
+class SmallEncoder(nn.Module):
+    """Masks `packed` uint8 [B, 25344] and `state` float32 [B, 10] to features [B, 256].
+
+    The first convolution takes patches of 4 x 4 pixels (1.6 m), and the packed masks as they are.
+    """
+
+    # Velocities (4, 5) reach about 10 m/s and the light's code (6) reaches 3; the rest is within [-1, 1].
+    STATE_SCALE = (1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 1 / 3, 1.0, 1.0, 1.0)
+    state_scale: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            PatchConvolution(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.masks = nn.Sequential(nn.Linear(64 * 6 * 6, FEATURES - 64), nn.LayerNorm(FEATURES - 64), nn.Tanh())
+        self.state = nn.Sequential(nn.Linear(STATE_SIZE, 64), nn.Tanh())
+        self.register_buffer("state_scale", torch.tensor(self.STATE_SCALE), persistent=False)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(self.convolutions(observations["packed"]))
+        return torch.cat([masks, self.state(observations["state"] * self.state_scale)], dim=1)
+
+
+class FoundRLEncoder(nn.Module):
+    """Found-RL's extractor (its code's `Lite`): `packed` uint8 [B, 25344] and `state` [B, 10] to features [B, 256]."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = (CHANNELS, 32, 64, 128, 256)
+        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
+        self.masks = nn.Sequential(*layers, nn.Conv2d(channels[-1], 64, 1), nn.ReLU(), nn.Flatten())
+        self.state = mlp(STATE_SIZE, 256, 256)
+        self.fuse = mlp(64 * 6 * 6 + 256, 256, FEATURES)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight, nn.init.calculate_gain("relu"))
+                nn.init.zeros_(module.bias)
+
+    def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
+        masks = self.masks(unpack(observations["packed"]).float().div_(255))
+        return self.fuse(torch.cat([masks, self.state(observations["state"])], dim=1))
+
+
+ENCODERS: dict[str, tuple[type[nn.Module], bool]] = {
+    "small": (SmallEncoder, True),
+    "small-separate": (SmallEncoder, False),
+    "found-rl": (FoundRLEncoder, False),
+}
+"""What the flag `encoder` names, and whether actor, critics and targets share one, or own one each."""
+
+
+class Policy(nn.Module):
+    """An encoder and the agent's actor behind it: all that is needed to drive."""
+
+    def __init__(self, encoder: nn.Module, actor: Any):
+        super().__init__()
+        self.encoder, self.actor = encoder, actor
+
+    @torch.no_grad()
+    def act(self, observations: dict[str, np.ndarray], explore: bool = False) -> np.ndarray:
+        """Actions float32 [N, 2] for `bev` uint8 [N, 15, 96, 96] and `state` float32 [N, 10]: sampled, or the best."""
+        features = self.encoder(to_tensors(pack_observations(observations), next(self.parameters()).device))
+        return self.actor.act(features, explore).cpu().numpy()
+
+
 class Actor(nn.Module):
     """Features [B, 256] to actions [B, 2] in (-1, 1)."""
 
@@ -151,12 +233,12 @@ class Networks(nn.Module):
 
     def __init__(self, encoder: str, hidden: Sequence[int]):
         super().__init__()
-        self.shares_encoder = encoder == "small"
-        self.encoder = ENCODERS[encoder]()
+        make_encoder, self.shares_encoder = ENCODERS[encoder]
+        self.encoder = make_encoder()
         self.actor, self.critic = Actor(hidden), Critic(hidden)
         self.target_actor, self.target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         if not self.shares_encoder:
-            self.actor_encoder = ENCODERS[encoder]()
+            self.actor_encoder = make_encoder()
             self.target_encoder = copy.deepcopy(self.encoder)
             self.target_actor_encoder = copy.deepcopy(self.actor_encoder)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -247,13 +329,18 @@ def warm_up_actions(num_envs: int) -> np.ndarray:
     return torch.stack([draws[:, :2].amax(1), draws[:, 2:].prod(1)], dim=1).numpy()
 
 
+def extendable(args: Args) -> bool:
+    """Whether a run depends on `total_steps` by its end alone, so that one with more steps may go on from it."""
+    return not args.anneal
+
+
 def train(args: Args) -> Path:
     """Train, or go on training, and return the run's folder."""
     if args.encoder not in ENCODERS:
         raise ValueError(f"encoder {args.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
     start_torch(args.seed, args.torch_threads)
     envs = make_envs(args.env_id, args.num_envs, args.env_args)
-    run = Run("td3", args)
+    run = Run("td3", args, extendable=extendable(args))
     if run.finished:
         envs.close()
         print(f"{run.folder} is done; --no-resume trains it anew")
@@ -266,13 +353,11 @@ def train(args: Args) -> Path:
     networks.actor.exploration_noise = args.exploration_noise
     policy = networks.policy()
 
-    returns, lengths = np.zeros(args.num_envs), np.zeros(args.num_envs, int)
-    recent_returns: deque[float] = deque(maxlen=20)
-    losses: list[dict[str, torch.Tensor]] = []
-    logged_step, logged_time = step, time.monotonic()
+    recorder = Recorder(run, args)
     seeds = np.random.SeedSequence([args.seed, step]).generate_state(args.num_envs)
     observations, _ = envs.reset(seed=seeds.tolist())
     buffer.start(observations)
+    recorder.start(step)
     while step < args.total_steps:
         # Act.
         if step < args.learning_starts:
@@ -289,40 +374,29 @@ def train(args: Args) -> Path:
         if step >= args.learning_starts:
             for _ in range(args.updates_per_step):
                 batch = to_tensors(buffer.sample(args.batch_size), args.device)
-                losses.append(update(networks, optimizers, batch, args))
+                recorder.add_losses(update(networks, optimizers, batch, args))
 
         # Record.
-        returns += rewards
-        lengths += 1
-        for env in np.flatnonzero(terminated | truncated).tolist():
-            run.log_episode(step, returns[env], lengths[env], bool(terminated[env]), infos, env)
-            recent_returns.append(returns[env])
-            returns[env], lengths[env] = 0, 0
-        if passed(step, args.log_every, args.num_envs) or step >= args.total_steps:
-            seconds = time.monotonic() - logged_time
-            names = sorted(set().union(*losses))
-            means = {name: float(torch.stack([e[name] for e in losses if name in e]).mean()) for name in names}
-            speed = {"speed/steps_per_s": (step - logged_step) / seconds, "speed/updates_per_s": len(losses) / seconds}
-            run.log(step, means | speed)
-            run.show_progress(step, args.total_steps, speed["speed/steps_per_s"], recent_returns)
-            losses, logged_step, logged_time = [], step, time.monotonic()
-        if passed(step, args.checkpoint_every, args.num_envs):
-            run.save_policy(policy)
+        recorder.add_step(step, rewards, terminated, truncated, infos)
+        if recorder.log_due(step):
+            recorder.log(step)
+        if recorder.checkpoint_due(step):
+            run.save_policy(policy, step)
             run.save(step, networks, optimizers, {"replay": buffer})
 
     envs.close()
-    run.save_policy(policy)
-    run.finish(step)
+    run.save_policy(policy, step)
+    run.finish(step, networks, optimizers, {"replay": buffer})
     return run.folder
 
 
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     flags = json.loads((Path(folder) / "config.json").read_text())["args"]
-    policy = Policy(ENCODERS[flags["encoder"]](), Actor(flags["hidden"]))
+    policy = Policy(ENCODERS[flags["encoder"]][0](), Actor(flags["hidden"]))
     policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 
 if __name__ == "__main__":
-    train(parse_flags(Args, PRESETS))
+    run_program(train, Args, PRESETS)

@@ -1,27 +1,31 @@
 """A vision-language model alone at the wheel: nothing is trained.
 
+Documentation: `docs/agents/vlm_driver.md`.
+
 Found-RL's fine-tuned models as drivers (its paper, section 5): at every step the model is shown the picture and the
 prompt, and what it replies is driven. A reply that suggests no action is not replaced by a made-up one: the car repeats
 its last action, or brakes where there is none, and `replies_parsed`, the share of replies that could be driven, stands
 beside the scores of each episode.
 
-    python agents/vlm_driver.py --mentor vlm
-    python -m mentorgym.benchmarks.evaluate --run runs/CarlaNoCrash-v0/vlm_driver__seed0__0123abcd
+    mentorgym train vlm_driver --mentor vlm
 
-Training only checks that the model answers, and writes down which one it is: `policy.json` holds the model's name and
-options, the prompt, and the SHA-256 of its files where they lie in a folder.
+The program drives the first test routes, one after the other, and prints the score of each. `mentorgym evaluate` with
+the run's folder drives the whole benchmark. `train` only checks that the model can be loaded, and writes down which one
+it is: `policy.json` holds the model's name and options, the prompt, and the SHA-256 of its files where they lie in a
+folder.
 """
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-import tyro
 
-from mentorgym.agents.toolbox import Run, parse_keywords
-from mentorgym.agents.toolbox.runs import write_atomically
+from mentorgym.agents.toolbox import ProgressLine, Run, parse_keywords, run_program
+from mentorgym.agents.toolbox.runs import explain, write_atomically
 from mentorgym.envs.driving.view.language import PROMPT, check_prompt, grid
 from mentorgym.mentors.load import load_mentor, weights_digest
 from mentorgym.mentors.mentor import GRID, Mentor
@@ -31,7 +35,10 @@ BRAKE = np.array([-1.0, 0.0], np.float32)
 
 @dataclasses.dataclass
 class Args:
-    """Flags of the driver. Rerunning the same command finds the run that is there."""
+    """Flags of a vision-language model that drives.
+
+    Rerunning the same command finds the run that is there.
+    """
 
     env_id: str = "CarlaNoCrash-v0"
     """environment, or module:environment where a module of yours registers it"""
@@ -44,7 +51,9 @@ class Args:
     resume: bool = True
     """continue an earlier start of this run; --no-resume deletes what it left and starts over"""
     device: str = "cpu"
-    """torch device of the networks"""
+    """torch device of the model"""
+    routes: int = 2
+    """test routes that the program drives; 0 for none"""
 
     mentor: str = "vlm"
     """who drives: expert, vlm, vlm:<folder or hub name>, the http address of an endpoint, or module:callable"""
@@ -75,13 +84,13 @@ class Policy:
     def __init__(self, mentor: Mentor, prompt: str):
         self.mentor, self.prompt = mentor, prompt
         self._last: dict[int, np.ndarray] = {}
-        self._asked: dict[int, int] = {}
+        self._questions: dict[int, int] = {}
         self._parsed: dict[int, int] = {}
 
     def start(self, row: int, seed: int) -> None:
         """An episode begins in `row`."""
         self._last[row] = BRAKE
-        self._asked[row] = self._parsed[row] = 0
+        self._questions[row] = self._parsed[row] = 0
 
     def act(self, envs: Any, observations: dict[str, np.ndarray]) -> np.ndarray:
         """Actions float32 [N, 2] for the rows of `envs`, which have an `adapter`."""
@@ -89,7 +98,7 @@ class Policy:
         feedback = self.mentor(envs.adapter.requests(rows, self.prompt))
         for row, reply in zip(rows, feedback, strict=True):
             action = None if reply is None else envs.adapter.to_action(reply)
-            self._asked[row] += 1
+            self._questions[row] += 1
             if action is not None:
                 self._last[row] = action
                 self._parsed[row] += 1
@@ -97,7 +106,7 @@ class Policy:
 
     def report(self, row: int) -> dict[str, float]:
         """The share of replies that could be driven, in the episode so far."""
-        return {"replies_parsed": self._parsed[row] / max(self._asked[row], 1)}
+        return {"replies_parsed": self._parsed[row] / max(self._questions[row], 1)}
 
 
 def train(args: Args) -> Path:
@@ -107,9 +116,15 @@ def train(args: Args) -> Path:
         print(f"{run.folder} is done; --no-resume writes it anew")
         return run.folder
     open_mentor(args, args.device)
-    told: dict[str, Any] = {"mentor": args.mentor, "mentor_args": args.mentor_args, "prompt": args.prompt or PROMPT}
-    told |= {"score_grid": args.score_grid, "weights": weights_digest(args.mentor)}
-    write_atomically(run.folder / "policy.json", json.dumps(told, indent=2) + "\n")
+    description: dict[str, Any] = {
+        "mentor": args.mentor,
+        "mentor_args": args.mentor_args,
+        "prompt": args.prompt or PROMPT,
+        "score_grid": args.score_grid,
+        "weights": weights_digest(args.mentor),
+    }
+    run.open()
+    write_atomically(run.folder / "policy.json", json.dumps(description, indent=2) + "\n")
     run.finish(0)
     return run.folder
 
@@ -121,11 +136,38 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Policy:
     """
     config = json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]
     args = Args(**config | {name: tuple(config[name]) for name in ("env_args", "mentor_args")})
-    told = json.loads((Path(folder) / "policy.json").read_text("utf-8"))
-    if told["weights"] != weights_digest(args.mentor):
+    description = json.loads((Path(folder) / "policy.json").read_text("utf-8"))
+    if description["weights"] != weights_digest(args.mentor):
         raise ValueError(f"the weights of {args.mentor} have changed since {folder}: run its command with --no-resume")
-    return Policy(open_mentor(args, device), told["prompt"])
+    return Policy(open_mentor(args, device), description["prompt"])
+
+
+def drive(args: Args) -> Path:
+    """`train`, then drive the first `args.routes` test routes and print how each ended."""
+    if args.routes < 0:
+        raise ValueError(f"--routes {args.routes}: give at least 0")
+    keywords = {"split": "test"} | parse_keywords(args.env_args)
+    with explain("--env-args"):
+        envs: Any = gym.make_vec(args.env_id, num_envs=1, observation=Policy.observation, **keywords).unwrapped
+    folder = train(args)
+    policy = load_policy(folder, args.device)
+    for route in range(args.routes):
+        line = ProgressLine(0, 0, f"steps of route {route}")
+        policy.start(0, seed=args.seed)
+        observations, _ = envs.reset(seed=args.seed, options={"route": np.array([route])})
+        for step in itertools.count(1):
+            observations, _, terminated, truncated, infos = envs.step(policy.act(envs, observations))
+            if terminated[0] or truncated[0]:
+                break
+            line.show(step, f"{infos['route_completion'][0]:.0%} of the route")
+        score = infos["final_info"]["score"]
+        completion, end = score["route_completion"][0], score["end"][0]
+        parsed = policy.report(0)["replies_parsed"]
+        print(f"route {route}: {completion:.0%} driven, {end}; {parsed:.0%} of {step:,} replies could be driven")
+    envs.close()
+    print(f"all routes: mentorgym evaluate --run {folder}")
+    return folder
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    run_program(drive, Args)

@@ -1,4 +1,4 @@
-"""Foundation models and how to reach them: CLIP scorers, vision-language models, and the service that asks them."""
+"""Foundation models as mentors: CLIP scorers, vision-language models, chat endpoints, and their service."""
 
 from mentorgym.mentors.load import load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Adapter, Feedback, Mentor, Request

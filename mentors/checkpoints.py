@@ -1,6 +1,6 @@
-"""Checkpoints of transformers: written to folders, and read from these or by hub names, with one clear error.
+"""Checkpoints of transformers: written to folders, read from folders or by hub names, with errors of one line.
 
-Weights are safetensors alone, never pickles; code from the hub runs only where the user says so.
+Weights are safetensors alone, never pickles. Code from the hub runs only with `hub_code=True`.
 """
 
 import copy
@@ -16,7 +16,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def check_device(device: str) -> torch.device:
-    """The device of that name; ValueError where this machine or this build of torch has none such."""
+    """The device of that name; ValueError where this machine or this build of torch does not have it."""
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
@@ -27,16 +27,16 @@ def check_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """The floating-point type of that name; for None, float32 on the CPU and bfloat16 elsewhere."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    value = getattr(torch, dtype, None)
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise ValueError(f"unknown dtype {dtype!r}: valid are 'float32', 'bfloat16' and 'float16'")
-    return found
+    return value
 
 
 def load_config(name: str, hub_code: bool = False) -> Any:
-    """The configuration in the folder, or of the hub's repository, `name`.
+    """The configuration in the folder, or the hub's repository, `name`.
 
-    Raises ValueError where there is none, or code from the hub is needed that `hub_code` does not allow.
+    Raises ValueError where there is none, or where it needs code from the hub without `hub_code`.
     """
     transformers = import_transformers()
     folder = Path(name).expanduser()
@@ -52,7 +52,7 @@ def load_config(name: str, hub_code: bool = False) -> Any:
 
 
 def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> Any:
-    """A module in evaluation mode; ValueError where its weights are missing, incomplete or no safetensors."""
+    """A module in evaluation mode; ValueError where its weights are missing, incomplete or not safetensors."""
     logging = import_transformers().logging
     shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -74,7 +74,7 @@ def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = 
 
 
 def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path) -> None:
-    """Write a model, in `dtype`, and its processor as transformers reads them. The model stays as it is."""
+    """Write a model, in `dtype`, and its processor in the format of transformers. The model itself does not change."""
     logging = import_transformers().logging
     shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -87,5 +87,5 @@ def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what libraries add in further lines."""
+    """The first line of an error's text, or its type where the text is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""CLIP scorers: how well pictures and texts agree, and a mentor that weighs the anchors of a context."""
+"""CLIP scorers, which measure how well pictures and texts agree, and the mentor that compares anchors by them."""
 
 import contextlib
 import hashlib
@@ -29,28 +29,28 @@ OPENCLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safe
 
 
 class Scorer(Protocol):
-    """A model that puts pictures and texts on one sphere; they agree by `scale` * cosine + `bias`."""
+    """A model that maps pictures and texts to unit vectors; its logit is `scale` * cosine + `bias`."""
 
     scale: float
     """the inverse of the learned temperature"""
     bias: float
     """0 where the model has none"""
     fingerprint: str
-    """digest of all that the features of a text depend on"""
+    """digest of everything that the features of a text depend on"""
 
     def encode_images(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors float32 [B, D] of pictures uint8 [H, W, 3], each of any size."""
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 [B, D]; what is too long of a text is cut off."""
+        """Unit vectors float32 [B, D]; long texts are truncated."""
 
 
 class TransformersScorer:
-    """A `CLIPModel` of transformers, with the tokenizer and the preprocessing that lie beside its weights.
+    """A `CLIPModel` of transformers, with its tokenizer and preprocessing.
 
-    `name` is a folder or a hub name. Pictures are resized, cropped and normalised by PIL, as
-    `preprocessor_config.json` says; torchvision is not used. The bias is `logit_bias` in `config.json`, where our own
-    tuning on pairs puts it, for a `CLIPModel` has none.
+    `name` is a folder or a hub name. Pictures are resized, cropped and normalised by PIL according to
+    `preprocessor_config.json`; torchvision is not used. A `CLIPModel` has no bias; the one here is `logit_bias` in
+    `config.json`, which our own tuning on pairs writes.
 
     Raises:
         ValueError: weights are missing or of another architecture, or the device cannot be used.
@@ -85,7 +85,7 @@ class TransformersScorer:
         return _unit_vectors(features)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 [B, D]; what is too long of a text is cut off."""
+        """Unit vectors float32 [B, D]; long texts are truncated."""
         longest = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
         with torch.inference_mode():
@@ -98,8 +98,8 @@ class TransformersScorer:
 class OpenClipScorer:
     """A model of open_clip, from `local-dir:<folder>` or by its hub name `<owner>/<name>`.
 
-    A folder holds `open_clip_config.json`, the tokenizer's files where the configuration names any, and weights as
-    `open_clip_model.safetensors` or `open_clip_pytorch_model.safetensors`; so does a repository of the hub.
+    A folder, or a repository of the hub, holds `open_clip_config.json`, the tokenizer's files where the configuration
+    names any, and the weights as `open_clip_model.safetensors` or `open_clip_pytorch_model.safetensors`.
 
     Raises:
         ValueError: there are no such weights, or the device cannot be used.
@@ -119,7 +119,7 @@ class OpenClipScorer:
                 f"no weights in {name}: the folder needs open_clip_config.json and {' or '.join(OPENCLIP_WEIGHTS)}"
             )
         try:
-            # open_clip by itself would take pickled weights too, and download those of a text tower that it names.
+            # By default open_clip also loads pickled weights, and downloads those of a text tower that it names.
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 f"local-dir:{folder}", load_weights=False, pretrained_text=False
             )
@@ -144,16 +144,16 @@ class OpenClipScorer:
             return _unit_vectors(self.model.encode_image(pixels.to(self.device, self.dtype)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 [B, D]; what is too long of a text is cut off."""
+        """Unit vectors float32 [B, D]; long texts are truncated."""
         with torch.inference_mode():
             return _unit_vectors(self.model.encode_text(self.tokenizer(list(texts)).to(self.device)))
 
 
 def _download_openclip(name: str) -> Path:
     hub = import_extra("huggingface_hub", "openclip", "this mentor")
-    kept = [*OPENCLIP_SETTINGS, "*.model", *OPENCLIP_WEIGHTS]
+    patterns = [*OPENCLIP_SETTINGS, "*.model", *OPENCLIP_WEIGHTS]
     try:
-        return Path(hub.snapshot_download(name, allow_patterns=kept))
+        return Path(hub.snapshot_download(name, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"cannot fetch {name} from the hub (a folder is local-dir:<folder>): {first_line(error)}"
@@ -161,13 +161,13 @@ def _download_openclip(name: str) -> Path:
 
 
 def _unit_vectors(features: Any) -> np.ndarray:
-    # transformers 5 wraps in an output what 4 and open_clip return as it is.
+    # transformers 5 returns an output object, transformers 4 and open_clip a tensor.
     features = getattr(features, "pooler_output", features).float()
     return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()
 
 
 def _fingerprint(tensors: Mapping[str, torch.Tensor], vision: tuple[str, ...], settings: Sequence[str]) -> str:
-    """Digest of `settings` and of all tensors but those of the vision tower, whose names begin with `vision`."""
+    """Digest of `settings` and of all tensors except the vision tower's, whose names begin with `vision`."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, tensor in sorted(tensors.items()):
         if not name.startswith(vision):
@@ -177,7 +177,7 @@ def _fingerprint(tensors: Mapping[str, torch.Tensor], vision: tuple[str, ...], s
 
 
 def text_features(scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
-    """`scorer.encode_texts`, float32 [B, D], kept on disk by the content of weights and texts."""
+    """`scorer.encode_texts`, float32 [B, D], cached on disk under a digest of weights and texts."""
     digest = hashlib.sha256(json.dumps([scorer.fingerprint, *texts]).encode()).hexdigest()
     path = cache_folder() / "text_features" / f"{digest[:32]}.safetensors"
     with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError):
@@ -189,9 +189,9 @@ def text_features(scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
 
 
 class ClipMentor:
-    """Weighs the anchors of a request's context: probabilities float32 [K], the softmax over them (Found-RL, eq. 25).
+    """Answers with the probabilities, float32 [K], of the anchors of a request's context: a softmax (Found-RL, eq. 25).
 
-    `anchors` are texts, for each context its K.
+    `anchors` are texts, K for each context.
     """
 
     def __init__(self, scorer: Scorer, anchors: Sequence[Sequence[str]]):
@@ -200,12 +200,12 @@ class ClipMentor:
             or isinstance(anchors, str)
             or not all(len(texts) and not isinstance(texts, str) for texts in anchors)
         ):
-            raise ValueError("anchors are texts, a list for each context, and none of these lists may be empty")
+            raise ValueError("anchors are texts, a list for each context, none of them empty")
         self.scorer = scorer
         # Contexts may share texts; each is encoded once.
-        said = [text for texts in anchors for text in texts]
-        places = {text: place for place, text in enumerate(dict.fromkeys(said))}
-        features = text_features(scorer, list(places))[[places[text] for text in said]]
+        flat = [text for texts in anchors for text in texts]
+        places = {text: place for place, text in enumerate(dict.fromkeys(flat))}
+        features = text_features(scorer, list(places))[[places[text] for text in flat]]
         self.features = np.split(features, np.cumsum([len(texts) for texts in anchors])[:-1])
 
     def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
@@ -226,9 +226,9 @@ def load_clip(
 
     Args:
         name: folder or hub name.
-        anchors: texts, for each context its K.
-        device: as torch names it.
-        dtype: as torch names it; None is float32 on the CPU and bfloat16 elsewhere.
+        anchors: texts, K for each context.
+        device: torch's name of the device.
+        dtype: torch's name of the dtype; None is float32 on the CPU and bfloat16 elsewhere.
     """
     return ClipMentor(TransformersScorer(name, device, dtype), anchors)
 

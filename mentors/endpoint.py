@@ -22,19 +22,19 @@ from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
 Result = TypeVar("Result")
 
 MAX_REPLY = 1 << 20
-"""Bytes of a response's body; a longer one is a fault."""
+"""Largest body of a response, in bytes."""
 
 RETRIED = (408, 409, 425, 429)
-"""Statuses, besides those from 500, after which the same question may yet be answered."""
+"""Statuses, besides those from 500 on, after which a request is sent again."""
 
 LONGEST_PAUSE = 8.0
-"""Seconds between two attempts, unless the endpoint asks for more."""
+"""Longest pause between two attempts, in seconds, where the endpoint does not ask for a longer one."""
 
 _log = logging.getLogger(__name__)
 
 
 class EndpointFault(Exception):
-    """Why an attempt brought no reply."""
+    """The reason why an attempt brought no reply."""
 
     def __init__(self, reason: str, status: int = 0, retry_after: float | None = None):
         super().__init__(reason)
@@ -43,13 +43,13 @@ class EndpointFault(Exception):
 
 
 class EndpointMentor:
-    """Asks a chat endpoint about all requests of a batch at once; `load_endpoint` explains the arguments.
+    """Sends all requests of a batch to a chat endpoint concurrently; `load_endpoint` documents the arguments.
 
-    Whatever goes wrong with a request, its answer is None, and a line in the log says so once for each kind of fault.
+    The answer to a request that fails is None, and each kind of fault is logged once.
     """
 
     structured: bool
-    """whether the endpoint keeps to a JSON schema, found out at construction"""
+    """whether the endpoint follows a JSON schema, as probed at construction"""
 
     def __init__(
         self,
@@ -70,23 +70,23 @@ class EndpointMentor:
                 "max_new_tokens of at least 1"
             )
         if requests_per_second is not None and requests_per_second <= 0:
-            raise ValueError(f"requests_per_second={requests_per_second}: above 0, or None for no limit")
+            raise ValueError(f"requests_per_second={requests_per_second}: give a number above 0, or None for no limit")
         self.url = url.rstrip("/")
         self.max_new_tokens, self.timeout, self.retries, self.backoff = max_new_tokens, timeout, retries, backoff
         self.spacing = 1 / requests_per_second if requests_per_second else 0.0
         self._next_start = 0.0
         self._reported: set[str] = set()
         self._key = _api_key(self.url)
-        # Uncompressed, so that the size of what arrives is the size of what is read.
+        # Uncompressed, so that MAX_REPLY bounds the memory that a reply takes.
         headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         limits = httpx.Limits(max_connections=concurrency)
         try:
             self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
             httpx.URL(self.url)
         except (httpx.InvalidURL, ValueError) as error:
-            raise ValueError(f"{url} is no address of an endpoint: {error}") from None
+            raise ValueError(f"{url} is not the address of an endpoint: {error}") from None
         self._room = asyncio.Semaphore(concurrency)
-        # The client belongs to one event loop, and the caller's thread may be running another one.
+        # The client is bound to one event loop, and the caller's thread may run another one.
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
         thread.start()
@@ -100,15 +100,15 @@ class EndpointMentor:
         self.schema = dict(schema) if schema is not None and self.structured else None
 
     def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
-        """The text of each reply, None where there is none after all attempts.
+        """The text of each reply; None where all attempts failed.
 
-        Raises ValueError for a prompt without its slot for the picture.
+        Raises ValueError for a prompt without IMAGE_SLOT.
         """
         payloads = [self._payload(request.picture, request.prompt, self.schema) for request in requests]
         return self._run(self._ask_all(payloads))
 
     def close(self) -> None:
-        """Close the connections; who waits for an answer gets `CancelledError`, and none can be asked for any more."""
+        """Close the connections. Requests that are being answered raise `CancelledError`; new ones are refused."""
         self._close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -134,8 +134,8 @@ class EndpointMentor:
             "seed": 0,
         }
         if schema is not None:
-            wanted = {"name": "reply", "schema": schema, "strict": True}
-            payload["response_format"] = {"type": "json_schema", "json_schema": wanted}
+            reply_format = {"name": "reply", "schema": schema, "strict": True}
+            payload["response_format"] = {"type": "json_schema", "json_schema": reply_format}
         return payload
 
     async def _ask_all(self, payloads: Sequence[dict[str, Any]]) -> list[Feedback | None]:
@@ -145,15 +145,15 @@ class EndpointMentor:
         try:
             return await self._ask(payload)
         except EndpointFault as fault:
-            # Of a status once, whatever else the body says.
+            # Each status is logged once, whatever the body is.
             kind = str(fault.status or fault)
             if kind not in self._reported:
                 self._reported.add(kind)
-                _log.warning("no reply from %s: %s; likewise from now on without a word", self.url, fault)
+                _log.warning("no reply from %s: %s; further faults of this kind are not reported", self.url, fault)
             return None
 
     async def _ask(self, payload: dict[str, Any]) -> str:
-        """The reply, after as many attempts as it takes; raises the fault of the last one."""
+        """The reply, after at most `retries` further attempts; raises the fault of the last one."""
         for attempt in range(self.retries + 1):
             try:
                 return _text_of(await self._exchange("POST", "/chat/completions", payload))
@@ -163,13 +163,13 @@ class EndpointMentor:
                     raise
                 pause = fault.retry_after
             if pause is None:
-                # At random, so that what failed together does not come back together.
+                # Random, so that requests that failed together are not sent again together.
                 pause = min(self.backoff * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
             await asyncio.sleep(pause)
         raise AssertionError
 
     async def _exchange(self, method: str, path: str, payload: dict[str, Any] | None = None) -> Any:
-        """The JSON of one attempt; raises EndpointFault for all that can go wrong with it."""
+        """The JSON of one attempt; raises EndpointFault for every failure."""
         try:
             async with self._room:
                 await self._pace()
@@ -183,17 +183,17 @@ class EndpointMentor:
         except EndpointFault:
             raise
         except TimeoutError:
-            raise EndpointFault(f"nothing within {self.timeout:g} s") from None
-        except Exception as error:  # A fault of the endpoint, of whatever kind, must not become one of the training.
+            raise EndpointFault(f"no reply within {self.timeout:g} s") from None
+        except Exception as error:  # No fault of the endpoint may end the training.
             raise EndpointFault(self._censored(f"{type(error).__name__} {error}".strip())) from None
         if response.status_code != 200:
-            said = body[:300].decode(errors="replace").strip()
-            reason = self._censored(f"status {response.status_code} {said}".strip())
+            text = body[:300].decode(errors="replace").strip()
+            reason = self._censored(f"status {response.status_code} {text}".strip())
             raise EndpointFault(reason, response.status_code, self._retry_after(response.headers))
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise EndpointFault("a reply that is no JSON") from None
+            raise EndpointFault("a reply that is not JSON") from None
 
     async def _pace(self) -> None:
         """Wait for this request's turn under the rate limit."""
@@ -203,7 +203,7 @@ class EndpointMentor:
             await asyncio.sleep(start - self._loop.time())
 
     def _retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """Seconds that the endpoint asks to wait for, at most `timeout`; None where it does not say in seconds."""
+        """Seconds of the endpoint's `Retry-After`, at most `timeout`; None where it gives no number."""
         try:
             return min(max(float(headers.get("Retry-After", "")), 0.0), self.timeout)
         except ValueError:
@@ -222,7 +222,7 @@ class EndpointMentor:
             raise ConnectionError(f"{self.url} lists no models; name one with the option `model`") from None
 
     async def _probe(self) -> bool:
-        """Whether a schema that no model would follow by chance is kept to; raises where there is no reply at all."""
+        """Whether the endpoint follows a schema that no model follows by chance; raises where there is no reply."""
         word = secrets.token_hex(4)
         schema = {
             "type": "object",
@@ -249,16 +249,16 @@ class EndpointMentor:
 
     def _unusable(self, fault: EndpointFault) -> ConnectionError:
         hint = {
-            401: "; the key is taken from MENTORGYM_API_KEY, or for https from OPENAI_API_KEY",
-            403: "; the key is taken from MENTORGYM_API_KEY, or for https from OPENAI_API_KEY",
-            404: "; the address usually ends in /v1, and the option `model` names one that is served there",
+            401: "; set MENTORGYM_API_KEY, or for https OPENAI_API_KEY, to the endpoint's key",
+            403: "; set MENTORGYM_API_KEY, or for https OPENAI_API_KEY, to the endpoint's key",
+            404: "; the address usually ends in /v1, and the option `model` names a model that is served there",
             400: "; the model has to take images",
         }.get(fault.status, "")
-        return ConnectionError(f"{self.url} is no usable chat endpoint: {fault}{hint}")
+        return ConnectionError(f"{self.url} is not a usable chat endpoint: {fault}{hint}")
 
 
 def _api_key(url: str) -> str | None:
-    """From the environment alone. Without encryption a key that may be OpenAI's own is not sent."""
+    """The key from the environment; OPENAI_API_KEY is sent over https alone."""
     key = os.environ.get("MENTORGYM_API_KEY")
     if not key and url.startswith("https://"):
         key = os.environ.get("OPENAI_API_KEY")
@@ -276,7 +276,7 @@ def _text_of(answer: Any) -> str:
 
 
 def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client: Any) -> None:
-    if thread is threading.current_thread():  # The mentor was collected there, and cannot wait for itself.
+    if thread is threading.current_thread():  # The garbage collector runs in the thread, which cannot wait for itself.
         loop.stop()
         return
     asyncio.run_coroutine_threadsafe(_hang_up(client), loop).result()
@@ -286,7 +286,7 @@ def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client
 
 
 async def _hang_up(client: Any) -> None:
-    """Close the client, and give up what is under way, so that nobody waits for it for ever."""
+    """Close the client and cancel the open requests, so that no caller waits forever."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -306,24 +306,25 @@ def load_endpoint(
     concurrency: int = 8,
     requests_per_second: float | None = None,
 ) -> EndpointMentor:
-    """The chat endpoint under `url`, which usually ends in `/v1`.
+    """The chat endpoint at `url`, which usually ends in `/v1`.
 
-    A key is taken from the environment, from MENTORGYM_API_KEY or, over https alone, OPENAI_API_KEY.
+    The endpoint's key is the value of the environment variable MENTORGYM_API_KEY. Without it, OPENAI_API_KEY is used,
+    over https alone. An endpoint without a key needs neither.
 
     Args:
-        url: where `/models` and `/chat/completions` are.
-        model: the name of a model served there; None is the first that the endpoint lists.
-        schema: JSON schema of the replies, asked for where the endpoint turns out to keep to it.
-        max_new_tokens: where a reply is cut off.
+        url: address that `/models` and `/chat/completions` are appended to.
+        model: name of a model served there; None is the first that the endpoint lists.
+        schema: JSON schema of the replies, sent where the endpoint follows schemas.
+        max_new_tokens: longest reply, in tokens.
         timeout: seconds for one attempt; a batch takes as long as its slowest request with all its attempts.
         retries: further attempts after a fault.
-        backoff: seconds before the first of them, twice as many before each next one; `Retry-After` overrides it.
-        concurrency: requests under way at a time.
-        requests_per_second: limit on their rate, attempts counted singly; None for no limit.
+        backoff: seconds before the first further attempt, doubled for each next one; `Retry-After` overrides it.
+        concurrency: most simultaneous requests.
+        requests_per_second: limit on their rate, each attempt counted; None for no limit.
 
     Raises:
-        ValueError: an option does not fit.
-        ConnectionError: nothing there answers as a chat endpoint that takes images.
+        ValueError: an option is out of range.
+        ConnectionError: `url` does not answer as a chat endpoint that takes images.
         ImportError: httpx is missing.
     """
     return EndpointMentor(

@@ -1,4 +1,4 @@
-"""The privileged expert as a mentor: it answers with the action that the request carries."""
+"""The privileged expert as a mentor, which answers with the action in the request."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from mentorgym.mentors.mentor import Feedback, Request
 
 
 def expert(requests: Sequence[Request]) -> list[Feedback | None]:
-    """The action of each request, float32 [A]; None where it holds NaN, for none is known there.
+    """The action of each request, float32 [A]; None where it holds NaN.
 
-    An upper bound of what a mentor can do, and a stand-in for one in tests.
+    It is an upper bound for mentors.
     """
     return [None if np.isnan(request.action).any() else request.action for request in requests]

@@ -1,4 +1,4 @@
-"""Mentors by name: the one way in which wrappers, agents and commands get theirs."""
+"""Mentors by name, for wrappers, agents and commands."""
 
 import contextlib
 import difflib
@@ -18,41 +18,49 @@ from mentorgym.mentors.expert import expert
 from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folders of our own weights: `clip` and `vlm` of driving, `caption_clip` and `caption_vlm` of captions, and where RLS3
-starts, `spatial_clip` and `spatial_vlm`."""
+"""Folders of our own weights: `clip` and `vlm` for driving, `caption_clip` and `caption_vlm` for captions,
+`spatial_clip` and `spatial_vlm` for spatial scenes, where RLS3 starts."""
 
 SPECS = {
-    "expert": "the action that the request carries",
+    "expert": "the action in the request, of the environment's rule-based expert",
     "vlm": "our own small vision-language model",
     "vlm:<folder or hub name>": "any AutoModelForImageTextToText of transformers",
     "clip": "our own small CLIP",
     "clip:<folder or hub name>": "any CLIPModel of transformers",
     "openclip:<name or local-dir:folder>": "any model of open_clip",
     "http://<host>:<port>/v1, https://...": "an OpenAI-compatible chat endpoint that takes images",
-    "<package.module>:<callable>": "your own",
+    "<package.module>:<callable>": "a callable of your own",
 }
-"""What `load_mentor` takes."""
+"""Names that `load_mentor` takes, and what they mean."""
 
-# By name, for these modules import torch, which environments must not pay for.
+# By name: these modules import torch, which environments do not need.
 _LOADERS = {"vlm": ("vlm", "load_vlm"), "clip": ("clip", "load_clip"), "openclip": ("clip", "load_openclip")}
 _PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def load_mentor(spec: str, **options: Any) -> Mentor:
-    """The mentor that `spec` names; see SPECS.
+    """The mentor that `spec` names.
 
-    Options are those of `load_clip`, `load_openclip`, `load_vlm` and `load_endpoint`; the expert has none.
+    | spec | mentor |
+    | --- | --- |
+    | `expert` | the action in the request, of the environment's rule-based expert |
+    | `vlm`, `vlm:<folder or hub name>` | our own small vision-language model, or any `AutoModelForImageTextToText` |
+    | `clip`, `clip:<folder or hub name>` | our own small CLIP, or any `CLIPModel` |
+    | `openclip:<name or local-dir:folder>` | any model of open_clip |
+    | `http://<host>:<port>/v1`, `https://...` | an OpenAI-compatible chat endpoint that takes images |
+    | `<package.module>:<callable>` | a callable of your own |
 
-    Of one's own, `module:callable`, a class is called with the options and must give a mentor; any other callable is
-    the mentor, and the options are further keyword arguments of it.
+    Options are those of `load_clip`, `load_openclip`, `load_vlm` and `load_endpoint`; the expert has none. With
+    `<package.module>:<callable>`, a class is called with the options and its instance is the mentor; any other callable
+    is the mentor and gets the options as keyword arguments in each call.
 
-    What can fail fails here: models are loaded and asked once, endpoints are probed.
+    Models are loaded and called once, and endpoints are probed, so that errors occur here.
 
     Raises:
-        ValueError: an unknown spec, weights that are missing or of another architecture, an unfit value of an option.
-        TypeError: an unknown option, or one's own callable does not take requests and the options.
-        ImportError: a package is missing or broken; the message says what to install.
-        ConnectionError: an endpoint that does not answer as one.
+        ValueError: an unknown spec, weights that are missing or of another architecture, an option out of range.
+        TypeError: an unknown option, or a callable that does not take requests and the options.
+        ImportError: a package is missing or broken; the message names the remedy.
+        ConnectionError: the address does not answer as a chat endpoint.
     """
     if spec == "expert":
         _check_options(lambda: None, spec, options)
@@ -69,7 +77,7 @@ def load_mentor(spec: str, **options: Any) -> Mentor:
             if kind == "openclip":
                 raise ValueError("openclip needs a name, as in openclip:local-dir:<folder>")
             name = str(WEIGHTS / kind)
-        # The shell leaves a ~ alone that does not begin its word.
+        # The shell expands ~ at the beginning of a word alone.
         place = "local-dir:" if name.startswith("local-dir:") else ""
         name = place + os.path.expanduser(name.removeprefix(place))
         loader = getattr(importlib.import_module(f"mentorgym.mentors.{module}"), function)
@@ -84,7 +92,7 @@ def load_mentor(spec: str, **options: Any) -> Mentor:
 
 
 def weights_digest(spec: str) -> str | None:
-    """SHA-256 over the weights and settings in a mentor's folder; None where it has none, as an endpoint."""
+    """SHA-256 over the weights and settings in a mentor's folder; None for mentors without one, such as endpoints."""
     kind, _, name = spec.partition(":")
     folder = Path(name).expanduser() if name else WEIGHTS / kind
     if not folder.is_dir():
@@ -109,7 +117,7 @@ def _check_options(loader: Callable[..., Any], spec: str, options: dict[str, Any
         if name not in valid:
             raise TypeError(
                 f"unknown option {name!r} of mentor {spec!r}: {_nearest(name, valid)}"
-                f"Valid are {', '.join(valid) or 'none at all'}"
+                f"{'Valid are ' + ', '.join(valid) if valid else 'it has no options'}"
             )
     for each in keywords:
         if each.default is inspect.Parameter.empty and each.name not in options:
@@ -119,7 +127,7 @@ def _check_options(loader: Callable[..., Any], spec: str, options: dict[str, Any
 def _load_callable(spec: str, options: dict[str, Any]) -> Mentor:
     module, _, name = spec.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        mentor: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
@@ -128,24 +136,24 @@ def _load_callable(spec: str, options: dict[str, Any]) -> Mentor:
             f"Valid are {', '.join(SPECS)}"
         ) from None
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(mentor, part):
             raise ValueError(f"mentor {spec!r}: {module} has no {name!r}")
-        found = getattr(found, part)
-    if inspect.isclass(found):
-        found, options = found(**options), {}
-    if not callable(found):
-        raise ValueError(f"mentor {spec!r} is a {type(found).__name__}, which cannot be called with requests")
-    with contextlib.suppress(ValueError):  # What is not written in Python may not tell its parameters.
-        parameters = inspect.signature(found)
+        mentor = getattr(mentor, part)
+    if inspect.isclass(mentor):
+        mentor, options = mentor(**options), {}
+    if not callable(mentor):
+        raise ValueError(f"mentor {spec!r} is a {type(mentor).__name__}, which cannot be called with requests")
+    with contextlib.suppress(ValueError):  # A callable that is not written in Python may have no signature.
+        parameters = inspect.signature(mentor)
         try:
             parameters.bind([], **options)
         except TypeError as error:
-            told = f"the options {', '.join(options)}" if options else "nothing else"
-            raise TypeError(f"mentor {spec!r} cannot be called with requests and {told}: {error}") from None
-    return functools.partial(found, **options) if options else found
+            others = f"the options {', '.join(options)}" if options else "nothing else"
+            raise TypeError(f"mentor {spec!r} cannot be called with requests and {others}: {error}") from None
+    return functools.partial(mentor, **options) if options else mentor
 
 
 def _warm_up(mentor: Mentor) -> None:
-    """Ask once, so that whatever fails does so before training; the picture has a size that no model expects."""
+    """Call the mentor once, so that errors occur before training; no model expects this size of picture."""
     picture = np.zeros((40, 50, 3), np.uint8)
     mentor([Request(picture, f"{IMAGE_SLOT}What is this?", 0, np.full(2, np.nan, np.float32))])

@@ -1,8 +1,8 @@
-"""What a mentor is, what it is asked, and what an environment family tells of itself so that it can be mentored.
+"""The protocols of a mentor and of an environment family that mentors can be used with.
 
-A mentor answers a batch of requests, each with feedback or with None, which means unavailable: it is masked, never
-replaced by a default. Feedback is a text, as a vision-language model replies, or numbers, float32 [K]: an action, or
-the probabilities of the K anchors of the request's context, as a CLIP scorer gives them.
+A mentor answers a batch of requests, each with feedback or with None. None means unavailable: it is masked, never
+replaced by a default. Feedback is a text, such as the reply of a vision-language model, or float32 [K]: an action, or,
+from a CLIP scorer, the probabilities of the K anchors of the request's context.
 """
 
 from collections.abc import Sequence
@@ -11,68 +11,68 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 IMAGE_SLOT = "<image>"
-"""Where the picture stands in a prompt; once in each."""
+"""Marks the place of the picture in a prompt, which holds it exactly once."""
 
 GRID = "grid"
-"""As the option `answers` of a mentor: those of the environment's adapter."""
+"""Value of a mentor's option `answers` that stands for the answers of the environment's adapter."""
 
 Feedback = str | np.ndarray
 
 
 def without_slot(text: str) -> str:
-    """`text` with no IMAGE_SLOT in it, not even one that is left when another goes; so it can stand in a prompt."""
+    """`text` without IMAGE_SLOT, also where the removal of one leaves another, so that it can be part of a prompt."""
     while IMAGE_SLOT in text:
         text = text.replace(IMAGE_SLOT, "")
     return text
 
 
 class Request(NamedTuple):
-    """One question about one observation."""
+    """A request for feedback on one observation."""
 
     picture: np.ndarray
     """uint8 [H, W, 3], RGB"""
     prompt: str
-    """words for a vision-language model, with IMAGE_SLOT where the picture belongs"""
+    """text for a vision-language model, with IMAGE_SLOT in the place of the picture"""
     context: int
-    """row of the anchors that a CLIP scorer weighs against each other"""
+    """row of the adapter's `anchors`, the texts that a CLIP scorer compares with the picture"""
     action: np.ndarray
-    """float32 [A], what a privileged expert would do now; all NaN where none is known"""
+    """float32 [A], the action of the privileged expert; all NaN where there is no expert"""
 
 
 class Mentor(Protocol):
-    """Whoever answers."""
+    """A callable that answers a batch of requests."""
 
     def __call__(self, requests: Sequence[Request]) -> Sequence[Feedback | None]:
-        """As many answers as `requests`, in their order; None where there is no usable one."""
+        """One answer for each of `requests`, in their order; None where there is none."""
 
 
 class Adapter(Protocol):
-    """What the wrappers know of an environment family: `env.adapter`, for single and vector environments alike.
+    """What the wrappers use of an environment family: `env.adapter` of single and vector environments.
 
-    A family whose actions are texts has each read by `to_action`. One with small models of its own names them in
-    `own_models`, a dict from "clip" or "vlm" to what `load_mentor` takes in its place.
+    Where the actions of a family are texts, `to_action` reads each as numbers. A family with small models of its own
+    names them in `own_models`, a dict from "clip" or "vlm" to a name that `load_mentor` takes.
     """
 
     picture_shape: tuple[int, int, int]
-    """(H, W, 3) of the pictures of its requests"""
+    """(H, W, 3) of the pictures in its requests"""
     action_size: int
-    """A, the numbers of an action"""
+    """A, the length of an action"""
     anchors: Sequence[Sequence[str]]
-    """texts [C][K]: for each context its K anchors"""
+    """texts [C][K]: the K anchors of each context"""
     answers: Sequence[str]
-    """replies, one for each of the actions that a model may be held to"""
+    """replies that a model can be restricted to, one for each of a grid of actions"""
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
-        """What to ask about the present observations of `rows`; `prompt` is a template, "" for the family's own."""
+        """Requests about the present observations of `rows`; `prompt` is a template, "" for the family's own."""
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
-        """Bool [N]: rows to ask about now even if it is not their turn; `infos` are those of the step before."""
+        """Bool [N]: rows to ask about even where `every` skips them; `infos` are those of the last step."""
 
     def check_prompt(self, prompt: str) -> None:
-        """Raise ValueError, naming what is wrong, for a template that `requests` cannot fill."""
+        """Raise ValueError, with the fault, for a template that `requests` cannot fill."""
 
     def to_action(self, feedback: Feedback) -> np.ndarray | None:
-        """The action float32 [A] that feedback suggests, or None where it suggests none."""
+        """The action float32 [A] that feedback suggests; None where it suggests none."""
 
     def margins(self, probabilities: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """How clearly each action [B, A] is the one that its anchors' `probabilities` [B, K] favour: float32 [B]."""
+        """The margin of each action [B, A] over the other anchors, by their `probabilities` [B, K]: float32 [B]."""

@@ -1,7 +1,8 @@
-"""One mentor behind queues: requests go in one by one, are answered in batches, and come back when they are done.
+"""One mentor behind queues: requests are submitted one by one, answered in batches, and polled when they are answered.
 
-Nothing here waits for the mentor unless it is told to. A batch closes when it holds `batch_size` requests, or
-`max_wait` seconds after the first of them was asked and nothing more waits; while the mentor is busy, requests gather.
+No call waits for the mentor except `poll` with a timeout. A batch closes when it holds `batch_size` requests, or
+`max_wait` seconds after its first request was submitted and no other request waits. While the mentor is busy, requests
+queue.
 """
 
 import logging
@@ -18,38 +19,45 @@ import numpy as np
 
 from mentorgym.mentors.mentor import Feedback, Mentor, Request
 from mentorgym.mentors.shared_pictures import TEXT_BYTES
-from mentorgym.mentors.worker import ProcessWorker, Reply, ThreadWorker, WorkerDied, tell
+from mentorgym.mentors.worker import ProcessWorker, Reply, ThreadWorker, WorkerDied, describe
 
 Key = tuple[int, int]
-"""(env, n): the environment, and which of the observations that it has handed out."""
+"""(env, n): index of the environment, and number of one of its observations."""
 
 LOADS = 5
-"""Times in a row that a worker may die before it has loaded its mentor again."""
+"""Deaths in a row, before the mentor is loaded, after which the service gives up."""
 
 WINDOW = 1000
-"""Answers, and batches, that the counters' means are of."""
+"""Latest answers, and latest batches, that the means of `counters` cover."""
 
 logger = logging.getLogger(__name__)
 
 
 class MentorError(RuntimeError):
-    """A mentor cannot be asked at all: it could not be loaded, or its worker keeps dying before it is."""
+    """The mentor could not be loaded, at first or again after its worker died."""
 
 
 class MentorService:
-    """Asks `mentor` in a worker; one thread submits and polls.
+    """Calls `mentor` in a worker. One thread submits and polls.
 
-    `mentor`: what `load_mentor` takes, with `options`; in a thread it may be the mentor itself.
-    `picture_shape`: (H, W, 3) of all requests' pictures, which travel through shared memory.
-    `batch_size`: the most requests that are asked at once.
-    `max_wait`: seconds that the first request of a batch waits for others.
-    `max_outstanding`: requests of one environment that may be under way.
-    `num_envs`: environments that room is made for at once, so that a lack of it shows before anything is asked.
-    `worker`: "process" keeps the mentor's work off this process, on one thread of its own; "thread" shares it.
+    A worker process that dies is replaced: its requests come back as None, and later requests wait until its successor
+    has loaded the mentor.
 
-    A worker that dies is replaced: what it held comes back as None, and what is asked until its successor has loaded
-    the mentor waits for it. Raises MentorError if the mentor cannot be loaded, at first or five times in a row after a
-    death.
+    Args:
+        mentor: a name that `load_mentor` takes, or the mentor itself, a callable.
+        options: keyword arguments of `load_mentor`; none for a callable.
+        picture_shape: (H, W, 3) of all requests' pictures, which go through shared memory.
+        batch_size: most requests in one call of the mentor.
+        max_wait: seconds that the first request of a batch waits for others.
+        max_outstanding: most unanswered requests of one environment.
+        num_envs: environments for which memory is reserved at the start.
+        worker: "process" runs the mentor in a separate process with one thread, "thread" in this process. None is
+            "process" for a name and "thread" for a callable, which cannot be sent to another process.
+
+    Raises:
+        ValueError: an argument is out of range, or `worker` cannot be used here.
+        MentorError: the mentor could not be loaded.
+        MemoryError: there is too little shared memory.
     """
 
     def __init__(
@@ -62,7 +70,7 @@ class MentorService:
         max_wait: float = 0.01,
         max_outstanding: int = 4,
         num_envs: int = 1,
-        worker: Literal["process", "thread"] = "process",
+        worker: Literal["process", "thread"] | None = None,
     ):
         if min(batch_size, max_outstanding, num_envs) < 1 or max_wait < 0:
             raise ValueError(
@@ -70,29 +78,29 @@ class MentorService:
                 f"not {batch_size}, {max_outstanding}, {num_envs} and {max_wait}"
             )
         self.picture_shape, self.max_outstanding = tuple(picture_shape), max_outstanding
-        self.name = mentor if isinstance(mentor, str) else type(mentor).__name__
+        self.name = mentor if isinstance(mentor, str) else getattr(mentor, "__name__", type(mentor).__name__)
         self._slots = num_envs * max_outstanding
         self._worker = self._start_worker(mentor, options or {}, batch_size, max_wait, worker)
         self._close = weakref.finalize(self, self._worker.close)
         self._failed_loads = 0
-        # Requests under way, by ticket: their keys and when they were asked. A ticket that has come back is used again.
+        # Unanswered requests by ticket: key and time of submission. The ticket of an answered request is used again.
         self._pending: dict[int, tuple[Key, float]] = {}
         self._free: list[int] = []
         self._returned: list[tuple[Key, Feedback | None]] = []
-        self._held = np.zeros(0, np.int64)
+        self._open = np.zeros(0, np.int64)
         self._counts = dict.fromkeys(
-            ("asked", "answered", "unavailable", "skipped", "batches", "failures", "restarts"), 0
+            ("submitted", "answered", "unavailable", "skipped", "batches", "failures", "restarts"), 0
         )
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._batch_sizes: deque[int] = deque(maxlen=WINDOW)
         self.last_error = ""
-        """What went wrong last, in the mentor or with its worker; "" if nothing has."""
+        """Latest fault of the mentor or its worker; "" for none."""
 
     def submit(self, key: Key, request: Request) -> bool:
-        """Ask, if the environment `key[0]` is below its bound; otherwise nothing is asked, and this returns False.
+        """Submit a request; returns False, and submits nothing, where environment `key[0]` has `max_outstanding` open.
 
-        The request's arrays are copied. Raises ValueError for a picture of another shape or type, or a prompt that is
-        too long, and MentorError, as `poll` does.
+        The request's arrays are copied. Raises ValueError for a picture of another shape or dtype and for a prompt that
+        is too long, and MentorError as `poll` does.
         """
         self._check_open()
         picture = request.picture
@@ -107,7 +115,7 @@ class MentorService:
         if self.outstanding(env) >= self.max_outstanding:
             self._counts["skipped"] += 1
             return False
-        # Tickets under way and free ones are together all that there are, so the next new one is their number.
+        # Without free tickets all tickets are pending, so the next new one is their number.
         ticket, now = self._free.pop() if self._free else len(self._pending), time.monotonic()
         while True:
             try:
@@ -119,31 +127,31 @@ class MentorService:
                 self._free.append(ticket)
                 raise
         self._pending[ticket] = key, now
-        self._held[env] += 1
-        self._counts["asked"] += 1
+        self._open[env] += 1
+        self._counts["submitted"] += 1
         return True
 
     def outstanding(self, env: int) -> int:
-        """Requests of an environment that are under way."""
-        if env >= len(self._held):
-            self._held = np.concatenate([self._held, np.zeros(env + 1 - len(self._held), np.int64)])
-        return int(self._held[env])
+        """Number of unanswered requests of an environment."""
+        if env >= len(self._open):
+            self._open = np.concatenate([self._open, np.zeros(env + 1 - len(self._open), np.int64)])
+        return int(self._open[env])
 
     @property
     def full(self) -> bool:
-        """Whether all `num_envs` environments are at their bound."""
+        """Whether each of the `num_envs` environments has `max_outstanding` unanswered requests."""
         return len(self._pending) >= self._slots
 
     def room(self, num_envs: int) -> np.ndarray:
-        """Bool [num_envs]: environments below their bound."""
+        """Bool [num_envs]: environments with fewer than `max_outstanding` unanswered requests."""
         self.outstanding(num_envs - 1)
-        return self._held[:num_envs] < self.max_outstanding
+        return self._open[:num_envs] < self.max_outstanding
 
     def poll(self, timeout: float = 0.0) -> list[tuple[Key, Feedback | None]]:
-        """What has come back since the last call, each submitted key once; None means unavailable.
+        """Answers since the last call, each submitted key once; None means unavailable.
 
-        Waits up to `timeout` seconds for the first of it, but not where nothing is under way. Raises MentorError if the
-        worker cannot be replaced.
+        Waits up to `timeout` seconds for the first answer, but not where every request is answered. Raises MentorError
+        if the worker cannot be replaced.
         """
         self._check_open()
         if self._pending and self._worker.has_come():
@@ -155,12 +163,16 @@ class MentorService:
         return returned
 
     def counters(self) -> dict[str, float]:
-        """What has happened so far.
+        """Counts since the start, and means over the latest 1,000 batches or answers, 0 before the first.
 
-        Requests: `asked`; `answered`, `unavailable` of those that came back; `outstanding`; `skipped` at the bound and
-        so never asked. `batches`; `failures`, those with errors of the mentor's; `restarts` of the worker.
-        Of the last thousand: the mean `batch_size`, and of the answered requests the mean and the 95th percentile of
-        the seconds from `submit` to `poll`, `latency_s` and `latency_p95_s`; 0 before there are any.
+        | key | meaning |
+        | --- | --- |
+        | `submitted`, `answered`, `unavailable`, `outstanding` | requests, by their state |
+        | `skipped` | requests refused because `max_outstanding` were open |
+        | `batches`, `failures` | calls of the mentor, and those with a fault |
+        | `restarts` | replacements of the worker |
+        | `batch_size` | mean requests in a batch |
+        | `latency_s`, `latency_p95_s` | seconds from `submit` to `poll`, mean and 95th percentile |
         """
         latencies = self._latencies or [0.0]
         return {
@@ -172,7 +184,7 @@ class MentorService:
         }
 
     def close(self) -> None:
-        """End the worker and remove the shared memory; what is under way is dropped. Closing twice does no harm."""
+        """End the worker and remove the shared memory. Unanswered requests are dropped. A second call has no effect."""
         self._close()
 
     def __enter__(self) -> "MentorService":
@@ -184,13 +196,15 @@ class MentorService:
         self.close()
 
     def _start_worker(
-        self, mentor: str | Mentor, options: Mapping[str, Any], batch_size: int, max_wait: float, worker: str
+        self, mentor: str | Mentor, options: Mapping[str, Any], batch_size: int, max_wait: float, worker: str | None
     ) -> ProcessWorker | ThreadWorker:
-        if worker not in ("process", "thread"):
+        if worker not in ("process", "thread", None):
             raise ValueError(f"worker must be 'process' or 'thread', not {worker!r}")
+        if worker is None:
+            worker = "process" if isinstance(mentor, str) else "thread"
         if worker == "process" and not isinstance(mentor, str):
             raise ValueError(
-                "a mentor itself can only be asked in a thread: worker='thread'; or name it: 'package.module:callable'"
+                "a callable runs only in a thread: worker='thread'; for a process name it: 'package.module:callable'"
             )
         if worker == "process" and multiprocessing.current_process().daemon:
             raise ValueError(
@@ -206,10 +220,10 @@ class MentorService:
         except MemoryError:
             raise
         except Exception as error:
-            raise MentorError(f"mentor {self.name!r} could not be loaded: {tell(error)}") from error
+            raise MentorError(f"mentor {self.name!r} could not be loaded: {describe(error)}") from error
 
     def _receive(self, timeout: float) -> None:
-        """Take all that has come; if the worker has died, give what it held back as None, and start another."""
+        """Take all replies that have arrived; replace a dead worker, whose requests are answered with None."""
         try:
             while (reply := self._worker.receive(timeout)) is not None:
                 self._take(reply)
@@ -223,23 +237,23 @@ class MentorService:
         self._batch_sizes.append(len(reply.tickets))
         if reply.error:
             self._counts["failures"] += 1
-            self._tell(f"mentor {self.name!r} failed on a batch: {reply.error}")
+            self._log_once(f"mentor {self.name!r} failed on a batch: {reply.error}")
         for ticket, feedback in zip(reply.tickets, reply.feedback, strict=True):
             if feedback is not None:
                 self._latencies.append(now - self._pending[ticket][1])
-            self._give_back(ticket, feedback)
+            self._answer(ticket, feedback)
 
-    def _give_back(self, ticket: int, feedback: Feedback | None) -> None:
+    def _answer(self, ticket: int, feedback: Feedback | None) -> None:
         key, _ = self._pending.pop(ticket)
         self._free.append(ticket)
-        self._held[key[0]] -= 1
+        self._open[key[0]] -= 1
         self._counts["unavailable" if feedback is None else "answered"] += 1
         self._returned.append((key, feedback))
 
     def _replace(self, cause: str) -> None:
         assert isinstance(self._worker, ProcessWorker)
         for ticket in list(self._pending):
-            self._give_back(ticket, None)
+            self._answer(ticket, None)
         self._failed_loads = 0 if self._worker.started else self._failed_loads + 1
         if self._failed_loads == LOADS:
             self.close()
@@ -247,11 +261,11 @@ class MentorService:
                 f"mentor {self.name!r} could not be loaded again after its worker died, {LOADS} times in a row: {cause}"
             )
         self._counts["restarts"] += 1
-        self._tell(f"the worker of mentor {self.name!r} died and is replaced: {cause}")
+        self._log_once(f"the worker of mentor {self.name!r} died and is replaced: {cause}")
         self._worker.restart()
 
-    def _tell(self, error: str) -> None:
-        """Log an error, unless it is the one of the last time."""
+    def _log_once(self, error: str) -> None:
+        """Log an error, unless it repeats the last one."""
         if error != self.last_error:
             logger.warning(error)
         self.last_error = error

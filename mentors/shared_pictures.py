@@ -1,6 +1,6 @@
-"""Requests and feedback in shared memory, where two processes hand them over without sending them.
+"""Requests and feedback in shared memory, so that two processes exchange them without copying through a pipe.
 
-A slot holds one request and later the feedback on it. Its number is all that has to be told.
+A slot holds one request and later the feedback on it. Only its number goes through the pipe.
 """
 
 import os
@@ -13,10 +13,10 @@ import numpy as np
 from mentorgym.mentors.mentor import Feedback, Request
 
 BLOCK = 32
-"""Slots that are made at a time."""
+"""Slots of one block of shared memory."""
 
 TEXT_BYTES = 16384
-"""Room in a slot for a request's action and prompt, and for the feedback, which takes their place."""
+"""Bytes in a slot for a request's action and prompt, which the feedback later overwrites."""
 
 REQUEST = struct.Struct("<dqII")  # time, context, bytes of the action, bytes of the prompt
 FEEDBACK = struct.Struct("<II")  # kind, bytes
@@ -24,13 +24,13 @@ TEXT, NUMBERS, NOTHING = range(3)
 HEADER_BYTES = REQUEST.size
 
 MOUNT = Path("/dev/shm")
-"""Where Linux keeps shared memory; it may be small in a container, and writing beyond its end kills the process."""
+"""Linux's folder of shared memory; in a container it may be small, and writing beyond its end kills the process."""
 
 
 class SharedPictures:
     """Numbered slots for requests with pictures of one shape, in blocks that are made as their numbers are used.
 
-    The owner makes the blocks and removes them when it closes. The process that it tells `prefix` opens them by name.
+    The owner makes the blocks and removes them when it closes. The other process opens them by name, from `prefix`.
     """
 
     def __init__(self, prefix: str, picture_shape: tuple[int, ...], owner: bool):
@@ -39,18 +39,18 @@ class SharedPictures:
         self.slot_bytes = HEADER_BYTES + TEXT_BYTES + self.picture_bytes
         self.blocks: list[SharedMemory] = []
 
-    def put_request(self, slot: int, request: Request, asked: float) -> None:
-        """Write a request, whose action and prompt have to fit TEXT_BYTES, and when it was asked to its slot."""
+    def put_request(self, slot: int, request: Request, time_submitted: float) -> None:
+        """Write a request, whose action and prompt have to fit TEXT_BYTES, and its time of submission to its slot."""
         action, prompt = np.asarray(request.action, np.float32).tobytes(), request.prompt.encode("utf-8", "replace")
         memory, at = self._find(slot)
-        REQUEST.pack_into(memory, at, asked, request.context, len(action), len(prompt))
+        REQUEST.pack_into(memory, at, time_submitted, request.context, len(action), len(prompt))
         at += HEADER_BYTES
         memory[at : at + len(action) + len(prompt)] = action + prompt
         picture = np.frombuffer(memory, np.uint8, self.picture_bytes, at + TEXT_BYTES)
         picture.reshape(self.picture_shape)[...] = request.picture
 
-    def time_asked(self, slot: int) -> float:
-        """When the request of a slot was asked, by `time.monotonic`, a clock that all processes share."""
+    def time_submitted(self, slot: int) -> float:
+        """When the request of a slot was submitted, by `time.monotonic`, a clock that all processes share."""
         memory, at = self._find(slot)
         return REQUEST.unpack_from(memory, at)[0]
 
@@ -88,7 +88,7 @@ class SharedPictures:
         return content.decode("utf-8") if kind == TEXT else np.frombuffer(content, np.float32)
 
     def reserve(self, slots: int) -> None:
-        """Make blocks for at least `slots` slots; MemoryError, naming the remedy, where there is no room."""
+        """Make blocks for at least `slots` slots; raises MemoryError, with the remedy, where the memory is full."""
         while len(self.blocks) * BLOCK < slots:
             size = BLOCK * self.slot_bytes
             if MOUNT.is_dir() and shared_memory_left() < size:
@@ -98,11 +98,11 @@ class SharedPictures:
                 )
             block = SharedMemory(f"{self.prefix}{len(self.blocks)}", create=True, size=size)
             self.blocks.append(block)
-            # Pages are taken when they are first written: now, while it is known that there are enough.
+            # Pages are allocated at their first write: now, while it is certain that there are enough.
             np.frombuffer(memory_of(block), np.uint8)[:] = 0
 
     def close(self) -> None:
-        """Let go of the memory; the owner removes it."""
+        """Release the memory; the owner removes it."""
         for block in self.blocks:
             block.close()
             if self.owner:
@@ -126,6 +126,6 @@ def memory_of(block: SharedMemory) -> memoryview:
 
 
 def shared_memory_left() -> int:
-    """Bytes that the system still has for shared memory, on Linux."""
+    """Bytes of shared memory that are free, on Linux."""
     state = os.statvfs(MOUNT)
     return state.f_bavail * state.f_frsize

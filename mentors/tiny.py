@@ -1,7 +1,7 @@
-"""Small models of our own, from nothing: a CLIP and a VLM with the architecture of SmolVLM (Idefics3).
+"""Small untrained models of our own: a CLIP and a VLM with the architecture of SmolVLM (Idefics3).
 
-Both are transformers' own classes, so the real checkpoints take the same path, and their tokenizers are trained on the
-words that they are for: a sentence that comes up again and again is one token, and so is a number of two decimals.
+Both are classes of transformers, so that published checkpoints run through the same code. Their tokenizers are trained
+on the texts of the task: a frequent sentence is one token, and so is a number of two decimals.
 """
 
 import math
@@ -15,7 +15,7 @@ NUMBERS = (
     # One digit before and after the point; up to 1.99 with two decimals; of others the whole part and the decimals.
     r"(?<![0-9])-?[0-9]\.[0-9](?![0-9])|(?<![0-9])-?[01]\.[0-9][0-9](?![0-9])|-?[0-9]+|\.[0-9]+"
 )
-"""What is cut out of a text before its pieces are merged."""
+"""Parts of a text that are tokens before any pieces are merged."""
 
 MARKERS = (
     "<|endoftext|>",
@@ -27,7 +27,7 @@ MARKERS = (
     "<global-img>",
     *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
 )
-"""Of Idefics3's processor; the last ones for pictures cut into tiles."""
+"""Special tokens of Idefics3's processor; the last ones are for pictures cut into tiles."""
 
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}:{% for part in message['content'] %}"
@@ -39,7 +39,7 @@ VOCABULARY = 2048
 
 
 def _pil_variant(transformers: Any, name: str) -> Any:
-    """An image processor that does without torchvision; transformers 4 has it under the plain name."""
+    """An image processor that does not need torchvision; in transformers 4 it has the plain name."""
     return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 

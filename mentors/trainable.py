@@ -1,9 +1,8 @@
-"""Foundation models that are scored and fine-tuned in turns, as RLS3 does: a CLIP and a generative VLM.
+"""Foundation models that are scored and fine-tuned in turns, as in RLS3: a CLIP and a generative VLM.
 
-Both start from a folder or hub name, give one figure for each picture, and are fine-tuned from where they stand. The
-optimizer (AdamW) is made anew for each fine-tuning: what the next one starts from is the weights alone (RLS3, section
-6.4), and so `save` and `load` are all that a checkpoint needs. For a seed the same batches are drawn, and on one
-machine the same weights come out.
+Both start from a folder or hub name, give one score for each picture, and are fine-tuned from their present weights.
+Each fine-tuning makes a new optimizer (AdamW), so that the weights are the whole state (RLS3, section 6.4), and a
+checkpoint needs no more than `save` and `load`. One seed gives the same batches, and on one machine the same weights.
 """
 
 import math
@@ -22,13 +21,13 @@ from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.vlm import VlmMentor, encode_answers, without_markers
 
 ROWS_AT_ONCE = 64
-"""Pictures that are read in one forward pass when nothing is learned."""
+"""Pictures in one forward pass without gradients."""
 
 HIGHEST_SCALE = math.log(100.0)
 """Logarithm of the highest scale of the cosines (CLIP)."""
 
 NEIGHBOURS = 3
-"""Nearest pictures that a hard one is drawn from (NegCLIP)."""
+"""Nearest pictures that a hard negative is drawn from (NegCLIP)."""
 
 WARM_UP = 0.1
 """Share of a fine-tuning's updates over which the learning rate rises, before it falls to 0 linearly."""
@@ -38,13 +37,13 @@ MAX_NORM = 1.0
 
 Contrast = Literal["clip", "negclip", "rls3"]
 """`clip`: N pictures against their N captions. `rls3`: against these and both altered captions of each, N x 3N.
-`negclip`: with a hard picture for each and one altered caption for every picture, 2B x 4B."""
+`negclip`: with a hard negative picture for each and one altered caption for every picture, 2B x 4B."""
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW, which decays matrices and leaves vectors and scalars alone.
+    """AdamW with weight decay on matrices, not on vectors and scalars.
 
-    Raises ValueError for weights to be trained in half precision, which rounds small updates away.
+    Raises ValueError for trained weights in half precision, which rounds small updates to 0.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if halves := {str(each.dtype).removeprefix("torch.") for each in trained if each.dtype.itemsize < 4}:
@@ -71,11 +70,11 @@ def contrastive_losses(
 ) -> torch.Tensor:
     """The contrastive loss of each of N pictures against M texts, float32 [N]; their mean is that of the batch.
 
-    `images` [N, D] and `texts` [M, D] are unit vectors; the first N texts belong to the pictures, the others, altered
-    captions, to none. `same`, bool [N, M], says which texts read as the picture's own: all of these but its own are
-    left out, for they are true of it. The mean of two cross-entropies of `scale` * cosine: picture to text over all M
-    texts, and text to picture over the first N texts alone, since an altered caption has no picture (NegCLIP; RLS3,
-    section 4.4, whose "N becomes 3N" would give it one).
+    `images` [N, D] and `texts` [M, D] are unit vectors. The first N texts are the captions of the pictures, the others
+    are altered captions of no picture. `same`, bool [N, M], marks the texts equal to the picture's own caption; except
+    for that caption they are left out, because they are true of the picture. The loss is the mean of two
+    cross-entropies of `scale` * cosine: picture to text over all M texts, and text to picture over the first N texts,
+    since an altered caption has no picture (NegCLIP; RLS3, section 4.4, whose "N becomes 3N" would give it one).
     """
     own = torch.arange(len(images), device=images.device)
     others = same.clone()
@@ -87,27 +86,27 @@ def contrastive_losses(
 
 
 def nearest(features: torch.Tensor, captions: Sequence[str], count: int) -> torch.Tensor:
-    """The `count` nearest pictures of each that have another caption, int64 [N, count]; `features` are unit vectors.
+    """The `count` nearest pictures of each with another caption, int64 [N, count]; `features` are unit vectors.
 
-    Where fewer have another caption, the nearest with the same make up for them.
+    Where fewer have another caption, the nearest with the same caption follow.
     """
     _, places = np.unique(np.asarray(captions), return_inverse=True)
     labels = torch.from_numpy(places).to(features.device)
-    found = []
+    neighbours = []
     for start in range(0, len(features), 1024):
         rows = slice(start, start + 1024)
         cosines = features[rows] @ features.T
         cosines = torch.where(labels[rows, None] == labels, cosines - 4.0, cosines)
         cosines[torch.arange(len(cosines)), torch.arange(len(features))[rows]] = -torch.inf
-        found.append(cosines.topk(count).indices)
-    return torch.cat(found)
+        neighbours.append(cosines.topk(count).indices)
+    return torch.cat(neighbours)
 
 
 class TrainableClip:
     """A `CLIPModel` of transformers that is scored and fine-tuned, with all its weights, as RLS3 and NegCLIP do.
 
-    See `TransformersScorer` for `name` and errors; ValueError also for an unknown `contrast`, for sequences of unequal
-    length and for pictures that are none.
+    See `TransformersScorer` for `name` and errors. ValueError also for an unknown `contrast`, for sequences of unequal
+    length and for arrays that are not pictures.
     """
 
     def __init__(
@@ -121,9 +120,9 @@ class TrainableClip:
         device: str = "cpu",
         autocast: str = "float32",
     ):
-        """`batch_size` counts pictures without their hard ones; `autocast` is the dtype of products while learning.
+        """`batch_size` counts pictures without hard negatives; `autocast` is the dtype of matrix products in training.
 
-        Weights are float32. The rates of NegCLIP and RLS3 are for ViT-B/32: 1e-6, with a batch of 256.
+        Weights are float32. NegCLIP and RLS3 train ViT-B/32 with learning rate 1e-6 and batches of 256.
         """
         if contrast not in get_args(Contrast):
             raise ValueError(f"contrast={contrast!r}: choose {', '.join(get_args(Contrast))}")
@@ -140,8 +139,8 @@ class TrainableClip:
     ) -> np.ndarray:
         """`contrastive_losses` of N pictures, uint8 [H, W, 3], float32 [N]; their mean is RLS3's L (equation 1).
 
-        All N are contrasted with each other, so that the figure depends on N: chance is ln N for `clip`, (ln 3N +
-        ln N) / 2 for `rls3`. `negatives` are the altered captions of each, [N, K]; `clip` leaves them out.
+        The loss contrasts all N pictures and depends on N: chance is ln N for `clip`, (ln 3N + ln N) / 2 for `rls3`.
+        `negatives` are the altered captions of each picture, [N, K]; `clip` ignores them.
         """
         self._check(pictures, captions, negatives)
         with torch.inference_mode():
@@ -150,10 +149,10 @@ class TrainableClip:
             return self._contrast(images, captions, texts).cpu().numpy()
 
     def probabilities(self, pictures: Sequence[np.ndarray], choices: Sequence[Sequence[str]]) -> np.ndarray:
-        """Of each picture's C `choices` of text, float32 [N, C]: the softmax of scale * cosine over them."""
+        """The softmax of scale * cosine over the C texts `choices` of each picture, float32 [N, C]."""
         _check_pictures(pictures, choices=choices)
         if not choices[0] or len({len(row) for row in choices}) > 1:
-            raise ValueError("every picture has as many choices, and at least one")
+            raise ValueError("give the same number of choices for every picture, at least one")
         with torch.inference_mode():
             images = torch.cat([self.encode_pictures(group) for group in _groups(pictures)])
             texts = self.encode_texts([text for row in choices for text in row]).view(len(images), -1, images.shape[1])
@@ -168,17 +167,17 @@ class TrainableClip:
         epochs: int,
         seed: int,
     ) -> np.ndarray:
-        """Learn from N pictures in `epochs` passes; the loss of each update, float32 [U].
+        """Train on N pictures for `epochs` epochs; returns the loss of each update, float32 [U].
 
-        `captions` and `negatives` as in `losses`. Pictures are contrasted with those of their batch.
+        `captions` and `negatives` are as in `losses`. Each picture is contrasted with its batch.
         """
         self._check(pictures, captions, negatives)
         if epochs < 1:
-            raise ValueError(f"epochs={epochs}: there is at least one")
+            raise ValueError(f"epochs={epochs}: give at least 1")
         generator = np.random.default_rng(seed)
         batches = math.ceil(len(pictures) / self.batch_size)
         optimizer = make_optimizer(self.model, self.weight_decay)
-        told = []
+        losses = []
         hard = self._hard(pictures, captions) if self.contrast == "negclip" else None
         for epoch in range(epochs):
             for number, rows in enumerate(np.array_split(generator.permutation(len(pictures)), batches)):
@@ -193,8 +192,8 @@ class TrainableClip:
                 take_step(optimizer, loss, rate, MAX_NORM)
                 with torch.no_grad():
                     self.model.logit_scale.clamp_(max=HIGHEST_SCALE)
-                told.append(loss.item())
-        return np.array(told, np.float32)
+                losses.append(loss.item())
+        return np.array(losses, np.float32)
 
     def _check(
         self, pictures: Sequence[np.ndarray], captions: Sequence[str], negatives: Sequence[Sequence[str]]
@@ -203,7 +202,7 @@ class TrainableClip:
             return _check_pictures(pictures, captions=captions)
         _check_pictures(pictures, captions=captions, negatives=negatives)
         if not negatives[0] or len({len(row) for row in negatives}) > 1:
-            raise ValueError("every picture has as many altered captions, and at least one")
+            raise ValueError("give the same number of altered captions for every picture, at least one")
 
     def _altered(self, negatives: Sequence[Sequence[str]], generator: np.random.Generator) -> list[str]:
         if self.contrast == "clip":
@@ -214,7 +213,7 @@ class TrainableClip:
 
     def _hard(self, pictures: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
         if len(pictures) < 2:
-            raise ValueError("negclip needs at least 2 pictures, for one is the other's hard one")
+            raise ValueError("negclip needs at least 2 pictures: a hard negative is another picture")
         with torch.inference_mode():
             images = torch.cat([self.encode_pictures(group) for group in _groups(pictures)])
             return nearest(images, captions, min(NEIGHBOURS, len(images) - 1)).cpu().numpy()
@@ -225,7 +224,7 @@ class TrainableClip:
         return _unit(self.model.get_image_features(pixels["pixel_values"].to(self.device)))
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors float32 [B, D], with gradients; a text that comes up several times is read once."""
+        """Unit vectors float32 [B, D], with gradients; equal texts are encoded once."""
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         longest = self.model.config.text_config.max_position_embeddings
         tokens = self.scorer.tokenizer(
@@ -239,20 +238,20 @@ class TrainableClip:
         return contrastive_losses(images, self.encode_texts(texts), same, self.model.logit_scale.exp())
 
     def save(self, folder: Path, dtype: str = "float32") -> None:
-        """Write the model, in `dtype`, and its processor, as transformers reads them."""
+        """Write the model, in `dtype`, and its processor in the format of transformers."""
         save_pretrained(self.model, self.scorer.image_processor, check_dtype(dtype, self.device), folder)
         self.scorer.tokenizer.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        """Take the weights that `save` wrote."""
+        """Load the weights that `save` wrote."""
         load_weights(self.model, folder)
 
 
 class TrainableVlm:
-    """A generative vision-language model that is asked and fine-tuned; see `load_vlm` for `name` and errors.
+    """A generative vision-language model that answers and is fine-tuned; see `load_vlm` for `name` and errors.
 
-    With `train="attention"` the attention layers of the language model alone are trained, as RLS3 does with PaliGemma
-    (section 4.4), else all weights.
+    `train="attention"` trains the attention layers of the language model alone, as RLS3 does with PaliGemma (section
+    4.4), `train="all"` all weights.
     """
 
     def __init__(
@@ -267,7 +266,7 @@ class TrainableVlm:
         device: str = "cpu",
         autocast: str = "float32",
     ):
-        """`autocast` is the dtype of matrix products while learning; weights are float32."""
+        """`autocast` is the dtype of matrix products in training; weights are float32."""
         if train not in ("attention", "all"):
             raise ValueError(f"train={train!r}: choose attention or all")
         _check_batch_size(batch_size)
@@ -278,12 +277,12 @@ class TrainableVlm:
         self.autocast = check_dtype(autocast, self.device)
         trained = [each for each_name, each in self.model.named_parameters() if train == "all" or _attends(each_name)]
         if not trained:
-            raise ValueError(f"{name} has no attention layers of a language model that are known by their names")
+            raise ValueError(f"{name} has no attention layers of a language model with a known name")
         for parameter in trained:
             parameter.requires_grad_(True)
 
     def answer(self, pictures: Sequence[np.ndarray], questions: Sequence[str]) -> list[str]:
-        """The likeliest text, token by token, for each picture, uint8 [H, W, 3], and question."""
+        """The answer of greedy decoding for each picture, uint8 [H, W, 3], and question."""
         _check_pictures(pictures, questions=questions)
         texts: list[str] = []
         for start in range(0, len(pictures), ROWS_AT_ONCE):
@@ -299,24 +298,24 @@ class TrainableVlm:
         steps: int,
         seed: int,
     ) -> np.ndarray:
-        """Learn the answers in `steps` updates; the mean cross-entropy of the answers' tokens in each, float32 [U].
+        """Train on the answers for `steps` updates; returns the mean cross-entropy of a token in each, float32 [U].
 
-        Batches go through the N pictures in random order, again and again.
+        Batches are drawn from random permutations of the N pictures.
         """
         _check_pictures(pictures, questions=questions, answers=answers)
         if steps < 1:
-            raise ValueError(f"steps={steps}: there is at least one")
+            raise ValueError(f"steps={steps}: give at least 1")
         generator = np.random.default_rng(seed)
         optimizer = make_optimizer(self.model, self.weight_decay)
         order = _endless(len(pictures), generator)
-        told = []
+        losses = []
         for step in range(steps):
             rows = [next(order) for _ in range(min(self.batch_size, len(pictures)))]
             chosen = [pictures[row] for row in rows], [questions[row] for row in rows], [answers[row] for row in rows]
             loss = self._loss(*chosen)
             take_step(optimizer, loss, _rate(self.learning_rate, step, steps), MAX_NORM)
-            told.append(loss.item())
-        return np.array(told, np.float32)
+            losses.append(loss.item())
+        return np.array(losses, np.float32)
 
     def _prompt(self, question: str) -> str:
         return IMAGE_SLOT + without_markers(self.vlm.processor, question)
@@ -332,16 +331,16 @@ class TrainableVlm:
         return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
 
     def save(self, folder: Path, dtype: str = "float32") -> None:
-        """Write the model, in `dtype`, and its processor, as transformers reads them."""
+        """Write the model, in `dtype`, and its processor in the format of transformers."""
         save_pretrained(self.model, self.vlm.processor, check_dtype(dtype, self.device), folder)
 
     def load(self, folder: Path) -> None:
-        """Take the weights that `save` wrote."""
+        """Load the weights that `save` wrote."""
         load_weights(self.model, folder)
 
 
 def load_weights(model: Any, folder: Path) -> None:
-    """Give `model` the weights that are saved in `folder`."""
+    """Load the weights in `folder` into `model`."""
     model.load_state_dict(load_model(type(model), str(folder), model.dtype).state_dict())
 
 
@@ -381,10 +380,10 @@ def _endless(count: int, generator: np.random.Generator) -> Iterator[int]:
 
 def _attends(name: str) -> bool:
     """Whether a parameter belongs to an attention layer of the language model, by its name in transformers."""
-    # What sees, and what hands on what is seen, may attend too.
+    # The vision tower and the connector may have attention layers too.
     return ".self_attn." in name and not any(part in name for part in ("vision", "visual", "connector"))
 
 
 def _unit(features: Any) -> torch.Tensor:
-    # transformers 5 wraps in an output what 4 returns as it is.
+    # transformers 5 returns an output object, transformers 4 a tensor.
     return F.normalize(getattr(features, "pooler_output", features).float(), dim=-1)

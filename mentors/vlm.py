@@ -1,4 +1,4 @@
-"""Vision-language models of transformers as mentors, by generating a reply or by scoring the allowed ones."""
+"""Vision-language models of transformers as mentors, which generate a reply or score the allowed replies."""
 
 import inspect
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mentorgym.extras import import_transformers, is_installed
+from mentorgym.extras import import_transformers, is_installed, remedy
 from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
 from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request, without_slot
 
 ROWS_AT_ONCE = 256
-"""Replies that are scored in one forward pass; their caches lie in memory together."""
+"""Replies that are scored in one forward pass, which share the memory."""
 
 
 def render_prompt(processor: Any, prompt: str, pictures: int = 1) -> str:
-    """What the model reads for `prompt`, up to where its reply begins.
+    """The model's input for `prompt`, up to the beginning of its reply.
 
-    By the processor's chat template, as a user's message with the picture, or so many of them, where IMAGE_SLOT stands;
-    where there is no template (PaliGemma), the prompt itself with the family's own image token.
+    The processor's chat template is applied to a user's message with `pictures` pictures in the place of IMAGE_SLOT. A
+    processor without a template (PaliGemma) gets the prompt itself with its own image token.
 
-    Raises ValueError where the prompt has no slot for the picture, or several.
+    Raises ValueError where the prompt does not hold IMAGE_SLOT exactly once.
     """
     if prompt.count(IMAGE_SLOT) != 1:
         raise ValueError(f"a prompt needs one slot {IMAGE_SLOT} for the picture, this has {prompt.count(IMAGE_SLOT)}")
@@ -32,7 +32,7 @@ def render_prompt(processor: Any, prompt: str, pictures: int = 1) -> str:
 
 
 def render_reply(processor: Any, prompt: str, reply: str) -> str:
-    """What the model writes after `render_prompt` when it replies so, the token that ends it included."""
+    """The model's output for `reply` after `render_prompt`, the end token included."""
     if processor.chat_template is not None:
         before = render_prompt(processor, prompt)
         messages = [_message(prompt, 1), {"role": "assistant", "content": [{"type": "text", "text": reply}]}]
@@ -49,20 +49,19 @@ def encode_answers(
     answers: Sequence[str],
     suffix_type: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """What a model is trained on: its inputs for each picture, prompt and answer, and the answer's tokens as `labels`.
+    """Training inputs for each picture, prompt and answer, with the answer's tokens as `labels`.
 
-    Prompts are padded on the left (as the tokenizer has to be set) and answers on the right, so that the two meet;
-    labels are -100 elsewhere. `suffix_type` is the answer's token type where the family tells prompt and answer apart
-    by that: 1 for PaliGemma.
+    Prompts are padded on the left (the tokenizer has to be set so) and answers on the right; labels are -100 elsewhere.
+    `suffix_type` is the answer's token type in families that mark answers by it: 1 for PaliGemma.
     """
     tokenizer = processor.tokenizer
     texts = [render_prompt(processor, prompt) for prompt in prompts]
     replies = [render_reply(processor, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    begins = tokenizer.bos_token
-    # Most chat templates write the first token themselves.
-    once = {"add_special_tokens": False} if begins and texts[0].startswith(begins) else {}
+    first = tokenizer.bos_token
+    # Most chat templates include the first token.
+    special = {"add_special_tokens": False} if first and texts[0].startswith(first) else {}
     images = [[Image.fromarray(picture)] for picture in pictures]
-    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt", **once)
+    inputs = processor(text=texts, images=images, padding=True, return_tensors="pt", **special)
     tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
     answer = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=tokenizer.pad_token_id)
     there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
@@ -80,10 +79,10 @@ def encode_answers(
 
 
 def without_markers(processor: Any, text: str) -> str:
-    """`text` with none of the model's markers in it, not even one spelt out, and no IMAGE_SLOT.
+    """`text` without the model's special tokens, spelt out or not, and without IMAGE_SLOT.
 
-    The tokenizer takes a marker that somebody has written for the marker itself, and a picture's, which no picture
-    belongs to, breaks the model's next pass.
+    The tokenizer reads a special token in a text as the token itself, and an image token without a picture makes the
+    model's next pass fail.
     """
     tokenizer = processor.tokenizer
     special = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
@@ -103,9 +102,9 @@ def _message(prompt: str, pictures: int) -> dict[str, Any]:
 
 
 class VlmMentor:
-    """A model of `AutoModelForImageTextToText`; `load_vlm` explains the arguments.
+    """A model of `AutoModelForImageTextToText`; `load_vlm` documents the arguments.
 
-    Answers with the text that the model writes, greedily, or with the likeliest of `answers`.
+    Answers with the text of greedy decoding, or with the likeliest of `answers`.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class VlmMentor:
     ):
         transformers = import_transformers()
         if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {max_new_tokens}; a reply has at least one token")
+            raise ValueError(f"max_new_tokens={max_new_tokens}: give at least 1")
         if answers is not None and (isinstance(answers, str) or not answers):
             raise ValueError(
                 f"answers={answers!r}: give the allowed replies, a list of at least one text; wrappers and vlm_driver "
@@ -133,7 +132,7 @@ class VlmMentor:
         remote = hub_code and hasattr(config, "auto_map")
         if not remote and type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
             raise ValueError(
-                f"{name} holds a model of type {config.model_type!r}, not one that reads pictures and writes text"
+                f"{name} holds a model of type {config.model_type!r}, which does not map pictures and text to text"
             )
         self.processor = _load_processor(name, hub_code)
         self.model: Any = load_model(auto_class, name, check_dtype(dtype, self.device), hub_code).to(self.device)
@@ -148,19 +147,19 @@ class VlmMentor:
         if ends is None:
             ends = tokenizer.eos_token_id
         self.ends = [ends] if isinstance(ends, int) else list(ends)
-        # A model that writes the marker of a picture fails in the next pass, for there is none that belongs to it.
+        # An image token in the output, without a picture, makes the model's next pass fail.
         markers = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.banned = sorted(markers - set(self.ends))
         self.answers = None if answers is None else list(answers)
         takes = inspect.signature(self.model.forward).parameters
         self.last_logits = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         if self.answers is not None and config.is_encoder_decoder:
-            raise ValueError(f"{name} has an encoder and a decoder, which can generate but not score answers")
+            raise ValueError(f"{name} is an encoder-decoder model, which can generate but not score answers")
 
     def __call__(self, requests: Sequence[Request]) -> list[Feedback | None]:
-        """A reply for each request; raises ValueError for a prompt without its slot for the picture.
+        """A reply for each request; raises ValueError for a prompt without IMAGE_SLOT.
 
-        Markers of the model's that stand in a prompt, which may hold what somebody else has written, are not read.
+        Special tokens of the model are removed from prompts, which may hold text from other sources.
         """
         pictures = [request.picture for request in requests]
         parts = [request.prompt.split(IMAGE_SLOT) for request in requests]
@@ -171,7 +170,7 @@ class VlmMentor:
         return [self.answers[index] for index in best]
 
     def generate(self, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> list[str]:
-        """Replies of at most `max_new_tokens` tokens, the likeliest token each time.
+        """Replies of at most `max_new_tokens` tokens, by greedy decoding.
 
         `pictures` are uint8 [H, W, 3], each of any size.
         """
@@ -194,9 +193,9 @@ class VlmMentor:
         return [reply.strip() for reply in replies]
 
     def score(self, pictures: Sequence[np.ndarray], prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """Log-probabilities float32 [B, K] of each whole answer, its end included, as the reply to each request.
+        """Log-probabilities float32 [B, K] of each whole answer, its end token included, as the reply to each request.
 
-        Each picture and prompt is read once, and the K answers go on from there.
+        Each picture and prompt is encoded once for all K answers.
         """
         at_once = max(1, ROWS_AT_ONCE // len(answers))
         groups = [slice(start, start + at_once) for start in range(0, len(prompts), at_once)]
@@ -211,7 +210,7 @@ class VlmMentor:
         mask = torch.nn.utils.rnn.pad_sequence(there, batch_first=True).to(self.device).repeat(len(prompts), 1)
         inputs = self._encode(pictures, prompts)
         with torch.inference_mode():
-            # Positions count the padding too: rotary embeddings know distances alone.
+            # Positions include the padding: rotary embeddings depend on distances alone.
             prefilled = self.model(**inputs, **self.last_logits, use_cache=True)
             logits = prefilled.logits[:, -1:].repeat_interleave(len(answers), 0).float()
             if written.shape[1] > 1:
@@ -229,11 +228,11 @@ class VlmMentor:
 
     def _encode(self, pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> Any:
         texts = [render_prompt(self.processor, prompt) for prompt in prompts]
-        begins = self.processor.tokenizer.bos_token
-        # Most chat templates write the first token themselves.
-        once = {"add_special_tokens": False} if begins and texts[0].startswith(begins) else {}
+        first = self.processor.tokenizer.bos_token
+        # Most chat templates include the first token.
+        special = {"add_special_tokens": False} if first and texts[0].startswith(first) else {}
         images = [[Image.fromarray(picture)] for picture in pictures]
-        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **once)
+        inputs = self.processor(text=texts, images=images, padding=True, return_tensors="pt", **special)
         # PaliGemma's processor adds labels, meant for training.
         inputs.pop("labels", None)
         return inputs.to(self.device, self.model.dtype)
@@ -243,15 +242,15 @@ def _load_processor(name: str, hub_code: bool) -> Any:
     transformers = import_transformers()
     try:
         processor = transformers.AutoProcessor.from_pretrained(name, trust_remote_code=hub_code)
-    except Exception as error:  # Without torchvision some families fail with whatever comes of it.
+    except Exception as error:  # Without torchvision some families raise errors of many types.
         if not is_installed("torchvision"):
             raise ImportError(
                 f"cannot load the processor of {name} ({first_line(error)}); if its family needs torchvision, as "
-                "InternVL3, Qwen2.5-VL and SmolVLM2 do: pip install 'mentorgym[vlm-torchvision]'"
+                "InternVL3, Qwen2.5-VL and SmolVLM2 do: " + remedy("vlm-torchvision")
             ) from None
         raise ValueError(f"cannot load the processor of {name}: {first_line(error)}") from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-        raise ValueError(f"{name} has no processor for both pictures and texts")
+        raise ValueError(f"the processor of {name} does not take both pictures and texts")
     return processor
 
 
@@ -271,15 +270,15 @@ def load_vlm(
 
     Args:
         name: folder or hub name.
-        device: as torch names it.
-        dtype: as torch names it; None is float32 on the CPU and bfloat16 elsewhere.
-        max_new_tokens: where a generated reply is cut off.
-        answers: the allowed replies, to score instead of generating.
-        image_splitting: whether large pictures are cut into tiles, which costs many more tokens.
-        hub_code: whether code that lies beside the weights is run.
+        device: torch's name of the device.
+        dtype: torch's name of the dtype; None is float32 on the CPU and bfloat16 elsewhere.
+        max_new_tokens: longest generated reply, in tokens.
+        answers: the allowed replies, which are scored; None generates a reply.
+        image_splitting: whether large pictures are cut into tiles, which takes many more tokens.
+        hub_code: whether code beside the weights is run.
 
     Raises:
-        ValueError: weights are missing or of another architecture, or an option does not fit.
+        ValueError: weights are missing or of another architecture, or an option is out of range.
         ImportError: a package is missing or broken.
     """
     return VlmMentor(name, device, dtype, max_new_tokens, answers, image_splitting, hub_code)

@@ -1,4 +1,4 @@
-"""Where a mentor is asked, in batches of what has come in: a thread, or a process of its own."""
+"""The workers that call a mentor, with batches of the requests that wait: a thread, or a separate process."""
 
 import contextlib
 import json
@@ -9,8 +9,10 @@ import secrets
 import select
 import signal
 import sys
+import sysconfig
 import threading
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -25,45 +27,65 @@ from mentorgym.mentors.shared_pictures import TEXT_BYTES, SharedPictures
 Item = TypeVar("Item")
 
 ERROR_CHARACTERS = 500
-"""Of an error's text, how much is passed on."""
+"""Longest text of an error that is passed on."""
 
 SECONDS_TO_END = 5.0
-"""How long a worker may take to end before it is killed, or if it is a thread, left behind."""
+"""Seconds that a worker may take to end; then a process is killed and a thread is abandoned."""
+
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+"""Folders whose files are not the user's."""
 
 
 class WorkerDied(Exception):
-    """The worker is gone; the message says what is known of why."""
+    """The worker has ended; the message gives the cause as far as it is known."""
 
 
 class Reply(NamedTuple):
-    """What came of one batch."""
+    """The mentor's answers to one batch."""
 
     tickets: list[int]
-    """the requests' numbers"""
+    """numbers of the requests"""
     feedback: list[Feedback | None]
-    """as many"""
+    """one answer for each ticket"""
     error: str
-    """why some or all are None through no choice of the mentor's, or """ ""
+    """the mentor's fault that made answers None; empty where there was no fault"""
 
 
 def load(mentor: str | Mentor, options: Mapping[str, Any]) -> Mentor:
-    """The mentor that a spec names, or the one that is given."""
-    if callable(mentor):
-        return mentor
-    from mentorgym.mentors.load import load_mentor
+    """The mentor that a spec names, or the callable itself, which takes no options."""
+    if isinstance(mentor, str):
+        from mentorgym.mentors.load import load_mentor
 
-    return load_mentor(mentor, **options)
+        return load_mentor(mentor, **options)
+    if not callable(mentor):
+        raise TypeError(f"a mentor is a name or a callable, not {type(mentor).__name__}")
+    if options:
+        raise TypeError(f"options are for mentors by name; bind {', '.join(options)} with functools.partial")
+    return mentor
 
 
-def tell(error: BaseException) -> str:
-    """An error in words, not too many."""
-    return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
+def describe(error: BaseException) -> str:
+    """Type and text of an error, and the innermost file and line of the user's code that it passed through."""
+    text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
+    places = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not _is_of_libraries(frame)
+    ]
+    return f"{text} ({places[-1]})" if places else text
+
+
+def _is_of_libraries(frame: types.FrameType) -> bool:
+    file, module = frame.f_code.co_filename, frame.f_globals.get("__name__") or ""
+    return module.startswith("mentorgym.") or file.startswith("<frozen") or file.startswith(LIBRARIES)
 
 
 def collect(take: Callable[[float | None], tuple[Item, float] | None], batch_size: int, max_wait: float) -> list[Item]:
-    """A batch: closed when it is full, or `max_wait` seconds after its first item was asked and nothing more waits.
+    """A batch of items: closed when it is full, or `max_wait` seconds after its first item was submitted and no other
+    item waits.
 
-    `take(timeout)` gives the next item and when it was asked, or None after `timeout` seconds; with None it waits.
+    `take(timeout)` gives the next item and the time of its submission, or None after `timeout` seconds; with
+    `timeout=None` it waits for an item.
     """
     first = take(None)
     assert first is not None
@@ -74,11 +96,11 @@ def collect(take: Callable[[float | None], tuple[Item, float] | None], batch_siz
 
 
 def answer(mentor: Mentor, requests: Sequence[Request]) -> tuple[list[Feedback | None], str]:
-    """One answer for each request, and what was wrong with the mentor's, if anything: such answers are None."""
+    """One answer for each request, and the fault of the mentor, "" for none; faulty answers are None."""
     try:
         answers = list(mentor(requests))
     except (Exception, SystemExit) as error:
-        return [None] * len(requests), tell(error)
+        return [None] * len(requests), describe(error)
     if len(answers) != len(requests):
         return [None] * len(requests), f"the mentor gave {len(answers)} answers to {len(requests)} requests"
     checked = [check_feedback(each) for each in answers]
@@ -86,7 +108,7 @@ def answer(mentor: Mentor, requests: Sequence[Request]) -> tuple[list[Feedback |
 
 
 def check_feedback(feedback: Any) -> tuple[Feedback | None, str]:
-    """A mentor's answer as text, float32 [K] or None, and what was wrong with it, if anything: then it is None."""
+    """A mentor's answer as text, float32 [K] or None, and its fault, "" for none; a faulty answer becomes None."""
     if feedback is None:
         return None, ""
     if isinstance(feedback, str):
@@ -103,7 +125,7 @@ def check_feedback(feedback: Any) -> tuple[Feedback | None, str]:
 
 
 class ThreadWorker:
-    """A mentor that is asked in a thread of this process."""
+    """Calls a mentor in a thread of this process."""
 
     def __init__(self, mentor: str | Mentor, options: Mapping[str, Any], batch_size: int, max_wait: float):
         self.mentor = load(mentor, options)
@@ -113,26 +135,26 @@ class ThreadWorker:
         self.thread = threading.Thread(target=self._work, name="mentor", daemon=True)
         self.thread.start()
 
-    def send(self, ticket: int, request: Request, asked: float) -> None:
-        """Hand a request over; its arrays are copied."""
-        copied = request._replace(picture=request.picture.copy(), action=np.array(request.action, np.float32))
-        self.requests.put(((ticket, copied), asked))
+    def send(self, ticket: int, request: Request, time_submitted: float) -> None:
+        """Queue a request; its arrays are copied."""
+        copy = request._replace(picture=request.picture.copy(), action=np.array(request.action, np.float32))
+        self.requests.put(((ticket, copy), time_submitted))
 
     def receive(self, timeout: float) -> Reply | None:
-        """The next batch's answers, if they come within `timeout` seconds."""
+        """The answers to the next batch; None where none arrive within `timeout` seconds."""
         try:
             return self.replies.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def has_come(self) -> bool:
-        """Whether there is something to receive."""
+        """Whether there is a reply to receive."""
         return not self.replies.empty()
 
     def close(self) -> None:
-        """End the thread once the batch that it is at is done."""
+        """End the thread after its present batch."""
         self.requests.put((None, 0.0))
-        # A service that nobody holds any more may be collected in this very thread.
+        # The garbage collector may call this in the thread itself.
         if self.thread is not threading.current_thread():
             self.thread.join(SECONDS_TO_END)
 
@@ -145,17 +167,17 @@ class ThreadWorker:
     def _work(self) -> None:
         while True:
             batch = collect(self._take, self.batch_size, self.max_wait)
-            asked = [item for item in batch if item is not None]
-            if len(asked) < len(batch):
+            items = [item for item in batch if item is not None]
+            if len(items) < len(batch):
                 return
-            feedback, error = answer(self.mentor, [request for _, request in asked])
-            self.replies.put(Reply([ticket for ticket, _ in asked], feedback, error))
+            feedback, error = answer(self.mentor, [request for _, request in items])
+            self.replies.put(Reply([ticket for ticket, _ in items], feedback, error))
 
 
 class ProcessWorker:
-    """A mentor that is asked in a process of its own, which `restart` replaces when it has died.
+    """Calls a mentor in a separate process, which `restart` replaces after its death.
 
-    Room for `slots` requests at once is made at the start, more when it is needed.
+    Shared memory for `slots` simultaneous requests is reserved at the start, more when it is needed.
     """
 
     def __init__(
@@ -181,12 +203,12 @@ class ProcessWorker:
             raise
 
     def restart(self) -> None:
-        """Start a process, in place of the one before if there was one, and do not wait until the mentor is loaded."""
+        """Start a process, in place of an earlier one, without waiting until it has loaded the mentor."""
         self._end_process()
         context = multiprocessing.get_context("spawn")
         requests, self.requests = context.Pipe(duplex=False)
         self.replies, replies = context.Pipe(duplex=False)
-        # Connection.poll makes a selector each time, which takes several times as long; this is asked at every step.
+        # Connection.poll makes a selector at each call, which takes several times as long, and each step calls it.
         self.poller = select.poll() if hasattr(select, "poll") else None
         if self.poller:
             self.poller.register(self.replies, select.POLLIN)
@@ -195,20 +217,20 @@ class ProcessWorker:
         with without_main_module():
             process.start()
         self.process = process
-        # Only the worker holds its ends now, so that its death closes them.
+        # The worker alone holds its ends now, so that its death closes them.
         requests.close()
         replies.close()
 
-    def send(self, ticket: int, request: Request, asked: float) -> None:
-        """Hand a request over; raises WorkerDied."""
-        self.pictures.put_request(ticket, request, asked)
+    def send(self, ticket: int, request: Request, time_submitted: float) -> None:
+        """Pass a request to the process; raises WorkerDied."""
+        self.pictures.put_request(ticket, request, time_submitted)
         try:
             self.requests.send_bytes(ticket.to_bytes(4, "little"))
         except OSError:
             raise WorkerDied from None
 
     def receive(self, timeout: float) -> Reply | None:
-        """The next batch's answers, if they come within `timeout` seconds; raises WorkerDied."""
+        """The answers to the next batch; None where none arrive within `timeout` seconds. Raises WorkerDied."""
         try:
             while self.has_come() or (timeout > 0 and self.replies.poll(timeout)):
                 message = json.loads(self.replies.recv_bytes())
@@ -222,11 +244,16 @@ class ProcessWorker:
         return None
 
     def has_come(self) -> bool:
-        """Whether there is something to receive, if only that the process has died."""
-        return bool(self.poller.poll(0)) if self.poller else self.replies.poll()
+        """Whether there is a message to receive, the death of the process included."""
+        if self.poller:
+            return bool(self.poller.poll(0))
+        try:
+            return self.replies.poll()
+        except OSError:  # Windows reports a closed pipe here; `receive` turns it into WorkerDied.
+            return True
 
     def close(self) -> None:
-        """End the process and remove the shared memory. A fork of the owner, which inherits this, leaves them alone."""
+        """End the process and remove the shared memory; without effect in a fork of the owner."""
         if os.getpid() == self.owner:
             self._end_process()
             self.pictures.close()
@@ -252,9 +279,9 @@ class ProcessWorker:
 
 @contextlib.contextmanager
 def without_main_module() -> Iterator[None]:
-    """Let processes that are spawned here not run the user's script again: they need nothing of it.
+    """Keep processes that are spawned here from running the user's script again, which they do not need.
 
-    It may be large, as an agent's is, lack a main guard, or come from standard input, where nothing can read it twice.
+    The script may be large, lack a main guard, or come from standard input, which cannot be read twice.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -274,34 +301,34 @@ def serve(
     requests: Connection,
     replies: Connection,
 ) -> None:
-    """What the worker process does: load the mentor, then answer until the pipe of requests is closed."""
-    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    """Main function of the worker process: load the mentor, then answer until the pipe of requests is closed."""
+    # Ctrl-C reaches every process of a terminal; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Standard output is for the results of the parent's command.
+    # Standard output belongs to the parent's command.
     os.dup2(2, 1)
-    # One thread for each library that counts on threads: the learner's cores are its own.
+    # One thread for each numerical library: the other cores belong to the learner.
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
     keep_large_blocks()
 
-    def say(**message: Any) -> None:
+    def send(**message: Any) -> None:
         replies.send_bytes(json.dumps(message).encode())
 
     try:
         mentor = load(spec, options)
     except (Exception, SystemExit) as error:
-        say(failure=tell(error))
+        send(failure=describe(error))
         return
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    say(started=True)
+    send(started=True)
     pictures = SharedPictures(prefix, picture_shape, owner=False)
 
     def take(timeout: float | None) -> tuple[int, float] | None:
         if not requests.poll(timeout):
             return None
         ticket = int.from_bytes(requests.recv_bytes(), "little")
-        return ticket, pictures.time_asked(ticket)
+        return ticket, pictures.time_submitted(ticket)
 
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -309,7 +336,7 @@ def serve(
             feedback, failure = answer(mentor, [pictures.request(ticket) for ticket in tickets])
             for ticket, each in zip(tickets, feedback, strict=True):
                 pictures.put_feedback(ticket, each)
-            say(tickets=tickets, error=failure)
+            send(tickets=tickets, error=failure)
 
 
 def _end_with_parent() -> None:

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mentorgym import doctor
+from mentorgym.extras import remedy
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_missing_extra_is_no_failure_and_has_its_remedy(few, capsys: pytest.Ca
     assert pieces["numpy"]["state"] == "ok"
     assert pieces["numpy"]["detail"] == np.__version__
     assert pieces["no-such"]["state"] == "missing"
-    assert pieces["no-such"]["remedy"] == "pip install 'mentorgym[vlm]'"
+    assert pieces["no-such"]["remedy"] == remedy("vlm")
 
 
 def test_a_core_package_that_cannot_be_imported_is(few, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -109,7 +110,7 @@ def test_the_table_has_a_line_for_each_piece_and_its_remedy(few, capsys: pytest.
     doctor.main([])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("missing  no-such") for line in lines)
-    assert any(line.strip() == "-> pip install 'mentorgym[vlm]'" for line in lines)
+    assert any(line.strip() == f"-> {remedy('vlm')}" for line in lines)
     assert [line for line in lines if not line.startswith(("ok ", "missing ", "broken ", " "))] == []
 
 
@@ -118,7 +119,7 @@ def test_every_extra_of_the_project_is_looked_at():
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
     # "spatial" is made of others.
-    extras = project["optional-dependencies"].keys() - {"test", "peers", "spatial"}
+    extras = project["optional-dependencies"].keys() - {"docs", "test", "peers", "spatial"}
     assert {package.extra for package in doctor.PACKAGES} == extras | {""}
     core = {dependency.split(">")[0] for dependency in project["dependencies"]}
     assert {package.distribution for package in doctor.PACKAGES if not package.extra} == core

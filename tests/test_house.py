@@ -1,6 +1,7 @@
 """The rules of the house: floors import downwards, the package is whole and light, the ids are registered."""
 
 import ast
+import graphlib
 import importlib.util
 import runpy
 import shutil
@@ -96,6 +97,33 @@ def test_the_ground_imports_from_no_floor():
 )
 def test_every_form_of_upward_import_is_seen(source: str, package: str, found: bool):
     assert bool(upward_imports(source, package)) == found
+
+
+def runtime_imports(path: Path) -> Iterator[str]:
+    """All that the module at `path` imports at any depth, but for what is imported for annotations alone."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = [ast.Pass()]
+    yield from imported_modules(ast.unparse(tree), package_of(path))
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    modules = {
+        ".".join((package_of(path), path.stem)).removesuffix(".__init__"): path
+        for path in SOURCES
+        if not path.is_relative_to(ROOT / "tests")
+    }
+    # A package's `__init__` names what stands below it, and is no part of a circle.
+    graph = {
+        name: {each for each in runtime_imports(path) if each in modules and each != name}
+        for name, path in modules.items()
+        if path.name != "__init__.py"
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"imports in a circle: {' <- '.join(error.args[1])}", pytrace=False)
 
 
 def test_no_source_imports_a_folder_by_its_bare_name():

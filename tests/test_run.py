@@ -56,9 +56,9 @@ def test_a_second_call_installs_nothing(run: ModuleType, calls: list):
 
 
 def test_each_extra_is_installed_once(run: ModuleType, calls: list):
-    for verb in ("demo", "test", "demo", "lint", "slow"):
+    for verb in ("demo", "test", "demo", "lint", "slow", "docs", "docs"):
         run.main([verb])
-    assert installs(calls) == [".[video]", ".[test]"]
+    assert installs(calls) == [".[video]", ".[test]", ".[docs]"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""Wrappers that bring a mentor's feedback into an environment: these are for `gymnasium.Env`, those of the same names
-in `mentorgym.wrappers.vector` for `gymnasium.vector.VectorEnv`."""
+"""Wrappers that add a mentor's feedback to an environment.
+
+Those here are for `gymnasium.Env`; `mentorgym.wrappers.vector` has the same names for `gymnasium.vector.VectorEnv`.
+"""
 
 from mentorgym.wrappers.feedback import LateBonuses, LateHints
 from mentorgym.wrappers.single import ActionHints, ClipReward

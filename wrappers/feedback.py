@@ -1,10 +1,12 @@
-"""What all wrappers share: whom to ask about which observation, and what comes back for it.
+"""What all wrappers share: which observations a mentor is asked about, and how its answers are matched to them.
 
-An observation is known by its environment's index and its number n, which counts the observations that this environment
-handed out for action, across episodes. An episode's final observation, which nobody acts on, has no number (-1) and is
-never asked about; with same-step autoreset the next episode's first observation takes the next number.
+The key of an observation is its environment's index and its number n. Numbers count the observations that the
+environment returned and that the agent acts on, across episodes. The final observation of an episode has no number
+(-1), and the mentor is not asked about it. With same-step autoreset the first observation of the next episode takes the
+next number.
 """
 
+import logging
 import math
 import time
 from collections import deque
@@ -19,12 +21,14 @@ from mentorgym.mentors.mentor import GRID, Adapter, Feedback
 from mentorgym.mentors.service import MentorService
 from mentorgym.wrappers.normaliser import Normaliser
 
-RECENT = 1000
-"""Answers that the averages of `counters` run over."""
+WINDOW = 1000
+"""Latest answers that the means of `counters` cover."""
+
+logger = logging.getLogger(__name__)
 
 
 class LateHints(NamedTuple):
-    """K actions that a mentor suggests, each with its observation's environment and number."""
+    """K hints, which are actions that a mentor suggests, each with the key of its observation."""
 
     envs: np.ndarray  # int64 [K]
     numbers: np.ndarray  # int64 [K]
@@ -32,7 +36,7 @@ class LateHints(NamedTuple):
 
 
 class LateBonuses(NamedTuple):
-    """K bonuses to rewards, each with the environment and number of the observation that was acted on."""
+    """K bonuses for rewards, each with the key of the observation that the action was taken on."""
 
     envs: np.ndarray  # int64 [K]
     numbers: np.ndarray  # int64 [K]
@@ -48,46 +52,50 @@ def adapter_of(env: gym.Env | gym.vector.VectorEnv) -> Adapter:
     adapter = getattr(env.unwrapped, "adapter", None)
     if adapter is None:
         raise TypeError(
-            f"{env} cannot be mentored: its base environment {type(env.unwrapped).__name__} has no `adapter`, which "
-            "mentorgym.mentors.mentor.Adapter describes; a batch of mentored environments is made with "
-            "gym.make_vec(id, num_envs) where the id has a vector environment of its own"
+            f"no mentor can be used with {env}: its base environment {type(env.unwrapped).__name__} has no `adapter`, "
+            "which mentorgym.mentors.Adapter describes; make a vector environment with gym.make_vec(id, num_envs)"
         )
     return adapter
 
 
 def check_autoreset(envs: gym.vector.VectorEnv) -> None:
-    """Raise ValueError for vector environments that reset in the step after an episode's end."""
+    """Raise ValueError for next-step autoreset."""
     mode = envs.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
         raise ValueError(
-            f"autoreset_mode={mode}: wrappers need AutoresetMode.SAME_STEP (or DISABLED): the observation before a "
-            "step that only resets is one that nobody acts on"
+            f"autoreset_mode={mode}: mentors need AutoresetMode.SAME_STEP or DISABLED; in the next-step mode one step "
+            "per episode only resets"
         )
 
 
-class Consultation:
-    """Asks a mentor about the observations of N environments and brings back what it says.
+class MentorClient:
+    """Asks a mentor about the observations of N environments and collects its answers.
 
     Args:
-        mentor: what `mentorgym.mentors.load.load_mentor` takes; with `worker="thread"` also a mentor itself. "clip" and
-            "vlm" are the small models of the environment's family (`own_models` of its adapter), where it has its own.
+        mentor: a name that `mentorgym.mentors.load_mentor` takes, or a callable that takes a list of
+            `mentorgym.mentors.Request` and returns a list of answers. "clip" and "vlm" are the small models of the
+            environment's family (`own_models` of its adapter), where it has its own.
         options: keyword arguments of `load_mentor`; `answers="grid"` stands for the adapter's `answers`.
-        every: observations whose number this divides are asked about.
-        events: ask also about those that the adapter finds urgent.
-        at_bound: what happens where `max_outstanding` questions about an environment are open: "skip" the question, or
-            "pause" the step until there is room.
-        mode: "async" lets answers come in later steps, "sync" waits for them.
+        every: the mentor is asked about observations whose number is a multiple of this.
+        events: ask also about observations that the adapter declares urgent.
+        at_bound: where `max_outstanding` requests of an environment are open: "skip" the request, or "pause" the step
+            until an answer arrives.
+        mode: "async" returns answers in later steps, "sync" waits for them.
         prompt: template for the prompt, "" for the environment's own.
-        batch_size: most questions that the mentor gets at once.
-        max_wait: seconds that a question waits for others to join it.
-        max_outstanding: open questions about one environment.
-        pause_timeout: seconds that a step waits at most; what it waited for is then unavailable.
-        worker: "process", or "thread".
+        batch_size: most requests in one call of the mentor.
+        max_wait: seconds that a request waits for others of its batch.
+        max_outstanding: most open requests of one environment.
+        pause_timeout: longest wait of a step, in seconds; answers that arrive later are unavailable.
+        worker: "process" or "thread"; None is "process" for a name and "thread" for a callable.
 
     Raises:
-        ValueError: a value is none of these.
-        MentorError: the mentor cannot be had.
+        TypeError: options with a callable.
+        ValueError: an argument is out of range.
+        MentorError: the mentor could not be loaded.
     """
+
+    purpose: str
+    """what an answer is read for, in the words of the warning about answers that cannot be used"""
 
     def __init__(
         self,
@@ -105,15 +113,15 @@ class Consultation:
         max_wait: float = 0.01,
         max_outstanding: int = 4,
         pause_timeout: float = 30.0,
-        worker: Literal["process", "thread"] = "process",
+        worker: Literal["process", "thread"] | None = None,
     ):
         for name, value, valid in (
             ("at_bound", at_bound, ("skip", "pause")),
             ("mode", mode, ("async", "sync")),
-            ("worker", worker, ("process", "thread")),
+            ("worker", worker, ("process", "thread", None)),
         ):
             if value not in valid:
-                raise ValueError(f"{name}={value!r}: choose one of {', '.join(valid)}")
+                raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(str, valid))}")
         for name, number in (("every", every), ("batch_size", batch_size), ("max_outstanding", max_outstanding)):
             if not isinstance(number, int | np.integer) or number < 1:
                 raise ValueError(f"{name}={number!r}: give a whole number, at least 1")
@@ -124,9 +132,9 @@ class Consultation:
             adapter.check_prompt(prompt)
         if isinstance(mentor, str):
             mentor = getattr(adapter, "own_models", {}).get(mentor, mentor)
-        chosen = dict(options or {})
-        if chosen.get("answers") == GRID:
-            chosen["answers"] = list(adapter.answers)
+        options = dict(options or {})
+        if isinstance(options.get("answers"), str) and options["answers"] == GRID:
+            options["answers"] = list(adapter.answers)
         self.adapter, self.num_envs = adapter, num_envs
         self.every, self.events, self.prompt = int(every), bool(events), prompt
         self.patience = pause_timeout if at_bound == "pause" else 0.0
@@ -135,12 +143,13 @@ class Consultation:
         self.next_numbers = np.zeros(num_envs, np.int64)
         self._open: set[Key] = set()
         self._arrived: list[tuple[Key, Feedback | None]] = []
-        self.skipped = 0
-        self._usable: deque[bool] = deque(maxlen=RECENT)
-        self._staleness: deque[int] = deque(maxlen=RECENT)
+        self._skipped = 0
+        self._has_warned = False
+        self._usable: deque[bool] = deque(maxlen=WINDOW)
+        self._staleness: deque[int] = deque(maxlen=WINDOW)
         self.service = MentorService(
             mentor,
-            options=chosen,
+            options=options,
             picture_shape=adapter.picture_shape,
             batch_size=int(batch_size),
             max_wait=float(max_wait),
@@ -150,36 +159,36 @@ class Consultation:
         )
 
     def number(self, fresh: np.ndarray, others: np.ndarray | int, infos: dict[str, Any]) -> None:
-        """Number the observations just handed out to the rows `fresh`, and write `observation_number` to `infos`.
+        """Number the new observations of the rows `fresh`, and write `observation_number` to `infos`.
 
-        `others`: the numbers of the other rows; -1 where nobody acts on their observation.
+        `others`: the numbers of the other rows; -1 where no action follows their observation.
         """
         inner = infos.get("observation_number")
         if inner is None:
             self.numbers = np.where(fresh, self.next_numbers, others)
             self.next_numbers += fresh
         else:
-            # A wrapper inside has numbered them; there is one number to an observation.
+            # An inner wrapper has numbered them; an observation has one number.
             self.numbers = np.array(inner, np.int64).reshape(self.num_envs)
             self.next_numbers = np.maximum(self.next_numbers, self.numbers + 1)
         infos["observation_number"] = self.numbers.copy()
 
     def ask(self, fresh: np.ndarray, infos: dict[str, Any]) -> list[Key]:
-        """Ask about those of the observations just handed out that are due, as far as there is room."""
+        """Submit requests about the new observations that are due, as far as `max_outstanding` allows; their keys."""
         due = fresh
         if self.every > 1:
             due = self.numbers % self.every == 0
             if self.events:
                 due |= self.adapter.urgent(infos)
             due &= fresh
-        asked: list[Key] = []
+        keys: list[Key] = []
         deadline = time.monotonic() + self.patience
-        # np.count_nonzero takes a fraction of what any() does, and this is asked at every step.
+        # np.count_nonzero takes a fraction of the time of any(), and each step calls it.
         while waiting := int(np.count_nonzero(due)):
             if not self.service.full:
                 ready = due & self.service.room(self.num_envs)
                 if np.count_nonzero(ready):
-                    asked += self._submit(ready.nonzero()[0])
+                    keys += self._submit(ready.nonzero()[0])
                     due = due & ~ready
                     continue
             left = deadline - time.monotonic()
@@ -187,10 +196,10 @@ class Consultation:
                 self._skip(waiting)
                 break
             self.poll(left)
-        return asked
+        return keys
 
     def poll(self, timeout: float = 0.0) -> None:
-        """Take in what has arrived; with nothing there, wait for it."""
+        """Take in the answers that have arrived; wait up to `timeout` seconds for the first."""
         for key, feedback in self.service.poll(timeout):
             if key in self._open:
                 self._open.remove(key)
@@ -198,7 +207,7 @@ class Consultation:
                 self._arrived.append((key, feedback))
 
     def collect(self, wanted: Collection[Key]) -> list[tuple[Key, Feedback | None]]:
-        """What has arrived since the last call, once the answers `wanted` have, or the time-out has passed."""
+        """The answers since the last call; waits for those to the keys `wanted`, at most `pause_timeout` seconds."""
         deadline = time.monotonic() + self.timeout
         while not self._open.isdisjoint(wanted) and (left := deadline - time.monotonic()) > 0:
             self.poll(left)
@@ -209,59 +218,74 @@ class Consultation:
         """Count an answer for `availability`."""
         self._usable.append(usable)
 
+    def warn(self, feedback: Feedback, expected: str) -> None:
+        """Log the first answer that cannot be used, with an example of a usable one."""
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "an answer of mentor %r cannot be read as %s: %s. Such answers count as unavailable (`availability` in "
+                "`counters()`); further ones are not reported. A usable answer is, for example, %s",
+                self.service.name,
+                self.purpose,
+                _shorten(feedback),
+                expected,
+            )
+
     def counters(self) -> dict[str, float]:
-        """The service's counters, and, over the latest answers:
+        """The counters of `MentorService`, and, over the latest 1,000 answers:
 
         | key | meaning |
         | --- | --- |
-        | `availability` | share of the observations that were due with a usable answer; the open ones do not count |
+        | `availability` | share of the due observations with a usable answer; open requests are left out |
         | `staleness` | mean steps from an observation to its answer |
-        | `skipped` | how many were due and never asked about, for want of room |
+        | `skipped` | due observations without a request, because `max_outstanding` requests were open |
         """
-        told = dict(self.service.counters())
-        told["skipped"] = told.get("skipped", 0) + self.skipped
-        told["availability"] = float(np.mean(self._usable)) if self._usable else math.nan
-        told["staleness"] = float(np.mean(self._staleness)) if self._staleness else math.nan
-        return told
+        counters = dict(self.service.counters())
+        counters["skipped"] = counters.get("skipped", 0) + self._skipped
+        counters["availability"] = float(np.mean(self._usable)) if self._usable else math.nan
+        counters["staleness"] = float(np.mean(self._staleness)) if self._staleness else math.nan
+        return counters
 
     def close(self) -> None:
         """Stop the service."""
         self.service.close()
 
     def _skip(self, count: int) -> None:
-        self.skipped += count
+        self._skipped += count
         self._usable.extend([False] * count)
 
     def _submit(self, rows: np.ndarray) -> list[Key]:
         keys = [(row, int(self.numbers[row])) for row in rows.tolist()]
         for key, request in zip(keys, self.adapter.requests(rows.tolist(), self.prompt), strict=True):
-            # The service has said that there is room.
+            # `ask` has checked that the service takes it.
             self.service.submit(key, request)
             self._open.add(key)
         return keys
 
 
-class Hints(Consultation):
+class Hints(MentorClient):
     """Actions that a mentor suggests."""
+
+    purpose = "an action"
 
     def __init__(self, adapter: Adapter, *arguments: Any, **options: Any):
         super().__init__(adapter, *arguments, **options)
         self._none = self._late([])
 
-    def begin(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
+    def after_reset(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
         """Ask about the observations of a reset of the rows `fresh`; write `observation_number` and `hints`."""
         self.number(fresh, self.numbers, infos)
         self._ask_and_collect(fresh, infos)
 
-    def tell(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
-        """Ask about the observations that a step has handed out to be acted on; write as `begin` does."""
+    def after_step(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
+        """Ask about the observations of the rows `fresh`, which an action follows; write as `after_reset` does."""
         self.number(fresh, -1, infos)
         self._ask_and_collect(fresh, infos)
 
     def _ask_and_collect(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
         self.poll()
-        asked = self.ask(fresh, infos)
-        arrived = self.collect(asked if self.sync else ())
+        keys = self.ask(fresh, infos)
+        arrived = self.collect(keys if self.sync else ())
         infos["hints"] = self._late(arrived) if arrived else self._none
 
     def _late(self, arrived: list[tuple[Key, Feedback | None]]) -> LateHints:
@@ -270,6 +294,8 @@ class Hints(Consultation):
         for key, feedback in arrived:
             action = None if feedback is None else self.adapter.to_action(feedback)
             self.count(action is not None)
+            if action is None and feedback is not None:
+                self.warn(feedback, repr(self.adapter.answers[0]))
             if action is not None:
                 keys.append(key)
                 actions.append(action)
@@ -277,13 +303,15 @@ class Hints(Consultation):
         return LateHints(envs, numbers, np.array(actions, np.float32).reshape(-1, self.adapter.action_size))
 
 
-class Bonuses(Consultation):
-    """Bonuses for actions: the scorer sees the observation, and its answer is weighed by the action taken there.
+class Bonuses(MentorClient):
+    """Bonuses for actions: the scorer sees the observation, and its answer is compared with the action taken.
 
     Args:
         scale: bonuses lie in [-scale, scale].
-        arguments: those of `Consultation`.
+        arguments: those of `MentorClient`.
     """
+
+    purpose = "probabilities of the anchors"
 
     def __init__(
         self,
@@ -296,7 +324,7 @@ class Bonuses(Consultation):
         **arguments: Any,
     ):
         if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            raise ValueError(f"scale={scale!r}: give the largest bonus, above 0")
+            raise ValueError(f"scale={scale!r}: give the largest bonus, a number above 0")
         if isinstance(mentor, str):
             options = {"anchors": [list(texts) for texts in adapter.anchors], **(options or {})}
         super().__init__(adapter, num_envs, mentor, options=options, **arguments)
@@ -304,27 +332,27 @@ class Bonuses(Consultation):
         self.normaliser = Normaliser()
         self._undecided: list[Key] = []
         self._actions: dict[Key, np.ndarray] = {}
-        self._margins: deque[float] = deque(maxlen=RECENT)
+        self._margins: deque[float] = deque(maxlen=WINDOW)
 
-    def begin(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
-        """Ask about the observations of a reset; write `observation_number` and `bonuses`, none, to `infos`."""
+    def after_reset(self, fresh: np.ndarray, infos: dict[str, Any]) -> None:
+        """Ask about the observations of a reset; write `observation_number` and empty `bonuses` to `infos`."""
         self._undecided = [key for key in self._undecided if not fresh[key[0]]]
         self.number(fresh, self.numbers, infos)
         self._undecided += self.ask(fresh, infos)
         infos["bonuses"] = self._late([], np.empty(0, np.float32))
 
-    def tell(self, actions: Any, fresh: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
-        """Weigh the `actions`, N of A numbers each or N texts, that led here; ask about the observations `fresh`.
+    def after_step(self, actions: Any, fresh: np.ndarray, infos: dict[str, Any]) -> np.ndarray:
+        """Compute the bonuses of the step's `actions`, [N, A] or N texts, and ask about the observations `fresh`.
 
-        Writes `observation_number` and `bonuses` to `infos`. Returns what this step's rewards gain, float32 [N]: in
-        sync mode the bonuses of `actions`, and `bonuses` is empty; in async mode 0.
+        Writes `observation_number` and `bonuses` to `infos`. Returns what to add to this step's rewards, float32 [N]:
+        in sync mode the bonuses of `actions`, and `infos["bonuses"]` is empty; in async mode 0.
         """
         decided, self._undecided = self._undecided, []
         for key in decided:
             self._actions[key] = self._numbers(actions[key[0]])
         self.number(fresh, -1, infos)
         self.poll()
-        keys, values = self._weigh(self.collect(decided if self.sync else ()), decided)
+        keys, values = self._compute(self.collect(decided if self.sync else ()), decided)
         gain = np.zeros(self.num_envs, np.float32)
         if self.sync:
             gain[[env for env, _ in keys]] = values
@@ -334,17 +362,20 @@ class Bonuses(Consultation):
         return gain
 
     def counters(self) -> dict[str, float]:
-        """As `Consultation.counters`, with `margin`, the mean margin of the latest actions, before normalisation."""
+        """As `MentorClient.counters`, with `margin`, the mean margin of the latest 1,000 actions, not normalised."""
         return super().counters() | {"margin": float(np.mean(self._margins)) if self._margins else math.nan}
 
-    def _weigh(
+    def _compute(
         self, arrived: list[tuple[Key, Feedback | None]], decided: Collection[Key]
     ) -> tuple[list[Key], np.ndarray]:
         keys: list[Key] = []
         probabilities, actions = [], []
         for key, feedback in arrived:
             action = self._actions.pop(key, None)
-            usable = action is not None and self._is_usable(feedback) and (key in decided or not self.sync)
+            readable = self._is_readable(feedback)
+            if feedback is not None and not readable:
+                self.warn(feedback, f"float32 ({len(self.adapter.anchors[0])},), finite")
+            usable = action is not None and readable and (key in decided or not self.sync)
             self.count(usable)
             if usable:
                 keys.append(key)
@@ -357,13 +388,13 @@ class Bonuses(Consultation):
         return keys, (self.scale * self.normaliser(margins)).astype(np.float32)
 
     def _numbers(self, action: Any) -> np.ndarray:
-        """An action as float32 [A]: of a text what the adapter reads in it, all 0 where that is nothing."""
+        """An action as float32 [A]; of a text, what the adapter reads in it, all 0 where it reads no action."""
         if isinstance(action, str):
             read = self.adapter.to_action(action)
             return np.zeros(self.adapter.action_size, np.float32) if read is None else read
         return np.array(action, np.float32)
 
-    def _is_usable(self, feedback: Feedback | None) -> bool:
+    def _is_readable(self, feedback: Feedback | None) -> bool:
         anchors = len(self.adapter.anchors[0])
         return isinstance(feedback, np.ndarray) and feedback.shape == (anchors,) and bool(np.isfinite(feedback).all())
 
@@ -371,3 +402,10 @@ class Bonuses(Consultation):
     def _late(keys: list[Key], values: np.ndarray) -> LateBonuses:
         envs, numbers = np.array(keys, np.int64).reshape(-1, 2).T
         return LateBonuses(envs, numbers, values)
+
+
+def _shorten(feedback: Feedback) -> str:
+    """An answer as one line of at most about 200 characters."""
+    if isinstance(feedback, str):
+        return repr(feedback if len(feedback) <= 200 else f"{feedback[:200]} ...")
+    return f"{feedback.dtype} {feedback.shape} {feedback.ravel()[:8].tolist()}"

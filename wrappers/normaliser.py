@@ -1,4 +1,4 @@
-"""The running mean and standard deviation that put a bonus on the scale of rewards."""
+"""The running mean and standard deviation that normalise bonuses."""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +12,20 @@ EPSILON = 1e-8
 class Normaliser:
     """Deviations from the running mean, in running standard deviations, clipped to [-1, 1] (Found-RL, eq. 27).
 
-    As in its released code, one filter serves all environments and takes each sample in before it normalises it; it
-    begins with mean 0, variance 1 and the weight of 1e-4 samples.
+    As in the released code of Found-RL, one filter serves all environments, and each sample updates the filter before
+    it is normalised. The filter begins with mean 0, variance 1 and the weight of 1e-4 samples.
+
+    >>> import numpy as np
+    >>> from mentorgym.wrappers.normaliser import Normaliser
+    >>> Normaliser()(np.array([1.0, 2.0, 1.5])).round(2)
+    array([0.01, 1.  , 0.  ])
     """
 
     def __init__(self) -> None:
         self.mean, self.variance, self.count = 0.0, 1.0, 1e-4
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Take in `samples` [K] one after another; returns each normalised, float64 [K]."""
+        """Update the filter with each of `samples` [K] in turn; returns the normalised samples, float64 [K]."""
         normalised = np.empty(len(samples))
         for i, sample in enumerate(np.asarray(samples, np.float64).tolist()):
             # Chan, Golub, LeVeque 1983: merging a set of one.
@@ -33,18 +38,18 @@ class Normaliser:
         return np.clip(normalised, -1.0, 1.0)
 
     def get_state(self) -> dict[str, float]:
-        """All that the future depends on."""
+        """The state of the filter."""
         return {"mean": self.mean, "variance": self.variance, "count": self.count}
 
     def set_state(self, state: Mapping[str, float]) -> None:
-        """Go on from what `get_state` gave."""
+        """Restore a state that `get_state` returned."""
         self.mean, self.variance, self.count = (float(state[name]) for name in ("mean", "variance", "count"))
 
     def save(self, folder: Path) -> None:
-        """Write the state to the new folder `folder`, as a part of a checkpoint."""
+        """Write the state to the new folder `folder`, a part of a checkpoint."""
         folder.mkdir(parents=True)
         (folder / "normaliser.json").write_text(json.dumps(self.get_state()) + "\n")
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
+        """Read a state that `save` wrote."""
         self.set_state(json.loads((folder / "normaliser.json").read_text()))

@@ -14,7 +14,21 @@ def _observation_number(info: dict[str, Any]) -> None:
 
 
 class ActionHints(gym.Wrapper):
-    """As `mentorgym.wrappers.vector.ActionHints`; `info["observation_number"]` is an int, `envs` of `hints` are 0."""
+    """Ask a mentor for actions; its hints arrive in the info of this or a later step.
+
+    As `mentorgym.wrappers.vector.ActionHints`, which documents arguments and errors, for one environment:
+    `info["observation_number"]` is an int, and `info["hints"].envs` are 0.
+
+    >>> import gymnasium as gym
+    >>> from mentorgym.wrappers import ActionHints
+    >>> def mentor(requests):
+    ...     return ["0.5 0.0 0.0" for request in requests]
+    >>> env = ActionHints(gym.make("UnitySpatial-v0"), mentor, mode="sync")
+    >>> observation, info = env.reset(seed=3)
+    >>> info["observation_number"], info["hints"].actions.tolist()
+    (0, [[0.5, 0.0, 0.0]])
+    >>> env.close()
+    """
 
     def __init__(self, env: gym.Env, mentor: str | Callable[..., Any] = "vlm", **arguments: Any):
         super().__init__(env)
@@ -23,19 +37,19 @@ class ActionHints(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and ask about the first observation."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._hints.begin(np.ones(1, bool), info)
+        self._hints.after_reset(np.ones(1, bool), info)
         _observation_number(info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, ask about the new observation, and pass on what has arrived."""
+        """Step, ask about the new observation, and add the hints that have arrived to the info."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._hints.tell(np.array([not (terminated or truncated)]), info)
+        self._hints.after_step(np.array([not (terminated or truncated)]), info)
         _observation_number(info)
         return observation, reward, terminated, truncated, info
 
     def counters(self) -> dict[str, float]:
-        """See `feedback.Consultation.counters`."""
+        """See `feedback.MentorClient.counters`."""
         return self._hints.counters()
 
     def close(self) -> None:
@@ -45,7 +59,11 @@ class ActionHints(gym.Wrapper):
 
 
 class ClipReward(gym.Wrapper):
-    """As `mentorgym.wrappers.vector.ClipReward`; `info["observation_number"]` is an int, `envs` of `bonuses` are 0."""
+    """Reward actions that a CLIP scorer finds to fit the picture.
+
+    As `mentorgym.wrappers.vector.ClipReward`, which documents arguments and errors, for one environment:
+    `info["observation_number"]` is an int, and `info["bonuses"].envs` are 0.
+    """
 
     def __init__(self, env: gym.Env, mentor: str | Callable[..., Any] = "clip", **arguments: Any):
         super().__init__(env)
@@ -53,16 +71,16 @@ class ClipReward(gym.Wrapper):
         self.normaliser = self._bonuses.normaliser
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and show the scorer the first observation."""
+        """Reset, and ask about the first observation."""
         observation, info = self.env.reset(seed=seed, options=options)
-        self._bonuses.begin(np.ones(1, bool), info)
+        self._bonuses.after_reset(np.ones(1, bool), info)
         _observation_number(info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, weigh the actions that the scorer has judged, and show it the new observation."""
+        """Step, compute the bonuses of actions whose observation has been scored, and ask about the new observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        gain = self._bonuses.tell([action], np.array([not (terminated or truncated)]), info)
+        gain = self._bonuses.after_step([action], np.array([not (terminated or truncated)]), info)
         _observation_number(info)
         return observation, float(reward) + float(gain[0]), terminated, truncated, info
 

@@ -10,43 +10,63 @@ from mentorgym.wrappers.feedback import Bonuses, Hints, adapter_of, check_autore
 
 
 class _Mentored(gym.vector.VectorWrapper):
-    """Which of the rows have an observation to act on."""
+    """Keeps which rows have an observation that an action follows."""
 
     def __init__(self, env: gym.vector.VectorEnv):
         super().__init__(env)
         check_autoreset(env)
         self._same_step = env.metadata["autoreset_mode"] == gym.vector.AutoresetMode.SAME_STEP
-        self._going = np.ones(env.num_envs, bool)
+        self._running = np.ones(env.num_envs, bool)
 
     def _started(self, options: dict[str, Any] | None) -> np.ndarray:
         """The rows that a reset has started, bool [N]."""
         started = np.array((options or {}).get("reset_mask", np.ones(self.num_envs, bool)))
-        self._going |= started
+        self._running |= started
         return started
 
     def _stepped(self, terminated: np.ndarray, truncated: np.ndarray) -> np.ndarray:
-        """The rows with a new observation to act on, bool [N]; the others' episodes are over."""
+        """The rows with a new observation that an action follows, bool [N]; the episodes of the others have ended."""
         if not self._same_step:
-            self._going &= ~(terminated | truncated)
-        return self._going
+            self._running &= ~(terminated | truncated)
+        return self._running
 
 
 class ActionHints(_Mentored):
-    """A mentor watches and suggests actions, which arrive in the infos of this or a later step.
+    """Ask a mentor for actions; its hints arrive in the infos of this or a later step.
 
-    Infos of each reset and step: `observation_number` int64 [N], the number of each observation just handed out, -1 for
-    a final one; and `hints`, the `LateHints` that arrived since the last step, in mode "sync" those of the observations
-    just handed out. Observations, rewards and ends are the environment's own.
+    The infos of each reset and step hold
+
+    | key | value |
+    | --- | --- |
+    | `observation_number` | int64 [N], the numbers of the new observations; -1 where no action follows |
+    | `hints` | `LateHints`: the hints since the last step; in mode "sync" those for the new observations |
+
+    Observations, rewards, terminations and truncations are the environment's own.
 
     Args:
-        env: vector environments with same-step autoreset, or with none.
-        mentor: what `mentorgym.mentors.load.load_mentor` takes.
-        arguments: those of `feedback.Consultation`.
+        env: vector environments with same-step autoreset, or with autoreset disabled.
+        mentor: a name that `mentorgym.mentors.load_mentor` takes, or a callable that takes a list of
+            `mentorgym.mentors.Request` and returns a list of answers.
+        arguments: those of `feedback.MentorClient`.
 
     Raises:
         TypeError: the environment has no adapter, or an argument is unknown.
-        ValueError: an argument does not fit.
-        mentorgym.mentors.MentorError: the mentor cannot be had.
+        ValueError: an argument is out of range.
+        mentorgym.mentors.MentorError: the mentor could not be loaded.
+
+    >>> import gymnasium as gym
+    >>> from mentorgym.wrappers.vector import ActionHints
+    >>> def mentor(requests):
+    ...     return ["0.5 0.0 0.0" for request in requests]
+    >>> envs = ActionHints(gym.make_vec("UnitySpatial-v0", num_envs=2), mentor, every=2, mode="sync")
+    >>> observations, infos = envs.reset(seed=3)
+    >>> infos["hints"]
+    LateHints(envs=array([0, 1]), numbers=array([0, 0]), actions=array([[0.5, 0. , 0. ],
+           [0.5, 0. , 0. ]], dtype=float32))
+    >>> observations, rewards, terminated, truncated, infos = envs.step(infos["hints"].actions)
+    >>> infos["observation_number"], infos["hints"].numbers  # number 1 is not a multiple of `every`
+    (array([1, 1]), array([], dtype=int64))
+    >>> envs.close()
     """
 
     def __init__(self, env: gym.vector.VectorEnv, mentor: str | Callable[..., Any] = "vlm", **arguments: Any):
@@ -56,43 +76,60 @@ class ActionHints(_Mentored):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset, and ask about the first observations."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        self._hints.begin(self._started(options), infos)
+        self._hints.after_reset(self._started(options), infos)
         return observations, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step, ask about the new observations, and pass on what has arrived."""
+        """Step, ask about the new observations, and add the hints that have arrived to the infos."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        self._hints.tell(self._stepped(terminated, truncated), infos)
+        self._hints.after_step(self._stepped(terminated, truncated), infos)
         return observations, rewards, terminated, truncated, infos
 
     def counters(self) -> dict[str, float]:
-        """See `feedback.Consultation.counters`."""
+        """See `feedback.MentorClient.counters`."""
         return self._hints.counters()
 
     def close(self, **kwargs: Any) -> None:
         """Stop the mentor and close the environments."""
-        self._hints.close()
+        # Where construction failed there is none.
+        if hasattr(self, "_hints"):
+            self._hints.close()
         super().close(**kwargs)
 
 
 class ClipReward(_Mentored):
-    """A CLIP scorer watches, and actions that it finds fit for what it sees earn a bonus.
+    """Reward actions that a CLIP scorer finds to fit the picture.
 
-    Found-RL's Conditional Contrastive Action Alignment (section 4.3): the margin by which the action taken stands out
-    among the anchors of its context (`Adapter.margins`), normalised (`normaliser.Normaliser`) and scaled. In mode
-    "sync" rewards hold the bonus; in mode "async" they are the environment's own, and `infos["bonuses"]` are the
-    `LateBonuses` that arrived since the last step, to be added to stored rewards. `infos["observation_number"]` is as
-    with `ActionHints`; the two wrappers can be stacked.
+    Found-RL's Conditional Contrastive Action Alignment (section 4.3). The scorer gives a probability to each anchor, a
+    text that describes an action. The bonus is the margin of the action taken over the other anchors
+    (`Adapter.margins`), normalised (`normaliser.Normaliser`) and scaled. In mode "sync" the rewards include the bonus.
+    In mode "async" the rewards are the environment's own, and `infos["bonuses"]` holds the `LateBonuses` since the last
+    step, to be added to stored rewards. `infos["observation_number"]` is as with `ActionHints`; the two wrappers can be
+    stacked.
 
     Args:
-        env: vector environments with same-step autoreset, or with none.
-        mentor: what `mentorgym.mentors.load.load_mentor` takes; it gets the adapter's anchors as an option.
-        arguments: those of `feedback.Bonuses`, which are `scale` and those of `feedback.Consultation`.
+        env: vector environments with same-step autoreset, or with autoreset disabled.
+        mentor: a name that `mentorgym.mentors.load_mentor` takes, which gets the adapter's anchors as an option; or a
+            callable that takes a list of `mentorgym.mentors.Request` and returns a list of float32 [K], the
+            probabilities of the K anchors `env.unwrapped.adapter.anchors[request.context]`.
+        arguments: `scale`, the largest bonus, and those of `feedback.MentorClient`.
 
     Raises:
         TypeError: the environment has no adapter, or an argument is unknown.
-        ValueError: an argument does not fit.
-        mentorgym.mentors.MentorError: the mentor cannot be had.
+        ValueError: an argument is out of range.
+        mentorgym.mentors.MentorError: the mentor could not be loaded.
+
+    >>> import gymnasium as gym
+    >>> import numpy as np
+    >>> from mentorgym.wrappers.vector import ClipReward
+    >>> def scorer(requests):
+    ...     return [np.array([0.8, 0.1, 0.1], np.float32) for request in requests]
+    >>> envs = ClipReward(gym.make_vec("UnitySpatial-v0", num_envs=2), scorer, mode="sync", scale=0.5)
+    >>> observations, infos = envs.reset(seed=3)
+    >>> observations, rewards, terminated, truncated, infos = envs.step(np.zeros((2, 3), np.float32))
+    >>> round(envs.counters()["margin"], 3)
+    0.7
+    >>> envs.close()
     """
 
     def __init__(self, env: gym.vector.VectorEnv, mentor: str | Callable[..., Any] = "clip", **arguments: Any):
@@ -101,15 +138,15 @@ class ClipReward(_Mentored):
         self.normaliser = self._bonuses.normaliser
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and show the scorer the first observations."""
+        """Reset, and ask about the first observations."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        self._bonuses.begin(self._started(options), infos)
+        self._bonuses.after_reset(self._started(options), infos)
         return observations, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step, weigh the actions that the scorer has judged, and show it the new observations."""
+        """Step, compute the bonuses of actions on scored observations, and ask about the new observations."""
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        gain = self._bonuses.tell(actions, self._stepped(terminated, truncated), infos)
+        gain = self._bonuses.after_step(actions, self._stepped(terminated, truncated), infos)
         return observations, rewards + gain, terminated, truncated, infos
 
     def counters(self) -> dict[str, float]:
@@ -118,5 +155,7 @@ class ClipReward(_Mentored):
 
     def close(self, **kwargs: Any) -> None:
         """Stop the scorer and close the environments."""
-        self._bonuses.close()
+        # Where construction failed there is none.
+        if hasattr(self, "_bonuses"):
+            self._bonuses.close()
         super().close(**kwargs)

@@ -84,22 +84,22 @@ class Scores(NamedTuple):
     """float32 [N, T], 0 where nothing was written"""
     entropies: torch.Tensor
     """float32 [N, T], nats, of each token's distribution, 0 where nothing was written; without gradients"""
-    kept: torch.Tensor | None
+    support: torch.Tensor | None
     """bool [N, T, V], the tokens that top-k and top-p left; None where they cut off nothing"""
 
 
 def truncate(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor | None:
     """The tokens that top-k, and of these top-p, leave: bool, as `logits` [..., V]; None where both are off."""
-    kept = None
+    support = None
     if 0 < top_k < logits.shape[-1]:
-        kept = logits >= logits.topk(top_k).values[..., -1:]
-        logits = logits.masked_fill(~kept, -torch.inf)
+        support = logits >= logits.topk(top_k).values[..., -1:]
+        logits = logits.masked_fill(~support, -torch.inf)
     if top_p < 1:
         ordered, order = logits.softmax(-1).sort(descending=True)
         enough = ordered.cumsum(-1) - ordered < top_p
         nucleus = torch.zeros_like(enough).scatter(-1, order, enough)
-        kept = nucleus if kept is None else kept & nucleus
-    return kept
+        support = nucleus if support is None else support & nucleus
+    return support
 
 
 def with_slot(instruction: str) -> str:
@@ -201,9 +201,9 @@ class Captioner:
             logits = self._temper(logits, self.sampling.temperature)
             chosen = logits.argmax(-1)
             if likeliest < copies:
-                kept = truncate(logits, self.sampling.top_k, self.sampling.top_p)
-                if kept is not None:
-                    logits = logits.masked_fill(~kept, -torch.inf)
+                support = truncate(logits, self.sampling.top_k, self.sampling.top_p)
+                if support is not None:
+                    logits = logits.masked_fill(~support, -torch.inf)
                 chosen = torch.where(greedy, chosen, _draw(logits, generator))
             chosen = torch.where(done, filler, chosen)
             tokens.append(chosen)
@@ -229,13 +229,13 @@ class Captioner:
         self,
         prefix: Prefix,
         written: Written,
-        kept: torch.Tensor | None = None,
+        support: torch.Tensor | None = None,
         model: Any = None,
         sampling: Sampling | None = None,
     ) -> Scores:
         """What the policy, or `model` whose `prefix` it is, says of `written`, under the distribution sampled from.
 
-        Where the policy's top-k and top-p cut tokens off, a reference is held to the same: `kept` of the policy's
+        Where the policy's top-k and top-p cut tokens off, a reference is held to the same: `support` of the policy's
         scores. With `sampling`, under that distribution instead.
         """
         sampling = sampling or self.sampling
@@ -253,19 +253,19 @@ class Captioner:
             )
             logits = torch.cat([logits, later.logits.float()], 1)
         logits = self._temper(logits, sampling.temperature)
-        if kept is None:
-            kept = truncate(logits.detach(), sampling.top_k, sampling.top_p)
-            if kept is not None:
+        if support is None:
+            support = truncate(logits.detach(), sampling.top_k, sampling.top_p)
+            if support is not None:
                 # A token on the verge, which rounding would put on this side and then on that, was sampled after all.
-                kept = kept.scatter(-1, written.tokens[..., None], True)
-        if kept is not None:
-            logits = logits.masked_fill(~kept, -torch.inf)
+                support = support.scatter(-1, written.tokens[..., None], True)
+        if support is not None:
+            logits = logits.masked_fill(~support, -torch.inf)
         log_probabilities = logits.log_softmax(-1)
         own = log_probabilities.gather(2, written.tokens[..., None])[..., 0].masked_fill(~written.mask, 0.0)
         with torch.no_grad():
             terms = log_probabilities.exp() * log_probabilities.clamp(min=torch.finfo(torch.float32).min)
             entropies = -terms.sum(-1).masked_fill(~written.mask, 0.0)
-        return Scores(own, entropies, kept)
+        return Scores(own, entropies, support)
 
     def _positions(self, mask: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
         """Of the last `count` tokens of `mask`, as a further input."""
@@ -324,8 +324,8 @@ class Random:
 def written_as(captioner: Captioner, instructions: Sequence[str], texts: Sequence[str]) -> Written:
     """Texts of somebody else's, as if the policy had replied so to the instructions: their tokens and the end."""
     tokenizer = captioner.processor.tokenizer
-    told = zip(instructions, texts, strict=True)
-    replies = [render_reply(captioner.processor, with_slot(instruction), text) for instruction, text in told]
+    pairs = zip(instructions, texts, strict=True)
+    replies = [render_reply(captioner.processor, with_slot(instruction), text) for instruction, text in pairs]
     tokens = [torch.tensor(tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
     padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=tokenizer.pad_token_id)
     mask = torch.arange(padded.shape[1]) < torch.tensor([len(each) for each in tokens])[:, None]
@@ -335,5 +335,9 @@ def written_as(captioner: Captioner, instructions: Sequence[str], texts: Sequenc
 def load_captioner(
     name: str, device: str = "cpu", dtype: str = "float32", sampling: Sampling | None = None, lora: int = 0
 ) -> Captioner:
-    """The policy in the folder, or of the hub's repository, `name`; raises as `load_vlm` does."""
+    """The policy in the folder, or of the hub's repository, `name`.
+
+    Raises as `load_vlm` does, and ImportError that names the extra without transformers.
+    """
+    import_extra("transformers", "caption", "an agent that writes captions")
     return Captioner(load_vlm(name, device=device, dtype=dtype), sampling, lora)

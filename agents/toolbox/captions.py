@@ -1,4 +1,4 @@
-"""What the agents of the caption bandit share: its environment, the held-out scenes, and what is told of texts."""
+"""What the agents of the caption bandit share: its environment, the held-out scenes, and figures of texts."""
 
 import collections
 import time
@@ -13,13 +13,14 @@ from gymnasium.vector import AutoresetMode
 from safetensors.numpy import load_file, save_file
 
 from mentorgym.agents.toolbox.captioner import Captioner
-from mentorgym.agents.toolbox.runs import Run, parse_keywords
+from mentorgym.agents.toolbox.progress import ProgressLine
+from mentorgym.agents.toolbox.runs import Run, explain, parse_keywords, say
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.metrics import measure
 from mentorgym.envs.caption.scenes import Labels, Scenes
 
-TOLD_OF_HELDOUT = (
+HELDOUT_FIGURES = (
     "exact",
     "action_top1",
     "reason_top1",
@@ -46,10 +47,9 @@ def make_caption_envs(env_id: str, env_args: tuple[str, ...], scenes: int, group
     for name in keywords.keys() & arguments.keys():
         raise ValueError(f"env_args {name}={arguments[name]!r}: the agent sets this, by a flag of its own if at all")
     arguments |= keywords
-    mode = AutoresetMode.DISABLED
-    return gym.make_vec(
-        env_id, num_envs=scenes * group_size, group_size=group_size, autoreset_mode=mode, **arguments
-    ).unwrapped
+    arguments |= {"group_size": group_size, "autoreset_mode": AutoresetMode.DISABLED}
+    with explain("--env-args"):
+        return gym.make_vec(env_id, num_envs=scenes * group_size, **arguments).unwrapped
 
 
 class ShardScenes:
@@ -59,15 +59,15 @@ class ShardScenes:
         """Raises ValueError for a folder that holds none, and for a caption that names no action or no reason."""
         self._samples = Samples(folder)
         captions = [str(words.get("caption", "")) for words in self._samples.words]
-        said = [language.read(caption) for caption in captions]
-        for caption, reading in zip(captions, said, strict=True):
+        readings = [language.read(caption) for caption in captions]
+        for caption, reading in zip(captions, readings, strict=True):
             if not (reading.actions.any() and reading.reasons.any()):
                 raise ValueError(
                     f"{folder} holds a scene with the caption {caption!r}, which names no action and reason"
                 )
-        names = [str(index) for index in range(len(said))]
+        names = [str(index) for index in range(len(readings))]
         self.labels = Labels(
-            names, np.array([each.actions for each in said]), np.array([each.reasons for each in said])
+            names, np.array([each.actions for each in readings]), np.array([each.reasons for each in readings])
         )
         self.picture_shape = self._samples[0].picture.shape
 
@@ -101,16 +101,16 @@ def describe_texts(texts: Sequence[str]) -> dict[str, float]:
 
     distinct-n is the number of different runs of n words over that of all (Li et al., NAACL 2016).
     """
-    told = {}
+    figures = {}
     for n in (1, 2):
         runs = [
             tuple(words[i : i + n]) for words in (text.split() for text in texts) for i in range(len(words) - n + 1)
         ]
-        told[f"text/distinct_{n}"] = len(set(runs)) / max(len(runs), 1)
+        figures[f"text/distinct_{n}"] = len(set(runs)) / max(len(runs), 1)
     actions = np.array([language.read(text).actions for text in texts])
     for index, name in enumerate(language.ACTIONS):
-        told[f"text/{name.replace(' ', '_')}"] = float(actions[:, index].mean())
-    return told | {"text/no_action": float((~actions.any(1)).mean())}
+        figures[f"text/{name.replace(' ', '_')}"] = float(actions[:, index].mean())
+    return figures | {"text/no_action": float((~actions.any(1)).mean())}
 
 
 def describe_groups(texts: Sequence[str], rewards: np.ndarray) -> dict[str, float]:
@@ -128,7 +128,7 @@ def describe_groups(texts: Sequence[str], rewards: np.ndarray) -> dict[str, floa
 
 
 def describe_terms(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each term of the reward, before its weight; a term that was not there counts not."""
+    """The mean of each term of the reward, before its weight; missing terms are skipped."""
     return {f"reward/{name}": float(np.nanmean(each)) for name, each in terms.items() if not np.isnan(each).all()}
 
 
@@ -150,8 +150,8 @@ class Heldout:
     def measure(self, policy: Any, captioner: Captioner, reference: Any = None, ask: Any = None) -> dict[str, float]:
         """Measures of the texts of `policy`, and of one text each that `captioner` samples how varied it writes.
 
-        With a `reference`, a callable of (inputs, written, kept) that returns its log-probabilities, the KL divergence
-        to it, estimated. `ask`, a callable of observations, words what the captioner is asked in place of the
+        With a `reference`, a callable of (inputs, written, support) that returns log-probabilities, the estimated KL
+        divergence to it. `ask`, a callable of observations, words what the captioner is asked in place of the
         environment's instruction.
         """
         generator = torch.Generator(captioner.device).manual_seed(self.seed)
@@ -171,52 +171,55 @@ class Heldout:
             sampled += written.texts
             sums["entropy"].append(scores.entropies.sum(1) / written.mask.sum(1))
             if reference:
-                own, other = scores.log_probabilities, reference(inputs, written, scores.kept)
+                own, other = scores.log_probabilities, reference(inputs, written, scores.support)
                 sums["kl"].append((own - other).sum(1))
         measured = measure(answers, self.labels)
-        told = {name: measured[name] for name in TOLD_OF_HELDOUT}
-        told |= {name.removeprefix("text/"): value for name, value in describe_texts(sampled).items()}
-        told |= {name: float(torch.cat(values).mean()) for name, values in sums.items()}
-        return {f"heldout/{name}": value for name, value in told.items()}
+        figures = {name: measured[name] for name in HELDOUT_FIGURES}
+        figures |= {name.removeprefix("text/"): value for name, value in describe_texts(sampled).items()}
+        figures |= {name: float(torch.cat(values).mean()) for name, values in sums.items()}
+        return {f"heldout/{name}": value for name, value in figures.items()}
 
 
 class Lines:
     """The lines of a run's metrics: means since the line before, and how many texts a second."""
 
-    def __init__(self, run: Run, total_steps: int):
-        self._run, self._total = run, total_steps
+    def __init__(self, run: Run, step: int, total_steps: int):
+        """At `step` of `total_steps` updates."""
+        self._run, self._step = run, step
+        self._line = ProgressLine(step, total_steps, "updates")
         self._start()
 
     def _start(self) -> None:
-        self._told: dict[str, list[float]] = collections.defaultdict(list)
+        self._figures: dict[str, list[float]] = collections.defaultdict(list)
         self._texts, self._since = 0, time.monotonic()
 
-    def add(self, told: Mapping[str, float], texts: int) -> None:
+    def add(self, figures: Mapping[str, float], texts: int) -> None:
         """Count an update from so many `texts`."""
         self._texts += texts
-        for name, value in told.items():
-            self._told[name].append(value)
+        for name, value in figures.items():
+            self._figures[name].append(value)
+        self._step += 1
+        self._line.show(self._step)
 
     def log(self, step: int) -> None:
         """Write the line of `step` and show it."""
-        means = {name: float(np.mean(values)) for name, values in self._told.items()}
+        means = {name: float(np.mean(values)) for name, values in self._figures.items()}
         speed = self._texts / (time.monotonic() - self._since)
         self._run.log(step, means | {"speed/samples_per_s": speed})
-        shown = "  ".join(
+        text = "  ".join(
             f"{name} {means[name]:.4f}"
             for name in ("reward/mean", "reward/best", "loss/policy", "loss/answer", "text/kl")
             if name in means
         )
-        print(f"{step:>9,}/{self._total:,} updates  {speed:.0f} samples/s  {shown}", flush=True)
+        say(f"{step:>9,} updates  {speed:.0f} samples/s  {text}")
         self._start()
 
-    def log_heldout(self, step: int, tell: Callable[[], Mapping[str, float]]) -> None:
-        """Write what `tell` returns as a held-out line and show it; the time that it takes is not counted."""
+    def log_heldout(self, step: int, measure: Callable[[], Mapping[str, float]]) -> None:
+        """Write what `measure` returns as a held-out line and show it; the time that it takes is not counted."""
         began = time.monotonic()
-        told = tell()
+        figures = measure()
         self._since += time.monotonic() - began
-        self._run.log(step, dict(told))
-        shown = "  ".join(
-            f"{name} {told['heldout/' + name]:.4f}" for name in TOLD_OF_HELDOUT[:1] + TOLD_OF_HELDOUT[3:5]
-        )
-        print(f"{step:>9,}/{self._total:,} updates  held out: {shown}", flush=True)
+        self._run.log(step, dict(figures))
+        names = ("exact", "action_macro_f1", "reason_macro_f1")
+        text = "  ".join(f"{name} {figures['heldout/' + name]:.4f}" for name in names)
+        say(f"{step:>9,} updates  held out: {text}")

@@ -1,7 +1,6 @@
 """What a training run may write to its `metrics.jsonl`, and what each figure means."""
 
-SPATIAL_TERMS = ("above", "below", "behind", "in_front", "left", "right")
-"""RLS3's terms, as metrics write them."""
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS
 
 METRICS = {
     "step": "environment steps taken, all environments together; for a trainer, gradient updates",
@@ -101,8 +100,8 @@ METRICS = {
     "sampling/iteration": "fine-tunings so far",
     "sampling/generated": "samples generated for them so far, invalid ones included, the pre-training's left out",
     **{
-        f"{where}/{name}": f"{told} {whose}"
-        for where, told in {
+        f"{where}/{name}": f"{meaning} {whose}"
+        for where, meaning in {
             "sampling": "captions learned from so far",
             "validation": "the validation's headline score, of captions",
             "test": "the test's headline score, of captions",
@@ -113,9 +112,9 @@ METRICS = {
         }.items()
     },
     **{
-        f"{where}/{name}": f"{told}, in {rooms}"
+        f"{where}/{name}": f"{meaning}, in {rooms}"
         for where, rooms in {"validation": "rooms to train in", "test": "rooms of the test"}.items()
-        for name, told in {
+        for name, meaning in {
             "score": "mean score of a VLM's answers on RLS3's rubric, 1 to 5; its headline",
             "exact": "share of a VLM's answers with all the true terms and no other",
             "two_way": "share of captions likelier than an altered one, of a CLIP; its headline",

@@ -70,10 +70,10 @@ class Feedback:
     def attach(self, values: np.ndarray, mask: np.ndarray, envs: np.ndarray, numbers: np.ndarray, late: Any) -> int:
         """Write `late` [K, ...] to the rows of `values` that bear its numbers; returns how many there are."""
         row = self.row_of[numbers % len(self.stamps), envs]
-        found = (self.stamps[row, envs] == numbers) & (numbers >= 0)
-        values[row[found], envs[found]] = late[found]
-        mask[row[found], envs[found]] = 1
-        return int(found.sum())
+        present = (self.stamps[row, envs] == numbers) & (numbers >= 0)
+        values[row[present], envs[present]] = late[present]
+        mask[row[present], envs[present]] = 1
+        return int(present.sum())
 
 
 class Observations:
@@ -199,13 +199,13 @@ class ReplayBuffer:
 
     def attach_hints(self, late: LateHints) -> int:
         """Write late hints to the rows of their observations; returns how many are still there."""
-        kept = self._numbered()
-        return kept.attach(kept.hints, kept.hint_mask, late.envs, late.numbers, late.actions)
+        feedback = self._numbered()
+        return feedback.attach(feedback.hints, feedback.hint_mask, late.envs, late.numbers, late.actions)
 
     def attach_bonuses(self, late: LateBonuses) -> int:
         """Write late bonuses to the rows of their observations; returns how many are still there."""
-        kept = self._numbered()
-        return kept.attach(kept.bonuses, kept.bonus_mask, late.envs, late.numbers, late.values)
+        feedback = self._numbered()
+        return feedback.attach(feedback.bonuses, feedback.bonus_mask, late.envs, late.numbers, late.values)
 
     def sample(self, batch_size: int, n_step: int = 1, gamma: float = 1.0) -> Batch:
         """`batch_size` transitions drawn uniformly with replacement, over `n_step` steps each.
@@ -217,9 +217,9 @@ class ReplayBuffer:
         first = last = self._place(indices)
         going = np.ones(batch_size, bool)
         discounts = np.full(batch_size, gamma, np.float32)
-        kept = self.feedback
+        feedback = self.feedback
         rewards = self.rewards[first]
-        bonuses = np.zeros_like(rewards) if kept is None else kept.bonuses[first]
+        bonuses = np.zeros_like(rewards) if feedback is None else feedback.bonuses[first]
         for _ in range(n_step - 1):
             indices = indices + self.num_envs
             going &= (self.final_slot[last] < 0) & (indices < len(self))
@@ -227,11 +227,11 @@ class ReplayBuffer:
             last = np.where(going, row, last[0]), env
             share = discounts * going
             rewards += share * self.rewards[last]
-            if kept is not None:
-                bonuses += share * kept.bonuses[last]
+            if feedback is not None:
+                bonuses += share * feedback.bonuses[last]
             discounts[going] *= gamma
         batch = self._batch(first, last)._replace(rewards=rewards, discounts=discounts)
-        return batch if kept is None else batch._replace(bonuses=bonuses)
+        return batch if feedback is None else batch._replace(bonuses=bonuses)
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         indices = np.asarray(indices, np.int64)
@@ -253,10 +253,16 @@ class ReplayBuffer:
         for name, array in self.finals.take(final_slots[ended]).items():
             next_observations[name][ended] = array
         plain = self.actions[first], self.rewards[first], next_observations, self.terminated[last]
-        if (kept := self.feedback) is None:
+        feedback = self.feedback
+        if feedback is None:
             return Batch(observations, *plain)
-        told = kept.hints[first], kept.hint_mask[first], kept.bonuses[first], kept.bonus_mask[first]
-        return Batch(observations, *plain, *told)
+        late_feedback = (
+            feedback.hints[first],
+            feedback.hint_mask[first],
+            feedback.bonuses[first],
+            feedback.bonus_mask[first],
+        )
+        return Batch(observations, *plain, *late_feedback)
 
     def save(self, folder: Path) -> None:
         """Write everything, the sampler's random state included, as safetensors files in the new folder `folder`."""

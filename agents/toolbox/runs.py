@@ -4,13 +4,14 @@ A run's folder is `<runs>/<environment>/<agent>__seed<k>__<hash of the flags>/`:
 
 - `config.json`: the agent, its flags, and for each start the commit, versions, hardware and time;
 - `metrics.jsonl`: one JSON object a line, keys from `metrics.METRICS`;
-- `checkpoints/<step>/`: the newest state to resume from (safetensors and JSON), until training ends;
-- `policy.safetensors`: the policy alone; `eval.jsonl`: what the harness measured of it;
+- `checkpoints/<step>/`: the newest state to resume from (safetensors and JSON); when training ends, it stays only where
+  a run with more steps may go on from it;
+- `policy.safetensors`: the policy alone, as of the newest checkpoint; `eval.jsonl`: what the harness measured of it;
 - `done`: there once training has ended, with its steps and seconds.
 """
 
-import argparse
 import ast
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,28 +21,30 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mentorgym
+from mentorgym.agents.toolbox.interruption import INTERRUPTION, Interrupted
 from mentorgym.agents.toolbox.masks import MASKS_SHAPE
-from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
+from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.memory import keep_large_blocks
 
-Flags = TypeVar("Flags")
-
-NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every")
+NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every", "routes")
 """Flags that leave alone what a run computes; the seed has its own place in the folder's name."""
+
+SAVE_AFTER = 300.0
+"""Seconds after which there is a checkpoint, however few steps were taken."""
 
 
 def start_torch(seed: int, threads: int) -> None:
@@ -97,17 +100,13 @@ def parse_keywords(assignments: tuple[str, ...]) -> dict[str, Any]:
     return keywords
 
 
-def parse_flags(flags: type[Flags], presets: Mapping[str, Mapping[str, Any]]) -> Flags:
-    """The command line as an instance of the dataclass `flags`.
-
-    `--preset NAME` replaces the defaults of those flags that `presets[NAME]` lists; flags that are given win.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", choices=sorted(presets))
-    known, rest = parser.parse_known_args()
-    told = f"--preset {{{','.join(sorted(presets))}}} replaces defaults by published constants; given flags win."
-    default = flags(**presets.get(known.preset, {}))
-    return tyro.cli(flags, args=rest, default=default, description=f"{flags.__doc__}\n\n{told}")
+@contextlib.contextmanager
+def explain(flag: str) -> Iterator[None]:
+    """Turn a TypeError, as for an unknown keyword argument, into a ValueError that names the `flag` which gave it."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"{flag}: {error}") from error
 
 
 def set_learning_rate(optimizers: Mapping[str, torch.optim.Optimizer], learning_rate: float) -> None:
@@ -129,7 +128,11 @@ def make_envs(env_id: str, num_envs: int, env_args: tuple[str, ...]) -> gym.vect
     and actions are not `CarlaNoCrash-v0`'s masks, state and two numbers.
     """
     keywords = parse_keywords(env_args)
-    envs = gym.make_vec(env_id, num_envs=num_envs, **keywords)
+    with explain("--env-args"):
+        envs = gym.make_vec(env_id, num_envs=num_envs, **keywords)
+    if isinstance(envs.unwrapped, DrivingVectorEnv):
+        # Agents are done with an observation before the step after the next.
+        envs.unwrapped.copy = False
     same_step = gym.vector.AutoresetMode.SAME_STEP
     if envs.metadata.get("autoreset_mode") is not same_step:
         envs.close()
@@ -176,54 +179,91 @@ class Stored(Protocol):
 
 
 class Run:
-    """The folder of one training run, opened where an earlier start of the same command left it."""
+    """The folder of one training run, opened where an earlier start of the same command left it.
 
-    def __init__(self, agent: str, args: Any, environment: str = ""):
+    The folder appears with `open`, which the first line of the log and the first checkpoint call: a start that fails
+    before leaves nothing.
+    """
+
+    current: ClassVar["Run | None"] = None
+    """The run that this process trains."""
+
+    def __init__(self, agent: str, args: Any, environment: str = "", extendable: bool = False):
         """`agent` is the algorithm's name and `args` its dataclass, with `seed`, `runs`, `resume` and `env_id`.
 
-        A trainer, which has no `env_id`, says in `environment` what its data are of.
+        A trainer, which has no `env_id`, says in `environment` what its data are of. A run is `extendable` if nothing
+        but its end depends on `total_steps`: its last checkpoint stays, and a run with more steps goes on from there.
+
+        Raises ValueError for a `device` that torch does not have.
         """
-        flags = {
+        check_device(getattr(args, "device", "cpu"))
+        self.agent, self.args, self.extendable = agent, args, extendable
+        self.flags = {
             name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(args).items()
         }
-        hashed = {name: value for name, value in flags.items() if name not in NOT_HASHED}
+        hashed = {name: value for name, value in self.flags.items() if name not in NOT_HASHED}
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         environment = environment or args.env_id.split(":")[-1].replace("/", "_")
         self.folder = Path(args.runs) / environment / f"{agent}__seed{args.seed}__{digest}"
-        if not args.resume and self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.finished = (self.folder / "done").exists()
+        self.finished = args.resume and (self.folder / "done").exists()
         self.resumes = 0
+        self._opened = False
+        self._step = 0
+        self._shorter: Path | None = None
         self._seconds_before = 0.0
-        self._start = self._shown = time.monotonic()
-        if self.finished:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config_file = self.folder / "config.json"
-        config = json.loads(config_file.read_text()) if config_file.exists() else {}
-        starts = config.get("starts", []) + [describe_start()]
-        config = {"schema": 1, "agent": agent, "args": flags, "starts": starts}
-        write_atomically(config_file, json.dumps(config, indent=2) + "\n")
-        drop_half_line(self.folder / "metrics.jsonl")
+        self._start = self._saved = time.monotonic()
+        self._save_after = SAVE_AFTER
 
     @property
     def seconds(self) -> float:
         """Training time so far, earlier starts included."""
         return self._seconds_before + time.monotonic() - self._start
 
+    def open(self, total_steps: int = 0) -> None:
+        """Make the folder, write down this start, and say on standard error where it writes and from which step on.
+
+        `total_steps` is for runs whose flags do not name it. Only the first call counts.
+        """
+        if self._opened:
+            return
+        self._opened = True
+        Run.current = self
+        if not self.args.resume and self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config_file = self.folder / "config.json"
+        config = json.loads(config_file.read_text()) if config_file.exists() else {}
+        if self._shorter:
+            config = {"starts": read_config(self._shorter)["starts"], "extends": self._shorter.name}
+            shutil.copy(self._shorter / "metrics.jsonl", self.folder)
+        config |= {
+            "schema": 1,
+            "agent": self.agent,
+            "args": self.flags,
+            "starts": config.get("starts", []) + [describe_start()],
+        }
+        write_atomically(config_file, json.dumps(config, indent=2) + "\n")
+        drop_half_line(self.folder / "metrics.jsonl")
+        total = total_steps or getattr(self.args, "total_steps", 0)
+        of_total = f" of {total:,}" if total else ""
+        begin = f"goes on at step {self._step:,}{of_total}" if self.resumes else f"starts at step 0{of_total}"
+        say(f"{self.agent}: {begin}, on {getattr(self.args, 'device', 'cpu')}, in {self.folder}")
+        if self._shorter:
+            say(f"{self.agent}: its first {self._step:,} steps are those of {self._shorter}")
+        if not self.resumes and not self.extendable and (shorter := self._find_shorter("done")):
+            say(f"{self.agent}: its schedules depend on total_steps, so it does not go on from {shorter}")
+
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`; ValueError for a key that `METRICS` lacks.
+        """Append one line to `metrics.jsonl`. `METRICS` explains the names that the agents of the package use.
 
         A resumed run takes the steps after its checkpoint again and keeps the lines that the earlier start wrote for
         them: a line with more `resumes`, or with a smaller step than the line before, stands for all earlier lines from
         its step on.
         """
+        self.open()
         row = {"step": step, "seconds": round(self.seconds, 3), "resumes": self.resumes, **metrics}
-        unknown = sorted(set(row) - set(METRICS))
-        if unknown:
-            raise ValueError(f"metrics {unknown} are unknown; add them to METRICS in agents/toolbox/metrics.py")
         with (self.folder / "metrics.jsonl").open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
+            lines.write(json.dumps(row, default=float) + "\n")
 
     def log_episode(
         self, step: int, episode_return: float, length: int, terminated: bool, infos: Mapping[str, Any], env: int
@@ -245,6 +285,16 @@ class Run:
         self.log(step, row)
         return row["episode/end"]
 
+    def checkpoint_due(self, step: int, interval: int, stride: int = 1) -> bool:
+        """Whether to call `save` now: the last `stride` steps reached a multiple of `interval`, or minutes have passed
+        since the last checkpoint, or the process was asked to end.
+
+        A loop that calls this after each step is interrupted by `save`, and not in the middle of a step.
+        """
+        INTERRUPTION.awaited = True
+        late = time.monotonic() - self._saved > self._save_after
+        return INTERRUPTION.requested or late or passed(step, interval, stride)
+
     def save(
         self,
         step: int,
@@ -252,7 +302,23 @@ class Run:
         optimizers: Mapping[str, torch.optim.Optimizer],
         stored: Mapping[str, Stored],
     ) -> None:
-        """Write a checkpoint, whole or not at all, and drop the one before; `stored` by the name of its folder."""
+        """Write a checkpoint, whole or not at all, and drop the one before; `stored` by the name of its folder.
+
+        Raises Interrupted afterwards if the process was asked to end.
+        """
+        self._write_checkpoint(step, networks, optimizers, stored)
+        if INTERRUPTION.requested:
+            raise Interrupted(self.stopped())
+
+    def _write_checkpoint(
+        self,
+        step: int,
+        networks: nn.Module,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        stored: Mapping[str, Stored],
+    ) -> None:
+        self.open()
+        began = time.monotonic()
         checkpoints = self.folder / "checkpoints"
         temporary = checkpoints / "unfinished"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -265,19 +331,33 @@ class Run:
             part.save(temporary / name)
         state = {"step": step, "seconds": self.seconds, "resumes": self.resumes}
         (temporary / "state.json").write_text(json.dumps(state) + "\n")
-        older = self._checkpoints()
-        temporary.rename(checkpoints / f"{step:012d}")
+        set_ordinary_permissions(temporary)
+        checkpoint = checkpoints / f"{step:012d}"
+        older = newest_first(self.folder)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        temporary.rename(checkpoint)
         for folder in older:
-            shutil.rmtree(folder)
+            if folder != checkpoint:
+                shutil.rmtree(folder)
+        self._step, self._saved = step, time.monotonic()
+        # Writing a large replay buffer may take long: at most 2 % of the time goes into it.
+        self._save_after = max(SAVE_AFTER, 50 * (self._saved - began))
 
     def load(
         self, networks: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], stored: Mapping[str, Stored]
     ) -> int:
-        """Restore the newest checkpoint, if there is one, and return its step, 0 for none."""
-        checkpoints = self._checkpoints()
+        """Restore the newest checkpoint, if there is one, and return its step, 0 for none.
+
+        Without one of its own, an `extendable` run takes the last one of the longest shorter run.
+        """
+        if not self.args.resume:
+            return 0
+        checkpoints = newest_first(self.folder)
+        if not checkpoints and self.extendable and (shorter := self._find_shorter("checkpoints/[0-9]*")):
+            self._shorter, checkpoints = shorter, newest_first(shorter)
         if not checkpoints:
             return 0
-        folder = checkpoints[-1]
+        folder = checkpoints[0]
         networks.load_state_dict(load_file(folder / "networks.safetensors"))
         for name, optimizer in optimizers.items():
             restore_optimizer(optimizer, load_file(folder / f"optimizer_{name}.safetensors"))
@@ -287,33 +367,100 @@ class Run:
         state = json.loads((folder / "state.json").read_text())
         self._seconds_before = state["seconds"]
         self.resumes = state["resumes"] + 1
-        return state["step"]
+        self._step = state["step"]
+        return self._step
 
-    def save_policy(self, modules: nn.Module) -> None:
-        """Write `policy.safetensors`, whole or not at all."""
+    def save_policy(self, modules: nn.Module, step: int | None = None) -> None:
+        """Write `policy.safetensors`, whole or not at all, with the `step` that it is of."""
+        self.open()
         temporary = self.folder / "policy.unfinished"
-        save_file(modules.state_dict(), temporary)
+        save_file(modules.state_dict(), temporary, None if step is None else {"step": str(step)})
+        set_ordinary_permissions(temporary)
         temporary.replace(self.folder / "policy.safetensors")
 
-    def finish(self, step: int) -> None:
-        """Mark the run done and remove its checkpoint."""
+    def finish(self, step: int, *state: Any) -> None:
+        """Mark the run done and remove its checkpoint.
+
+        A run that is `extendable` keeps one of the end; `state` are the other arguments of `save` for it.
+        """
+        self.open()
+        INTERRUPTION.awaited = False
+        if self.extendable:
+            self._write_checkpoint(step, *state)
+        set_ordinary_permissions(self.folder)
         write_atomically(self.folder / "done", json.dumps({"step": step, "seconds": round(self.seconds, 3)}) + "\n")
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        if not self.extendable:
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        Run.current = None
+        say(f"{self.agent}: done, {self.folder}")
 
-    def show_progress(self, step: int, total_steps: int, steps_per_s: float, returns: Sequence[float]) -> None:
-        """Print one status line, on a terminal over the one before, elsewhere a new one at most every 30 s."""
-        terminal = sys.stderr.isatty()
-        last = step >= total_steps
-        if not terminal and not last and time.monotonic() - self._shown < 30:
-            return
-        self._shown = time.monotonic()
-        mean = float(np.mean(returns)) if returns else float("nan")
-        left = timedelta(seconds=round((total_steps - step) / max(steps_per_s, 1e-9)))
-        line = f"{step:>9,}/{total_steps:,} steps  {steps_per_s:6,.0f} steps/s  return {mean:8.1f}  {left} left"
-        print("\r" + line if terminal else line, end="" if terminal and not last else "\n", file=sys.stderr, flush=True)
+    def stop_if_requested(self) -> None:
+        """Raise Interrupted, without a checkpoint, if the process was asked to end."""
+        INTERRUPTION.awaited = True
+        if INTERRUPTION.requested:
+            raise Interrupted(self.stopped())
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.folder / "checkpoints").glob("[0-9]*"))
+    def stopped(self) -> str:
+        """How the run goes on after it has been stopped."""
+        return f"{self.agent}: stopped; the same command goes on from step {self._step:,}: {self.folder}"
+
+    def _find_shorter(self, pattern: str) -> Path | None:
+        """The longest finished run that is shorter than this one, has the same flags otherwise, and holds `pattern`."""
+        flags = identity(self.flags)
+        shorter_runs = {}
+        for done in self.folder.parent.glob(f"{self.agent}__seed{self.args.seed}__*/done"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                steps, config = json.loads(done.read_text())["step"], read_config(done.parent)
+                same = identity(config["args"]) == flags and config["args"]["total_steps"] < self.flags["total_steps"]
+                if same and steps < self.flags["total_steps"] and any(done.parent.glob(pattern)):
+                    shorter_runs[steps] = done.parent
+        return shorter_runs[max(shorter_runs)] if shorter_runs else None
+
+
+def identity(flags: Mapping[str, Any]) -> Any:
+    """What makes two runs of different length the same otherwise."""
+    return json.loads(
+        json.dumps({name: value for name, value in flags.items() if name not in (*NOT_HASHED, "total_steps")})
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's `config.json`."""
+    return json.loads((folder / "config.json").read_text())
+
+
+def policy_step(folder: Path) -> int | None:
+    """The environment steps behind the policy in the folder of a run that still trains; None before there is one."""
+    with contextlib.suppress(OSError), safe_open(folder / "policy.safetensors", "pt") as file:
+        step = (file.metadata() or {}).get("step")
+        return None if step is None else int(step)
+    return None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder."""
+    return sorted((folder / "checkpoints").glob("[0-9]*"), reverse=True)
+
+
+def set_ordinary_permissions(path: Path) -> None:
+    """Give safetensors files, which are written for their owner alone, the permissions of any new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in path.rglob("*.safetensors") if path.is_dir() else [path]:
+        file.chmod(0o666 & ~mask)
+
+
+def check_device(device: str) -> None:
+    """Raise ValueError for a device that torch does not have."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from error
+
+
+def say(line: str) -> None:
+    """Print a line to standard error, on a terminal in place of a status line."""
+    print(f"\r{line}\x1b[K" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
 def drop_half_line(path: Path) -> None:

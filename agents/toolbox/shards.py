@@ -64,8 +64,8 @@ def write_shard(path: Path, samples: Iterable[tuple[str, bytes, Mapping[str, Any
     with tarfile.open(temporary, "w") as shard:
         for key, png, words in samples:
             caption = str(words["caption"]).encode()
-            told = {name: value for name, value in words.items() if name != "caption"}
-            for suffix, content in (("png", png), ("txt", caption), ("json", json.dumps(told).encode())):
+            rest = {name: value for name, value in words.items() if name != "caption"}
+            for suffix, content in (("png", png), ("txt", caption), ("json", json.dumps(rest).encode())):
                 member = tarfile.TarInfo(f"{key}.{suffix}")
                 member.size = len(content)
                 shard.addfile(member, io.BytesIO(content))

@@ -17,7 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mentorgym.agents.toolbox.augmentation import Change
-from mentorgym.agents.toolbox.runs import Run
+from mentorgym.agents.toolbox.progress import ProgressLine
+from mentorgym.agents.toolbox.runs import Run, say
 from mentorgym.agents.toolbox.shards import Sample, Samples
 
 
@@ -161,23 +162,28 @@ def learning_rate(step: int, total_steps: int, peak: float, warm_up: float) -> f
 class Meter:
     """Means of losses and speed between two lines of a run's metrics."""
 
-    def __init__(self, run: Run):
-        self._run = run
+    def __init__(self, run: Run, step: int, total_steps: int):
+        """Opens the run's folder, at `step` of `total_steps` updates."""
+        run.open(total_steps)
+        self._run, self._step = run, step
+        self._line = ProgressLine(step, total_steps, "updates")
         self._losses: list[dict[str, torch.Tensor]] = []
         self._since = time.monotonic()
 
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         """Count the losses of one update."""
         self._losses.append(losses)
+        self._step += 1
+        self._line.show(self._step)
 
-    def log(self, step: int, total_steps: int, more: Mapping[str, float] | None = None) -> None:
+    def log(self, step: int, more: Mapping[str, float] | None = None) -> None:
         """Write the line of `step`, with what there is `more`, and show it."""
         means = {name: float(torch.stack([each[name] for each in self._losses]).mean()) for name in self._losses[0]}
         means |= more or {}
         speed = len(self._losses) / (time.monotonic() - self._since)
         self._run.log(step, means | {"speed/updates_per_s": speed})
-        told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        print(f"{step:>9,}/{total_steps:,} updates  {speed:.2f}/s  {told}", flush=True)
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        say(f"{step:>9,} updates  {figures}")
         self._losses, self._since = [], time.monotonic()
 
 

@@ -213,6 +213,7 @@ def collect(args: Args) -> dict[str, Any]:
                     num_envs=args.num_envs,
                     autoreset_mode=gym.vector.AutoresetMode.DISABLED,
                     observation="state",
+                    copy=False,
                     town=towns,
                     traffic=traffic,
                     weather=preset.weather,

@@ -82,7 +82,8 @@ def panel(driver: Driver, tasks: Tasks) -> Iterator[np.ndarray]:
     completion, total, end = 0.0, 0.0, ""
     for step in itertools.count(1):
         if end or step % STEPS_PER_FRAME == 0:
-            speed = float(np.hypot(*observations["state"][0, 4:6]))
+            state = observations["state"] if isinstance(observations, dict) else observations
+            speed = float(np.hypot(*state[0, 4:6]))
             caption = f"{driver.name}   {end}\nroute {completion:.0%}   {speed:.1f} m/s   reward {total:+.1f}"
             yield captioned(envs.picture(0), caption)
         if end:

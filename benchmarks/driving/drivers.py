@@ -6,7 +6,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from mentorgym.benchmarks.harness.agents import Training, agent_of, load_agent, 
 from mentorgym.benchmarks.harness.command import UsageError, user_input
 from mentorgym.envs.driving import DrivingVectorEnv
 
-Observations = dict[str, np.ndarray]
+Observations = Any
+"""`envs.driving.Observation` of the kind that the driver looks at."""
 
 
 class Driver:

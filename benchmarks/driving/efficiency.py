@@ -88,7 +88,7 @@ class Candidate(NamedTuple):
 
 def drive(env: str) -> tuple[list[dict[str, np.ndarray]], list[Request]]:
     """Observations of one row each, and the requests about them."""
-    envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular")
+    envs = gym.make_vec(env, num_envs=OBSERVATIONS, town="Suburb", traffic="regular", copy=False)
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
     observations, _ = envs.reset(seed=0)
     for _ in range(STEPS):
@@ -114,7 +114,7 @@ def policies(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
             kinds.setdefault(kind, ([], module, args))[0].append(label)
     for labels, module, args in kinds.values():
         actor = module.Actor(args.hidden) if hasattr(args, "hidden") else module.Actor()
-        yield ", ".join(labels), module.Policy(module.ENCODERS[args.encoder](), actor)
+        yield ", ".join(labels), module.Policy(module.ENCODERS[args.encoder][0](), actor)
 
 
 def size(mentor: Any) -> int | None:

@@ -202,6 +202,7 @@ def make_envs(tasks: Tasks, cell: Cell, observation: str) -> DrivingVectorEnv:
             split="test",
             routes=tasks.route_file,
             observation=observation,
+            copy=False,
             **asdict(cell),
         )
     return cast(DrivingVectorEnv, envs.unwrapped)

@@ -3,7 +3,7 @@
     mentorgym play --town Village --traffic dense
 
 Arrows or WASD accelerate, brake and steer, the space bar brakes fully, R starts the episode anew, N goes on to the next
-route, Escape ends. The window needs pygame: pip install "mentorgym[human]".
+route, Escape ends. The window needs the extra `human`.
 """
 
 from collections.abc import Set

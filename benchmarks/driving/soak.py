@@ -29,9 +29,9 @@ from rich.table import Table
 
 from mentorgym.benchmarks.harness.command import UsageError, progress_bars, progress_console, show, user_input, verb
 from mentorgym.benchmarks.harness.tables import text_table
-from mentorgym.envs.driving.kernel import announce_compilation, episode_key
 from mentorgym.envs.driving.map.tables import DRIVABLE, PIXELS_PER_METRE, TownTables
 from mentorgym.envs.driving.map.town import Town, TownError, load_town, packaged_towns
+from mentorgym.envs.driving.random import episode_key
 from mentorgym.envs.driving.task.tasks import traffic_range
 from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.worlds.state import TICK, WorldState
@@ -334,7 +334,6 @@ def main(args: Args) -> tuple[dict[str, Any], int]:
         raise UsageError("--minutes must be positive and --seeds whole numbers from 0 on")
     with user_input():
         towns = [load_town(name) for name in names]
-    announce_compilation()
     results = []
     with progress_bars() as progress:
         for town in towns:

@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.extras import remedy
 
 
 def load_encoder() -> ModuleType:
@@ -15,7 +16,7 @@ def load_encoder() -> ModuleType:
         import imageio.v2
         import imageio_ffmpeg  # noqa: F401 - without it imageio fails at the first frame, and names another package
     except ModuleNotFoundError as error:
-        raise UsageError(f'videos need {error.name}: pip install "mentorgym[video]"') from error
+        raise UsageError(f"videos need {error.name}: {remedy('video')}") from error
     return imageio.v2
 
 

@@ -27,8 +27,8 @@ from types import ModuleType
 from typing import Any
 
 import mentorgym.agents
-from mentorgym.agents.toolbox.runs import NOT_HASHED, parse_keywords
-from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.agents.toolbox.runs import NOT_HASHED, parse_keywords, policy_step
+from mentorgym.benchmarks.harness.command import UsageError, progress_console
 from mentorgym.digests import files_digest
 from mentorgym.names import nearest_name
 
@@ -113,20 +113,26 @@ def require_folder(folder: Path) -> None:
 
 
 def read_training(folder: Path, module: ModuleType | None = None) -> Training:
-    """What the folder of a finished run says of its training; raises UsageError for any other folder.
+    """What a run's folder says of its training; raises UsageError for a folder without a policy.
 
+    Of a run that still trains, it is the policy of the newest checkpoint, and its steps.
     `module` is the agent's, by default the one that the folder names.
     """
     require_folder(folder)
-    if not (folder / "done").is_file():
-        raise UsageError(f"{folder} is not finished: run its training command again")
+    unfinished_at = None if (folder / "done").is_file() else policy_step(folder)
+    if unfinished_at is not None:
+        progress_console.print(f"{folder} is not finished: this is its policy at step {unfinished_at:,}")
+    elif not (folder / "done").is_file():
+        raise UsageError(f"{folder} is not finished: run its training command again, or wait for its first checkpoint")
     weights = sorted(folder.glob("policy.*")) or sorted((folder / "model").glob("*.safetensors"))
     if not weights:
         raise UsageError(f"{folder} has no weights (policy.* or model/): delete the folder and train again")
     digest = files_digest(weights, 12)
     try:
         args = json.loads((folder / "config.json").read_text("utf-8"))["args"]
-        steps = int(json.loads((folder / "done").read_text("utf-8"))["step"])
+        steps = unfinished_at
+        if steps is None:
+            steps = int(json.loads((folder / "done").read_text("utf-8"))["step"])
         agent = Path(str(module.__file__)).stem if module else agent_of(folder)
         if module is None and agent in agent_names():
             module = load_agent(agent)

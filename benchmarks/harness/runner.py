@@ -8,6 +8,7 @@ import json
 import os
 import queue
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,9 @@ class Runner:
             status = "trained"
             self.process(cell.command, log, cores)
             folder = cell.finished()
+            if folder:
+                # A matrix compares lengths, each trained from its first step: no longer run goes on from this one.
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         if self.evaluate and cell.evaluation is not None:
             if not folder:
                 raise UsageError("it left no finished run's folder to evaluate")

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mentorgym.agents.toolbox import start_torch
-from mentorgym.agents.toolbox.spatial import Sample, clip_figures, groups, in_words, load_student, vlm_figures
+from mentorgym.agents.toolbox.students import Sample, load_student
 from mentorgym.benchmarks.harness.command import (
     UsageError,
     made_by,
@@ -40,6 +40,7 @@ from mentorgym.benchmarks.harness.statistics import mean_interval
 from mentorgym.benchmarks.harness.tables import markdown_table
 from mentorgym.envs.spatial import language, relations, rubric
 from mentorgym.envs.spatial.arrangement import Arrangement
+from mentorgym.envs.spatial.metrics import clip_figures, groups, in_words, vlm_figures
 from mentorgym.envs.spatial.objects import NAMES
 from mentorgym.envs.spatial.samples import Samples, arrangements
 

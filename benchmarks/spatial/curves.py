@@ -24,14 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
 from mentorgym.agents.toolbox.runs import NOT_HASHED, write_atomically
-from mentorgym.agents.toolbox.spatial import in_words
 from mentorgym.benchmarks.curves import group, read_run
 from mentorgym.benchmarks.harness.command import UsageError, made_by, output_files, show, verb
 from mentorgym.benchmarks.harness.plots import draw_seeds, import_matplotlib, means, new_figure
 from mentorgym.benchmarks.harness.statistics import SEEDS_FOR_INTERVAL, difference, seeds_interval
 from mentorgym.benchmarks.harness.tables import markdown_table
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS, in_words
 
 HEADLINES = {"score": "score on the rubric, 1 to 5", "two_way": "two-way accuracy, chance 0.5"}
 """The scores that runs are told by, the first that they have."""

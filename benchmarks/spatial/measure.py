@@ -21,14 +21,14 @@ from typing import Any, Literal
 from rich.table import Table
 
 from mentorgym.agents.toolbox import parse_keywords, start_torch
-from mentorgym.agents.toolbox.metrics import SPATIAL_TERMS
-from mentorgym.agents.toolbox.spatial import KINDS, Student, describe, fixed_samples, in_words, load_student
+from mentorgym.agents.toolbox.students import KINDS, Student, describe, fixed_samples, load_student
 from mentorgym.benchmarks.families import Row, family_of
 from mentorgym.benchmarks.harness.agents import Training, load_agent, read_training, run_name
 from mentorgym.benchmarks.harness.command import UsageError, user_input
 from mentorgym.benchmarks.harness.rows import add_rows, default_file, make_header
 from mentorgym.benchmarks.harness.tables import driver_and_seed, text_table
 from mentorgym.digests import files_digest
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS, in_words
 from mentorgym.envs.spatial.samples import SIZES
 from mentorgym.mentors.load import WEIGHTS
 

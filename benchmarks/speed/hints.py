@@ -88,7 +88,7 @@ class Drive:
     """`CarlaNoCrash-v0` with masks in regular traffic; all drives are the same while they get the same actions."""
 
     def __init__(self, **hints: Any):
-        self.plain = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
+        self.plain = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular", copy=False)
         self.drivers = cast(DrivingVectorEnv, self.plain.unwrapped)
         self.envs: gym.vector.VectorEnv = ActionHints(self.plain, **hints) if hints else self.plain
         self.numbers: list[np.ndarray] = []

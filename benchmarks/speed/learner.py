@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from mentorgym.agents import sac
+from mentorgym.agents.sac import SmallEncoder
 from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensors, unpack
-from mentorgym.agents.toolbox.encoders import SmallEncoder
 from mentorgym.agents.toolbox.masks import CHANNELS
 from mentorgym.benchmarks.harness.command import progress_console
 from mentorgym.benchmarks.harness.tables import markdown_lines
@@ -87,7 +87,7 @@ class PlainReplay:
 
 def fill_replay(transitions: int) -> ReplayBuffer:
     """A packed replay buffer of `transitions` of the expert's in regular traffic."""
-    envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular")
+    envs = gym.make_vec("CarlaNoCrash-v0", num_envs=ENVS, town="Suburb", traffic="regular", copy=False)
     drivers = cast(DrivingVectorEnv, envs.unwrapped)
     buffer = ReplayBuffer(transitions, ENVS)
     observations, _ = envs.reset(seed=0)

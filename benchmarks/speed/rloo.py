@@ -24,6 +24,7 @@ from mentorgym.agents.toolbox.captioner import Captioner, Sampling, load_caption
 from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console
 from mentorgym.benchmarks.speed.timing import keep_to_cores, median_ratio, require_counts
 from mentorgym.envs.caption import language
+from mentorgym.extras import remedy
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.tiny import build_vlm
 from mentorgym.mentors.trainable import make_optimizer
@@ -170,7 +171,7 @@ def measure(args: Args) -> dict[str, Any]:
         import trl
         from transformers import logging
     except ImportError as error:
-        raise UsageError(f"the peer is missing ({error}): pip install 'mentorgym[test]'") from error
+        raise UsageError(f"the peer is missing ({error}): {remedy('test')}") from error
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     start_torch(0, 1)

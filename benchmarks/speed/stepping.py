@@ -22,6 +22,8 @@ class DrivingRun:
     def __init__(self, num_envs: int, traffic: tuple[int, int], **arguments: Any):
         envs: Any = gym.make_vec("CarlaNoCrash-v0", num_envs=num_envs, town="Suburb", traffic=traffic, **arguments)
         self.envs = envs.unwrapped
+        # An attribute, since older installations do not know the argument and never copy.
+        self.envs.copy = False
         self.envs.reset(seed=0)
         for _ in range(50):
             self.envs.step(self.envs.expert_actions())

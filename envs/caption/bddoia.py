@@ -1,4 +1,4 @@
-"""BDD-OIA's own files (Xu et al., CVPR 2020), in both layouts that are about, and a writer of both.
+"""BDD-OIA's own files (Xu et al., CVPR 2020), in both published layouts, and a writer of both.
 
 | layout | annotations | pictures |
 | --- | --- | --- |

@@ -107,6 +107,6 @@ def _spec(model: str) -> str:
 
 def _ask(mentor: Callable[..., Any], pictures: Sequence[np.ndarray], prompts: Sequence[str]) -> list[str]:
     nothing = np.full(0, np.nan, np.float32)
-    asked = [Request(picture, prompt, 0, nothing) for picture, prompt in zip(pictures, prompts, strict=True)]
-    answers = mentor(asked)
+    requests = [Request(picture, prompt, 0, nothing) for picture, prompt in zip(pictures, prompts, strict=True)]
+    answers = mentor(requests)
     return [clean(answer) if isinstance(answer, str) else "" for answer in answers]

@@ -89,10 +89,10 @@ def caption(actions: np.ndarray, reasons: np.ndarray) -> str:
     either.
     """
     named = [name for name, there in zip(ACTIONS, actions, strict=True) if there]
-    told = [name for name, there in zip(REASONS, reasons, strict=True) if there]
-    if not named or not told:
+    reason_names = [name for name, there in zip(REASONS, reasons, strict=True) if there]
+    if not named or not reason_names:
         raise ValueError("a caption needs at least one action and one reason")
-    return f"Action: {', '.join(named)}. Reason: {'; '.join(told)}."
+    return f"Action: {', '.join(named)}. Reason: {'; '.join(reason_names)}."
 
 
 def captions() -> list[str]:

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mentorgym.envs.caption import language
-from mentorgym.envs.caption.vector import CaptionVectorEnv
 from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+
+if TYPE_CHECKING:
+    from mentorgym.envs.caption.vector import CaptionVectorEnv
 
 MOST_ANCHORS = 4096
 """Captions that a scorer weighs against each other, the most frequent: more do not fit into an answer."""
@@ -26,7 +28,7 @@ class CaptionAdapter:
     own_models = {kind: f"{kind}:{WEIGHTS / f'caption_{kind}'}" for kind in ("clip", "vlm")}
     """what the mentors "clip" and "vlm" stand for here"""
 
-    def __init__(self, envs: CaptionVectorEnv):
+    def __init__(self, envs: "CaptionVectorEnv"):
         self._envs = envs
         self.picture_shape = tuple(envs.scenes.picture_shape)
         counts = Counter(envs.reward_model.truths)

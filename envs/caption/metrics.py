@@ -76,11 +76,11 @@ def understand(texts: Sequence[str]) -> Said:
     return Said(np.array(actions), np.array(reasons), np.array(unknown), np.array(formatted))
 
 
-def class_scores(said: np.ndarray, true: np.ndarray) -> ClassScores:
-    """Scores of the classes of `said` and `true`, bool [N, C]."""
-    support, predicted = true.sum(0), said.sum(0)
+def class_scores(predictions: np.ndarray, true: np.ndarray) -> ClassScores:
+    """Scores of the classes of `predictions` and `true`, bool [N, C]."""
+    support, predicted = true.sum(0), predictions.sum(0)
     named = support + predicted
-    f1 = np.divide(2.0 * (said & true).sum(0), named, out=np.zeros(len(named)), where=named > 0)
+    f1 = np.divide(2.0 * (predictions & true).sum(0), named, out=np.zeros(len(named)), where=named > 0)
     return ClassScores(f1, support, predicted)
 
 
@@ -90,13 +90,13 @@ def measure(texts: Sequence[str], labels: Labels) -> dict[str, float]:
         raise ValueError(f"{len(texts)} captions for {len(labels.actions)} scenes: each scene needs one")
     said = understand(texts)
     right = (said.actions == labels.actions).all(1) & (said.reasons == labels.reasons).all(1)
-    found = {"exact": (right & said.formatted & (said.unknown == 0)).mean()}
+    figures = {"exact": (right & said.formatted & (said.unknown == 0)).mean()}
     unnamed = np.zeros(len(texts), bool)
     for part, own, true in (("action", said.actions, labels.actions), ("reason", said.reasons, labels.reasons)):
         f1, support, _ = class_scores(own, true)
         missing = ~own.any(1)
         unnamed |= missing
-        found |= {
+        figures |= {
             f"{part}_top1": (own == true).all(1).mean(),
             f"{part}_label_accuracy": (own == true).mean(),
             f"{part}_macro_f1": f1.mean(),
@@ -105,8 +105,8 @@ def measure(texts: Sequence[str], labels: Labels) -> dict[str, float]:
             f"{part}_samples_f1": class_scores(own.T, true.T).f1.mean(),
             f"{part}_unnamed": missing.mean(),
         }
-    found |= {"out_of_vocabulary": (unnamed | (said.unknown > 0)).mean(), "formatted": said.formatted.mean()}
-    return {name: float(found[name]) for name in MEASURES}
+    figures |= {"out_of_vocabulary": (unnamed | (said.unknown > 0)).mean(), "formatted": said.formatted.mean()}
+    return {name: float(figures[name]) for name in MEASURES}
 
 
 def most_frequent(labels: Labels) -> str:

@@ -20,17 +20,18 @@ MOST_LINES = 4
 def draw(picture: np.ndarray, caption: str, text: str | None = None, reward: float = 0.0) -> np.ndarray:
     """The picture, uint8 [H, W, 3], over its caption and, where there is one, a text with its reward.
 
-    uint8 [H + h, W, 3], h the height of what is written. Green where both are the same, else red.
+    uint8 [H + 116, W, 3], whatever is written: films want pictures of one size. Green where both are the same, else
+    red.
     """
-    told = [(f"is: {caption}", (255, 255, 255))]
+    texts = [(f"is: {caption}", (255, 255, 255))]
     if text is not None:
-        told.append((f"said ({reward:.3f}): {text}", (120, 230, 120) if text == caption else (255, 130, 110)))
+        texts.append((f"said ({reward:.3f}): {text}", (120, 230, 120) if text == caption else (255, 130, 110)))
     lines = [
         (line, colour)
-        for words, colour in told
+        for words, colour in texts
         for line in textwrap.wrap(words, max(8, picture.shape[1] // LETTER))[:MOST_LINES]
     ]
-    sheet = Image.new("RGB", (picture.shape[1], picture.shape[0] + LINE * len(lines) + 4))
+    sheet = Image.new("RGB", (picture.shape[1], picture.shape[0] + 2 * MOST_LINES * LINE + 4))
     sheet.paste(Image.fromarray(picture))
     pen = ImageDraw.Draw(sheet)
     for row, (line, colour) in enumerate(lines):

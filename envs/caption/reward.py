@@ -12,8 +12,8 @@ model's.
 | "contrast" | softmax over scale * v . t of the text among the distinct captions of the data | [0, 1] |
 | "none" | 0: the terms alone, without CLIP | |
 
-A text that is no caption of the data stands beside them in the softmax, so that one that fits no better than the
-captions do gets little. Each term of `TERMS` that is asked for is added with its weight.
+A text that is no caption of the data competes with all captions in the softmax; it scores low unless it fits better
+than they do. Each term of `TERMS` that is named is added with its weight.
 """
 
 import functools
@@ -28,7 +28,7 @@ import numpy as np
 
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Scenes
-from mentorgym.extras import import_extra
+from mentorgym.extras import import_extra, import_transformers
 from mentorgym.mentors.load import WEIGHTS, load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Mentor, Request, without_slot
 from mentorgym.names import nearest_name
@@ -106,6 +106,7 @@ def load_scorer(model: str, device: str = "cpu") -> "Scorer":
 
     if model.startswith("openclip:"):
         return OpenClipScorer(model.removeprefix("openclip:"), device)
+    import_transformers("caption", "scoring captions")
     return TransformersScorer(str(Path(model).expanduser()) if model else str(WEIGHTS / "caption_clip"), device)
 
 
@@ -203,18 +204,18 @@ class CaptionReward:
     def text_features(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors float32 [N, D] of texts that are `clean`."""
         assert self.scorer is not None
-        found = {text: self._texts[text] for text in texts if text in self._texts}
-        new = [text for text in dict.fromkeys(texts) if text not in found]
+        vectors = {text: self._texts[text] for text in texts if text in self._texts}
+        new = [text for text in dict.fromkeys(texts) if text not in vectors]
         for start in range(0, len(new), AT_ONCE):
             group = new[start : start + AT_ONCE]
             # Copies, for a row of an array would keep all of it.
-            found |= {text: row.copy() for text, row in zip(group, self.scorer.encode_texts(group), strict=True)}
-        for text, features in found.items():
+            vectors |= {text: row.copy() for text, row in zip(group, self.scorer.encode_texts(group), strict=True)}
+        for text, features in vectors.items():
             self._texts[text] = features
             self._texts.move_to_end(text)
         while len(self._texts) > TEXTS_KEPT:
             self._texts.popitem(last=False)
-        return np.array([found[text] for text in texts], np.float32).reshape(len(texts), self._anchors.shape[1])
+        return np.array([vectors[text] for text in texts], np.float32).reshape(len(texts), self._anchors.shape[1])
 
     def _parts(self, rows: np.ndarray, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """What the reward of each clean text is made of, float32 [N] by name."""
@@ -255,12 +256,12 @@ class CaptionReward:
 
     def _marks(self, judge: Mentor, rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         nothing = np.full(0, np.nan, np.float32)
-        asked = [
+        requests = [
             # The slot is for the picture alone.
             Request(self.scenes.frames(row, 1)[0], JUDGE_PROMPT.replace("{text}", without_slot(text)), 0, nothing)
             for row, text in zip(rows.tolist(), texts, strict=True)
         ]
-        return np.array([_mark(answer) for answer in judge(asked)], np.float32)
+        return np.array([_mark(answer) for answer in judge(requests)], np.float32)
 
 
 def _mark(answer: Any) -> float:

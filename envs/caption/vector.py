@@ -15,7 +15,15 @@ from mentorgym.envs.caption.data import load_scenes
 from mentorgym.envs.caption.picture import draw
 from mentorgym.envs.caption.reward import CaptionReward, clean
 from mentorgym.envs.caption.scenes import Scenes
-from mentorgym.names import check_names, nearest_name
+from mentorgym.envs.checks import (
+    check_autoreset_mode,
+    check_choice,
+    check_count,
+    check_options,
+    check_reset_mask,
+    needs_reset,
+)
+from mentorgym.names import names_unknown_arguments
 
 if TYPE_CHECKING:
     from mentorgym.envs.caption.mentoring import CaptionAdapter
@@ -29,38 +37,30 @@ MOST_SAMPLED = 256
 
 
 class CaptionVectorEnv(gym.vector.VectorEnv):
-    """Driving scenes to put into words, `num_envs` at a time: a bandit of one step.
+    """`num_envs` driving scenes to put into words, Gymnasium's vector interface: a batch of texts is scored at once.
 
-    Observations: `frames` uint8 [N, M, H, W, 3], the newest last, and `instruction`, a tuple of N texts
-    (`language.PROMPT`). Action: a list or tuple of N texts, of any length and characters: the space names printable
-    ASCII, but what a model writes beyond that is scored as `reward.clean` reads it. Each step ends the episode.
+    `CaptionEnv` describes actions, observations, rewards and the end of an episode, and the arguments that are not
+    listed here.
 
     Args:
         num_envs: N, texts in a step.
         group_size: rows that share a scene: rows i * group_size to (i + 1) * group_size - 1 hold the same.
-        split: "train", "val" or "test"; of BDD-OIA's files with `labels="one"` also "toy".
-        data: see `data.load_scenes`; or scenes themselves.
-        reward: "contrast" (the default), "cosine", "prob" or "none", see `reward`.
-        frames: M, of each scene the last.
-        model: the CLIP that rewards, see `reward.load_scorer`; "" for our own.
-        labels: "one" for scenes with one action and one reason alone, "all" for any.
-        terms: weights of what is added to the reward, by the names of `reward.TERMS`.
-        judge: who gives the term "judge", see `mentors.load.load_mentor`.
-        reason_order: of BDD-OIA's reasons, see `bddoia.BddOiaScenes`.
-        device: of the CLIP, as torch names it.
-        render_mode: None or "rgb_array".
-        autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
+        autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, as the enumeration or its value. With SAME_STEP a step shows
+            the next scenes; those that it scored are in `infos["final_obs"]`, object [N], and `infos["final_info"]`.
+            With NEXT_STEP the step after shows them, ignores the texts, and has reward 0. DISABLED leaves it to `reset`
+            with `options={"reset_mask": ...}`.
 
     The scenes come from one endless list that the rows read together, each reset taking the next scenes in the order
     of its rows. In the splits "train" and "toy" it is one shuffle of all scenes after another, in the others their own
     order over and over; so each epoch of S scenes shows each once. Under the same seed the single environment reads the
     same list alone: with `group_size=1` row i of step t is its episode t * N + i.
 
-    `reset` takes `options={"indices": [...]}`, the scenes to show, one for each group; the list then stays where it is.
+    A step takes a list or tuple of N texts. Observations are independent arrays: `frames` uint8 [N, M, H, W, 3] and
+    `instruction`, a tuple of N texts. `reset` takes `options={"reset_mask": mask}`, bool [N], whole groups to reset,
+    and `options={"indices": [...]}`, the scenes to show, one for each group; the list then stays where it is.
 
-    Infos: `scene` int64 [N], its index; `caption` object [N], the ground truth; `actions` bool [N, 4]; `reasons` bool
-    [N, 21], all of the scene that the observation shows. After a step `terms`, a dict of float32 [N]: what the reward
-    is made of. With SAME_STEP the scenes of the step are in `final_obs`, object [N] of observations, and `final_info`.
+    Infos: those of the single environment as arrays [N], each with its mask `_<name>`; `terms` is a dict of float32
+    [N].
 
     Attributes: `scenes`; `captions`, the distinct ones of the set, sorted; `reward_model`, the
     `reward.CaptionReward`; `adapter`.
@@ -68,6 +68,16 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
     Raises:
         ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
         ImportError: a package is missing; the message says what to install.
+
+    Example:
+        >>> envs = CaptionVectorEnv(4, group_size=2, reward="none", terms={"action": 1.0}, autoreset_mode="Disabled")
+        >>> observations, infos = envs.reset(seed=0)
+        >>> observations["frames"].shape, len(observations["instruction"])
+        ((4, 1, 108, 192, 3), 4)
+        >>> truth, other = infos["caption"][0], "Action: backward."
+        >>> envs.step([truth, other, other, other])[1]
+        array([1., 0., 0., 0.])
+        >>> envs.close()
     """
 
     metadata: dict[str, Any] = {
@@ -78,6 +88,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
     single_observation_space: gym.spaces.Dict
     single_action_space: gym.spaces.Text
 
+    @names_unknown_arguments
     def __init__(
         self,
         num_envs: int = 1,
@@ -94,32 +105,23 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         reason_order: str = "file",
         device: str = "cpu",
         render_mode: str | None = None,
-        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
-        **unknown: Any,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ):
-        check_names(unknown, CaptionVectorEnv)
-        for name, number in (("num_envs", num_envs), ("group_size", group_size), ("frames", frames)):
-            if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-                raise ValueError(f"{name}={number!r}: give a whole number, at least 1")
-        if num_envs % group_size:
+        counts = (("num_envs", num_envs), ("group_size", group_size), ("frames", frames))
+        self.num_envs, self.group_size, self._frames = (check_count(name, number) for name, number in counts)
+        if self.num_envs % self.group_size:
             raise ValueError(f"num_envs={num_envs} is no multiple of group_size={group_size}: groups are whole")
-        if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
-            raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(
-                f"unknown render_mode {render_mode!r}: {nearest_name(render_mode, ('rgb_array',))}, or None"
-            )
-        self.num_envs, self.group_size, self.split = int(num_envs), int(group_size), split
-        self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
-        self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.split, self.render_mode = split, render_mode
+        self.autoreset_mode = check_autoreset_mode(autoreset_mode)
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.scenes: Scenes = (
-            load_scenes(data, split, labels, reason_order, int(frames)) if isinstance(data, str | Path) else data
+            load_scenes(data, split, labels, reason_order, self._frames) if isinstance(data, str | Path) else data
         )
         if not len(self.scenes.labels.names):
             raise ValueError(f"no scenes in the split {split!r} of {data}")
-        self.reward_model = CaptionReward(self.scenes, reward, model, terms, int(frames), judge, device)
+        self.reward_model = CaptionReward(self.scenes, reward, model, terms, self._frames, judge, device)
         self.captions = self.reward_model.captions
-        self._frames = int(frames)
         self.scenes.frames(0, self._frames)  # What has too few frames fails here rather than later.
         self._actions = np.asarray(self.scenes.labels.actions, bool)
         self._reasons = np.asarray(self.scenes.labels.reasons, bool)
@@ -138,7 +140,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         self._scene = np.full(groups, -1, np.int64)
         self._over = np.ones(groups, bool)
         self._shown = np.empty((groups, self._frames, *self.scenes.picture_shape), np.uint8)
-        self._drawn: list[tuple[np.ndarray, str, str | None, float]] = []
+        self._drawn: dict[int, tuple[np.ndarray, str, str | None, float]] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -147,12 +149,10 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
 
         A seed starts the list of scenes; without one it goes on.
         """
-        options = dict(options or {})
-        mask = self._check_mask(options.pop("reset_mask", np.ones(self.num_envs, bool)))
-        indices = options.pop("indices", None)
-        if options:
-            name = next(iter(options))
-            raise ValueError(f"unknown option {name!r}: {nearest_name(name, ('indices', 'reset_mask'))}")
+        options = options or {}
+        check_options(options, ("indices", "reset_mask"))
+        mask = self._check_groups(check_reset_mask(options, self.num_envs))
+        indices = options.get("indices")
         if indices is not None:
             indices = self._check_indices(indices, int(mask.sum()))
         if seed is not None and (not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0):
@@ -164,51 +164,54 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
             self._seed = int(self.np_random.integers(1 << 62)) if seed is None else int(seed)
             self._place, self._epoch = 0, -1
         self._show(mask, self._next(int(mask.sum())) if indices is None else indices)
-        self._drawn = []
+        self._drawn = {}
         return self._observe(), self._infos()
 
     def step(self, actions: Sequence[str]) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Score N texts; each episode ends, and with SAME_STEP the next scenes are shown."""
-        if (self._scene < 0).any() or self._over.any():
-            raise gym.error.ResetNeeded("step was called before reset: call reset first")
-        texts = self._check_texts(actions)
-        parts = self.reward_model.score(self._rows(), texts)
-        rewards = parts.pop("reward")
+        over = self._over.copy()
+        if (self._scene < 0).any() or (over.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP):
+            raise needs_reset("step")
+        # The rows whose texts are scored; the others are due for a reset.
+        scored = np.flatnonzero(np.repeat(~over, self.group_size))
+        texts = self._check_texts(actions, scored)
+        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        terminated[scored] = True
+        rewards = np.zeros(self.num_envs)
+        infos: dict[str, Any] = {}
+        if len(scored):
+            parts = self.reward_model.score(self._rows()[scored], texts)
+            # Gymnasium's own vector environments give rewards as float64.
+            rewards[scored] = parts.pop("reward")
+            infos = {"terms": _spread(parts, scored, self.num_envs), "_terms": terminated.copy()}
         if self.render_mode is not None:
-            told = zip(self._rows().tolist(), texts, rewards.tolist(), strict=True)
-            self._drawn = [
-                (self._shown[row // self.group_size, -1].copy(), self._truths[scene], clean(text), reward)
-                for row, (scene, text, reward) in enumerate(told)
-            ]
-        infos: dict[str, Any] = {"terms": parts}
+            self._keep_drawn(scored, texts, rewards)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            every = np.ones(self.num_envs, bool)
             last = self._observe()
             final_obs = np.empty(self.num_envs, object)
             for row in range(self.num_envs):
                 final_obs[row] = {"frames": last["frames"][row], "instruction": last["instruction"][row]}
-            final_info = {"terms": parts, "_terms": every, **self._infos()}
-            infos |= {"final_obs": final_obs, "_final_obs": every, "final_info": final_info, "_final_info": every}
-            groups = np.ones(len(self._scene), bool)
-            self._show(groups, self._next(len(self._scene)))
+            final_info = infos | self._infos()
+            infos |= {"final_obs": final_obs, "_final_obs": terminated.copy()}
+            infos |= {"final_info": final_info, "_final_info": terminated.copy()}
+            over = ~over
         else:
             self._over[:] = True
-        infos |= self._infos() | {"_terms": np.ones(self.num_envs, bool)}
-        terminated, truncated = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        # Gymnasium's own vector environments give rewards as float64.
-        return self._observe(), rewards.astype(np.float64), terminated, truncated, infos
+        if over.any():
+            self._show(over, self._next(int(over.sum())))
+        return self._observe(), rewards, terminated, truncated, infos | self._infos()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Of each row the last frame uint8 [., W, 3] with the caption under it, and after a step what was said of it.
+        """Of each row the last frame with the caption under it, uint8 [H + 116, W, 3], and after a step its text.
 
         None without render_mode="rgb_array".
         """
         if self.render_mode is None:
             return None
         if (self._scene < 0).any():
-            raise gym.error.ResetNeeded("render was called before reset: call reset first")
-        drawn = self._drawn or [
-            (self._shown[row // self.group_size, -1], self._truths[scene], None, 0.0)
+            raise needs_reset("render")
+        drawn = [
+            self._drawn.get(row, (self._shown[row // self.group_size, -1], self._truths[scene], None, 0.0))
             for row, scene in enumerate(self._rows().tolist())
         ]
         return tuple(draw(*each) for each in drawn)
@@ -223,7 +226,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
     def get_state(self) -> dict[str, np.ndarray]:
         """All that the future depends on, as independent arrays by name."""
         if self._seed is None:
-            raise gym.error.ResetNeeded("get_state was called before reset: call reset first")
+            raise needs_reset("get_state")
         place = np.array([self._seed, self._place], np.int64)
         return {"place": place, "scene": self._scene.copy(), "over": self._over.copy()}
 
@@ -233,7 +236,7 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
         if scene.shape != self._scene.shape or over.shape != self._over.shape or scene.max() >= len(self._truths):
             raise ValueError("this state is of another batch or of other scenes")
         self._seed, self._place = (int(each) for each in state["place"])
-        self._epoch, self._drawn = -1, []
+        self._epoch, self._drawn = -1, {}
         self._show(np.ones(len(scene), bool), scene.astype(np.int64))
         self._over = over.astype(bool)
         return self._observe(), self._infos()
@@ -276,25 +279,20 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
 
     def _infos(self) -> dict[str, Any]:
         scene, every = self._rows(), np.ones(self.num_envs, bool)
-        told = {
+        values = {
             "scene": scene,
             "caption": self._truths[scene],
             "actions": self._actions[scene],
             "reasons": self._reasons[scene],
         }
-        return told | {f"_{name}": every for name in told}
+        return values | {f"_{name}": every for name in values}
 
-    def _check_mask(self, mask: Any) -> np.ndarray:
+    def _check_groups(self, mask: np.ndarray) -> np.ndarray:
         """The groups of a mask of rows."""
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != (self.num_envs,):
-            raise ValueError(
-                f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), not {mask.dtype} {mask.shape}"
-            )
         groups = mask.reshape(-1, self.group_size)
         if (groups.any(1) != groups.all(1)).any():
             raise ValueError(f"options['reset_mask'] must treat the {self.group_size} rows of a group alike")
-        return groups.all(1)
+        return np.asarray(groups.all(1))
 
     def _check_indices(self, indices: Any, count: int) -> np.ndarray:
         wanted = np.asarray(indices)
@@ -305,11 +303,28 @@ class CaptionVectorEnv(gym.vector.VectorEnv):
             raise ValueError(f"options['indices']={indices!r}: the {size} scenes are numbered from 0 to {size - 1}")
         return wanted.astype(np.int64)
 
-    def _check_texts(self, actions: Sequence[str]) -> list[str]:
+    def _keep_drawn(self, rows: np.ndarray, texts: Sequence[str], rewards: np.ndarray) -> None:
+        """Keep what `render` shows of these rows: the scene with what was said of it."""
+        scenes = self._rows()
+        self._drawn = {
+            row: (self._shown[row // self.group_size, -1].copy(), self._truths[scenes[row]], clean(text), rewards[row])
+            for row, text in zip(rows.tolist(), texts, strict=True)
+        }
+
+    def _check_texts(self, actions: Sequence[str], rows: np.ndarray) -> list[str]:
+        """The texts of these rows."""
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != self.num_envs:
-            told = "one text" if isinstance(actions, str) else f"{type(actions).__name__} {np.shape(actions)}"
-            raise ValueError(f"a step takes a list or tuple of {self.num_envs} texts, not {told}")
-        for row, text in enumerate(actions):
-            if not isinstance(text, str):
-                raise ValueError(f"the action of row {row} is a {type(text).__name__}, not a text")
-        return [str(text) for text in actions]
+            kind = "one text" if isinstance(actions, str) else f"{type(actions).__name__} {np.shape(actions)}"
+            raise ValueError(f"a step takes a list or tuple of {self.num_envs} texts, not {kind}")
+        for row in rows.tolist():
+            if not isinstance(actions[row], str):
+                raise ValueError(f"the action of row {row} is a {type(actions[row]).__name__}, not a text")
+        return [str(actions[row]) for row in rows.tolist()]
+
+
+def _spread(parts: Mapping[str, np.ndarray], rows: np.ndarray, num_envs: int) -> dict[str, np.ndarray]:
+    """Arrays [N] from those of some rows; 0 in the others."""
+    spread = {name: np.zeros(num_envs, part.dtype) for name, part in parts.items()}
+    for name, part in parts.items():
+        spread[name][rows] = part
+    return spread

@@ -11,25 +11,33 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from mentorgym.envs.checks import check_choice, check_count, check_seed
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
-from mentorgym.envs.driving.kernel import announce_compilation, draw, episode_key
 from mentorgym.envs.driving.map.tables import join
 from mentorgym.envs.driving.map.town import Town, find_map, load_town
+from mentorgym.envs.driving.random import episode_key, random_bits
 from mentorgym.envs.driving.task import rules, tasks, termination
+from mentorgym.envs.driving.task.reward import accumulate, found_rl
 from mentorgym.envs.driving.task.routes import Route, find_routes, read_routes
-from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
 from mentorgym.envs.driving.view import masks as view
 from mentorgym.envs.driving.view.picture import pictures, prompt_contexts
+from mentorgym.envs.driving.view.window import Window
 from mentorgym.envs.driving.worlds.simulator.world import EmbeddedWorld
 from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY, EpisodeState, WorldState, empty_episode_state
-from mentorgym.names import nearest_name
+from mentorgym.extras import is_installed
 
 REWARDS = ("found-rl",)
 SPLITS = ("train", "test")
 OBSERVATIONS = ("masks", "state")
 
 Reward = Callable[[WorldState, EpisodeState], np.ndarray]
+"""A custom reward: from the records of the whole batch to a float for each ego."""
+
+Observation = dict[str, np.ndarray] | np.ndarray
+"""`bev` and `state` by name, or with observation="state" the state vector alone."""
+
+Towns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 STEP_INFOS = ("reward_terms", "route_completion", "respawns")
 """What the infos of every step hold."""
@@ -39,52 +47,47 @@ SPAWN_ATTEMPTS = 32
 EGO_DISTANCE = 12.0
 """Metres that the egos of a world start apart at least."""
 
-
-def _choice(argument: str, value: object, valid: Sequence[str | None]) -> None:
-    if value not in valid:
-        raise ValueError(f"unknown {argument}={value!r}: {nearest_name(value, valid)}")
+WINDOW_SCALE = 3
+"""Screen pixels along a pixel of the picture; fewer where several egos share the window."""
 
 
 class DrivingBatch:
     """The episodes of B worlds with E egos each; ego e of world b is row b * E + e of all that is per ego.
 
     All egos of a world begin together, each on a route of its own. What is drawn depends on the world's seed and the
-    number of its episode alone, and ego 0 of many is drawn as the only ego is. `DrivingVectorEnv` explains the
-    arguments.
+    number of its episode alone, and ego 0 of many is drawn as the only ego is. `DrivingEnv` explains the arguments.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 10}
     benchmark = tasks.NOCRASH
+    # Closing needs these, even where construction failed.
+    _window: Window | None = None
+    _pool: ThreadPoolExecutor | None = None
 
     def __init__(
         self,
         worlds: int,
         egos: int,
-        town: str | Sequence[str] | None = None,
-        routes: str | None = None,
-        traffic: str | tuple[int, int] | None = None,
-        weather: str = "train",
-        split: str = "train",
-        ends: str = "found-rl",
-        observation: str = "masks",
-        reward: str | Reward = "found-rl",
-        soft_reset: float = 0.0,
-        threads: int = 1,
-        carla: str | None = None,
-        render_mode: str | None = None,
-        **unknown: object,
+        *,
+        town: Towns | None,
+        routes: str | os.PathLike[str] | None,
+        traffic: str | tuple[int, int] | None,
+        weather: str,
+        split: str,
+        ends: str,
+        observation: str,
+        reward: str | Reward,
+        soft_reset: float,
+        threads: int,
+        carla: str | None,
+        render_mode: str | None,
     ):
-        if unknown:
-            known = DrivingBatch.__init__.__annotations__ | type(self).__init__.__annotations__
-            valid = [each for each in known if each not in ("worlds", "egos", "unknown", "arguments")]
-            name = next(iter(unknown))
-            raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")
         if carla is not None:
             raise ValueError(
                 f"carla={carla!r}: driving on a CARLA server is reserved and not built yet; leave the argument out to "
                 "drive in the embedded world"
             )
-        _choice("split", split, SPLITS)
+        check_choice("split", split, SPLITS)
         benchmark, training = self.benchmark, split == "train"
         if town is None:
             town = benchmark.train_towns if training else benchmark.test_towns
@@ -97,19 +100,17 @@ class DrivingBatch:
             raise ValueError(f"routes={routes!r}: give a name or a path")
         if routes is not None and len(names) > 1 and Path(routes).suffix != ".xml":
             raise ValueError(f"routes={routes!r}: only a leaderboard XML says which town a route is in; give one town")
-        _choice("ends", ends, tuple(termination.END_RULES))
-        _choice("observation", observation, OBSERVATIONS)
-        _choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        check_choice("ends", ends, termination.END_RULES)
+        check_choice("observation", observation, OBSERVATIONS)
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         if not callable(reward):
-            _choice("reward", reward, REWARDS)
+            check_choice("reward", reward, REWARDS)
         if not isinstance(soft_reset, int | float) or not 0.0 <= soft_reset <= 1.0:
             raise ValueError(f"soft_reset={soft_reset!r}: a probability is between 0 and 1")
         if soft_reset and split == "test":
             raise ValueError("soft_reset is for training: the episodes of split='test' each have their own traffic")
-        if not isinstance(threads, int | np.integer) or threads < 1:
-            raise ValueError(f"threads={threads!r}: give a number of threads, at least 1")
-        announce_compilation()
-        self.num_worlds, self.num_egos = int(worlds), int(egos)
+        threads = check_count("threads", threads)
+        self.num_worlds, self.num_egos = worlds, egos
         self.towns = tuple(load_town(name) for name in names)
         self._tables = join([each.tables for each in self.towns])
         self.routes: list[Route] = []
@@ -126,7 +127,7 @@ class DrivingBatch:
                 protected += [Route(route.name, route.waypoints + shift) for route in fixed]
         self._test_pairs = tasks.lane_pairs([*protected, *self.routes], self._tables)
         self.split, self.observation, self.soft_reset = split, observation, soft_reset
-        self.render_mode, self.threads = render_mode, int(threads)
+        self.render_mode, self.threads = render_mode, threads
         level = (benchmark.train_level if training else benchmark.test_level) if traffic is None else traffic
         self._traffic = [tasks.traffic_range(level, each, self.num_egos, benchmark) for each in self.towns]
         self._weather_speed = tasks.weather_speed(weather)
@@ -148,13 +149,12 @@ class DrivingBatch:
         self._seeded = np.zeros(self.num_worlds, bool)
         self._episodes = np.zeros(self.num_worlds, np.int64)
         self._keys = np.zeros(self.num_worlds, np.uint64)
-        self._pool: ThreadPoolExecutor | None = None
         self._pool_process = 0
 
         spaces: dict[str, gym.Space] = {"state": gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)}
         if observation == "masks":
             spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
-        self.single_observation_space = gym.spaces.Dict(spaces)
+        self.single_observation_space: gym.Space = self._observation(gym.spaces.Dict(spaces))
         self.single_action_space: gym.spaces.Box = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._buffers = [
             {name: np.zeros((rows, *(space.shape or ())), space.dtype) for name, space in spaces.items()}
@@ -164,6 +164,11 @@ class DrivingBatch:
         self._rewards = np.zeros(rows, np.float64)
         self._terminated = np.zeros(rows, bool)
         self._truncated = np.zeros(rows, bool)
+        if not is_installed("pygame"):
+            # The class says what the environment can show, an environment what it can show on this machine.
+            self.metadata = self.metadata | {"render_modes": ["rgb_array"]}
+        if render_mode == "human":
+            self._window = Window("mentorgym", self.metadata["render_fps"], max(1, min(WINDOW_SCALE, 6 // egos)))
 
     def _make_world(self) -> EmbeddedWorld:
         """The world that writes WorldState; tests put another one here."""
@@ -176,6 +181,16 @@ class DrivingBatch:
         return self.towns[0]
 
     @property
+    def state(self) -> WorldState:
+        """All that the worlds hold, a row per world."""
+        return self._world.state
+
+    @property
+    def episode(self) -> EpisodeState:
+        """The memory of the tasks, a row per ego."""
+        return self._episode
+
+    @property
     def num_routes(self) -> int:
         """How many fixed routes the test split has, those of all towns one after another; 0 without any."""
         return len(self.routes)
@@ -184,8 +199,7 @@ class DrivingBatch:
 
     def _seed_worlds(self, seeds: Sequence[int | None], mask: np.ndarray, entropy: np.random.Generator) -> None:
         for each in seeds:
-            if each is not None and not (isinstance(each, int | np.integer) and each >= 0):
-                raise ValueError(f"seed {each!r}: a seed is a whole number from 0 on, or None")
+            check_seed(each)
         for world in np.flatnonzero(mask).tolist():
             seed = seeds[world]
             if seed is not None:
@@ -220,7 +234,7 @@ class DrivingBatch:
         if self.split == "test":
             routes = self._next_routes(number, chosen)
         else:
-            lot = draw(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
+            lot = random_bits(key, tasks.STREAM_SOFT, 0, 0) >> np.uint64(11)
             if number and float(lot) * 2.0**-53 < self.soft_reset:
                 kept = self._free_starts(world, key)
             # Neighbours in a batch are seeded one after another, so they drive in different towns.
@@ -229,7 +243,7 @@ class DrivingBatch:
             routes = [self._draw_route(self._ego_key(key, ego), start) for ego, start in enumerate(starts)]
         self._episodes[world] += 1
         self._keys[world] = key
-        weather = self._weathers[int(draw(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
+        weather = self._weathers[int(random_bits(key, tasks.STREAM_WEATHER, 0, 0) % np.uint64(len(self._weathers)))]
         poses = tables.waypoint_pose[[route[0] for route in routes]]
         if kept is None:
             town = self._town_of(routes[0][0])
@@ -316,36 +330,29 @@ class DrivingBatch:
 
     def _drive(self, actions: np.ndarray) -> dict[str, np.ndarray]:
         """One tick of everything that runs, actions float [A, 2]; writes rewards and ends, returns the observation."""
-        worlds, egos = self.num_worlds, self.num_egos
-        controls = to_control(actions).reshape(worlds, egos, 3)
-        running = self._episode.active.reshape(worlds, egos).max(axis=1)
+        state, episode, egos, training = self._world.state, self._episode, self.num_egos, self.split == "train"
+        controls = to_control(actions).reshape(self.num_worlds, egos, 3)
+        running = episode.active.reshape(self.num_worlds, egos).max(axis=1)
         observation = self._next_buffers()
 
-        def begin(first: int, last: int) -> None:
+        def advance(first: int, last: int) -> None:
+            rows = first * egos, last * egos
             self._world.tick(controls, running, first, last)
-            self._settle(RULES, first, last)
+            rules.update(self._tables, state, episode, *rows, True)
+            termination.check(episode, *rows, self._ends, training, self._terminated, self._truncated)
+            if self._own_reward is None:
+                found_rl(state, episode, *rows, self._rewards)
+                close(first, last)
 
-        def finish(first: int, last: int) -> None:
-            self._settle(CLOSE, first, last)
+        def close(first: int, last: int) -> None:
+            accumulate(state, episode, first * egos, last * egos, self._rewards)
             self._look(running, observation, first, last)
 
-        def all_at_once(first: int, last: int) -> None:
-            self._world.tick(controls, running, first, last)
-            self._settle(RULES | REWARD | CLOSE, first, last)
-            self._look(running, observation, first, last)
-
-        if self._own_reward is None:
-            self._in_slices(all_at_once)
-        else:
-            self._in_slices(begin)
-            self._rewards[:] = self._told_reward(self._own_reward)
-            self._in_slices(finish)
+        self._in_slices(advance)
+        if self._own_reward is not None:
+            self._rewards[:] = self._custom_reward(self._own_reward)
+            self._in_slices(close)
         return observation
-
-    def _settle(self, parts: int, first: int, last: int) -> None:
-        state, episode, training = self._world.state, self._episode, self.split == "train"
-        ends = self._ends, training, parts, self._terminated, self._truncated, self._rewards
-        settle(self._tables, state, episode, first, last, *ends)
 
     def _look(self, running: np.ndarray, observation: dict[str, np.ndarray], first: int, last: int) -> None:
         """Change the weather, lengthen routes, and see what there is to see."""
@@ -378,7 +385,7 @@ class DrivingBatch:
         for other in others:
             other.result()
 
-    def _told_reward(self, function: Reward) -> np.ndarray:
+    def _custom_reward(self, function: Reward) -> np.ndarray:
         reward = np.asarray(function(self._world.state, self._episode), np.float64)
         if reward.shape != self._rewards.shape or not np.isfinite(reward).all():
             raise ValueError(
@@ -407,6 +414,10 @@ class DrivingBatch:
         return dict(zip(STEP_INFOS, (episode.reward_terms.copy(), completion, respawns), strict=True))
 
     # Observations
+
+    def _observation(self, named: Any) -> Any:
+        """Arrays or spaces by name, in the form of the observations."""
+        return named if self.observation == "masks" else named["state"]
 
     def _next_buffers(self) -> dict[str, np.ndarray]:
         self._buffers.reverse()
@@ -445,7 +456,7 @@ class DrivingBatch:
         """What a prompt says about each of the egos `rows`: see `picture.prompt_contexts`."""
         return prompt_contexts(self._tables, self._world.state, self._episode, rows)
 
-    def _expert_actions(self, first: int = 0, last: int | None = None) -> np.ndarray:
+    def rule_based_actions(self, first: int = 0, last: int | None = None) -> np.ndarray:
         """What the rule-based driver would do now in worlds `first:last`: float32 [A, 2], elsewhere 0."""
         actions = np.zeros((self.num_worlds * self.num_egos, 2), np.float32)
         last = self.num_worlds if last is None else last
@@ -493,10 +504,13 @@ class DrivingBatch:
             array[...] = state[name]
         return self._observe(np.ones(self.num_worlds, bool))
 
-    def _stop_threads(self) -> None:
+    def _release(self) -> None:
+        """Stop the threads and close the window."""
         if self._pool is not None and self._pool_process == os.getpid():
             self._pool.shutdown()
         self._pool = None
+        if self._window is not None:
+            self._window.close()
 
 
 def _spans(mask: np.ndarray, first: int, last: int) -> list[tuple[int, int]]:

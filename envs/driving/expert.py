@@ -99,67 +99,67 @@ def _first_touch(path, count, x, y, yaw, half_length, half_width):
 
 
 @inner
-def _lanes_under(
-    waypoint_pose, waypoint_lane, waypoint_direction, cell_first, cell_waypoint, origin, size, cell, pose, found
-):
-    """Write the waypoints at which a car at `pose` may be driving, one for each lane, to `found`; returns how many."""
+def _lanes_under(tables, town, pose, places):
+    """Write the waypoints at which a car at `pose` may be driving, one for each lane, to `places`; returns how many."""
     count = 0
+    origin, size = tables.grid_origin[town], tables.grid_size[town]
     column, row = int(np.floor((pose[0] - origin[0]) / f32(CELL))), int(np.floor((pose[1] - origin[1]) / f32(CELL)))
     cos, sin = math.cos(pose[3]), math.sin(pose[3])
     for r in range(max(row - 1, 0), min(row + 2, size[0])):
         for c in range(max(column - 1, 0), min(column + 2, size[1])):
-            first = cell + r * size[1] + c
-            for i in range(cell_first[first], cell_first[first + 1]):
-                p = cell_waypoint[i]
-                dx, dy = waypoint_pose[p, 0] - pose[0], waypoint_pose[p, 1] - pose[1]
+            cell = tables.grid_first[town] + r * size[1] + c
+            for i in range(tables.cell_first[cell], tables.cell_first[cell + 1]):
+                p = tables.cell_waypoint[i]
+                dx, dy = tables.waypoint_pose[p, 0] - pose[0], tables.waypoint_pose[p, 1] - pose[1]
                 squared = dx * dx + dy * dy
-                if squared > f32(4.0) or not same_level(waypoint_pose[p, 2] - pose[2]):
+                if squared > f32(4.0) or not same_level(tables.waypoint_pose[p, 2] - pose[2]):
                     continue
-                if waypoint_direction[p, 0] * cos + waypoint_direction[p, 1] * sin < f32(0.9):
+                if tables.waypoint_direction[p, 0] * cos + tables.waypoint_direction[p, 1] * sin < f32(0.9):
                     continue
                 known = False
                 for k in range(count):
-                    if waypoint_lane[found[k]] == waypoint_lane[p]:
+                    other = places[k]
+                    if tables.waypoint_lane[other] == tables.waypoint_lane[p]:
                         known = True
-                        ox, oy = waypoint_pose[found[k], 0] - pose[0], waypoint_pose[found[k], 1] - pose[1]
+                        ox, oy = tables.waypoint_pose[other, 0] - pose[0], tables.waypoint_pose[other, 1] - pose[1]
                         if squared < ox * ox + oy * oy:
-                            found[k] = p
-                if not known and count < found.shape[0]:
-                    found[count] = p
+                            places[k] = p
+                if not known and count < places.shape[0]:
+                    places[count] = p
                     count += 1
     return count
 
 
 @inner
-def _foresee(waypoint_lane, lane_first, lane_step, successor_first, successor, start, metres, branch):
+def _foresee(tables, start, metres, branch):
     """The waypoint `metres` along the lanes from `start`, at the first fork by its `branch`; -1 beyond a lane's end."""
     p = start
     left = metres
     while True:
-        lane = waypoint_lane[p]
-        end = lane_first[lane + 1] - 1
-        room = f32(end - p) * lane_step[lane]
+        lane = tables.waypoint_lane[p]
+        end = tables.lane_first[lane + 1] - 1
+        room = f32(end - p) * tables.lane_step[lane]
         if left < room:
-            return p + np.int32(left / lane_step[lane])
+            return p + np.int32(left / tables.lane_step[lane])
         left -= room
-        k = successor_first[lane]
-        ways = successor_first[lane + 1] - k
+        k = tables.successor_first[lane]
+        ways = tables.successor_first[lane + 1] - k
         if ways == 0:
             return np.int32(-1)
         if ways > 1:
             k += branch % ways
             branch = 0
-        p = lane_first[successor[k]]
+        p = tables.lane_first[tables.successor[k]]
 
 
 @inner
-def _branches(successor_first, successor, lane):
+def _branches(tables, lane):
     """How many ways lead on from the first fork after a lane, 1 without one nearby."""
     for _ in range(4):
-        ways = successor_first[lane + 1] - successor_first[lane]
+        ways = tables.successor_first[lane + 1] - tables.successor_first[lane]
         if ways != 1:
             return max(ways, np.int32(1))
-        lane = successor[successor_first[lane]]
+        lane = tables.successor[tables.successor_first[lane]]
     return np.int32(1)
 
 
@@ -181,17 +181,17 @@ def _speed_among_vehicles(tables, world, b, e, path, count, speed, standing, wis
     x, y, z, _ = world.vehicle_pose[b, e]
     town = world.town[b]
     length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1] + f32(SIDE_MARGIN)
-    found = np.empty(6, np.int32)
+    places = np.empty(6, np.int32)
     after = f32(TIME_AFTER if standing < IMPATIENCE else TIME_BEFORE)
-    for i in range(world.vehicle_kind.shape[1]):
-        px, py, pz, pyaw = world.vehicle_pose[b, i]
-        if i == e or world.vehicle_kind[b, i] != CAR or abs(px - x) > f32(60.0) or abs(py - y) > f32(60.0):
+    for v in range(world.vehicle_kind.shape[1]):
+        px, py, pz, pyaw = world.vehicle_pose[b, v]
+        if v == e or world.vehicle_kind[b, v] != CAR or abs(px - x) > f32(60.0) or abs(py - y) > f32(60.0):
             continue
         if not same_level(pz - z):
             continue
-        vx, vy = world.vehicle_velocity[b, i, 0], world.vehicle_velocity[b, i, 1]
-        other_length = world.vehicle_half_size[b, i, 0] + f32(0.2)
-        other_width = world.vehicle_half_size[b, i, 1] + width
+        vx, vy = world.vehicle_velocity[b, v, 0], world.vehicle_velocity[b, v, 1]
+        other_length = world.vehicle_half_size[b, v, 0] + f32(0.2)
+        other_width = world.vehicle_half_size[b, v, 1] + width
         k = _first_touch(path, count, px, py, pyaw, other_length, other_width)
         if k >= 0:
             along = max(vx * path[k, 3] + vy * path[k, 4], f32(0.0))
@@ -206,40 +206,20 @@ def _speed_among_vehicles(tables, world, b, e, path, count, speed, standing, wis
         theirs = math.sqrt(vx * vx + vy * vy)
         if theirs < f32(0.5):
             continue
-        lanes = _lanes_under(
-            tables.waypoint_pose,
-            tables.waypoint_lane,
-            tables.waypoint_direction,
-            tables.cell_first,
-            tables.cell_waypoint,
-            tables.grid_origin[town],
-            tables.grid_size[town],
-            tables.grid_first[town],
-            world.vehicle_pose[b, i],
-            found,
-        )
+        lanes = _lanes_under(tables, town, world.vehicle_pose[b, v], places)
         for choice in range(max(MOST_WAYS * lanes, 1)):
             if lanes > 0:
-                p = found[choice // MOST_WAYS]
+                p = places[choice // MOST_WAYS]
                 lane = tables.waypoint_lane[p]
                 branch = choice % MOST_WAYS
-                if branch > 0 and branch >= _branches(tables.successor_first, tables.successor, lane):
+                if branch > 0 and branch >= _branches(tables, lane):
                     continue
                 halts = _stops_ahead(tables, world, b, p, theirs)
             for moment in range(1, MOMENTS + 1):
                 t = f32(MOMENT) * f32(moment)
                 qx, qy, qyaw = px + vx * t, py + vy * t, pyaw
                 if lanes > 0:
-                    q = _foresee(
-                        tables.waypoint_lane,
-                        tables.lane_first,
-                        tables.lane_step,
-                        tables.successor_first,
-                        tables.successor,
-                        p,
-                        theirs * t,
-                        branch,
-                    )
+                    q = _foresee(tables, p, theirs * t, branch)
                     if q < 0 or (halts and tables.waypoint_lane[q] != lane):
                         break
                     qx, qy, qyaw = tables.waypoint_pose[q, 0], tables.waypoint_pose[q, 1], tables.waypoint_pose[q, 3]
@@ -262,21 +242,21 @@ def _speed_among_vehicles(tables, world, b, e, path, count, speed, standing, wis
 
 
 @inner
-def _look_back(waypoint_lane, lane_first, lane_step, predecessor_first, predecessor, waypoint_pose, p, back):
+def _look_back(tables, p, back):
     """Write x, y and metres before waypoint `p` of the lane's waypoints up to it; returns how many."""
     count, metres = 0, f32(0.0)
-    lane = waypoint_lane[p]
+    lane = tables.waypoint_lane[p]
     while count < REAR_SIGHT:
-        back[count, 0], back[count, 1], back[count, 2] = waypoint_pose[p, 0], waypoint_pose[p, 1], metres
+        back[count, 0], back[count, 1], back[count, 2] = tables.waypoint_pose[p, 0], tables.waypoint_pose[p, 1], metres
         count += 1
-        if p == lane_first[lane]:
-            k = predecessor_first[lane]
-            if predecessor_first[lane + 1] == k:
+        if p == tables.lane_first[lane]:
+            k = tables.predecessor_first[lane]
+            if tables.predecessor_first[lane + 1] == k:
                 break
-            lane = predecessor[k]
-            p = lane_first[lane + 1] - 1
+            lane = tables.predecessor[k]
+            p = tables.lane_first[lane + 1] - 1
         p -= 1
-        metres += lane_step[lane]
+        metres += tables.lane_step[lane]
     return count
 
 
@@ -292,25 +272,16 @@ def _wait_for_gap(tables, world, b, e, path, change, onto, back, speed, standing
     z = world.vehicle_pose[b, e, 2]
     length = world.vehicle_half_size[b, e, 0]
     ax, ay, cos, sin = path[change, 0], path[change, 1], path[change, 3], path[change, 4]
-    count = _look_back(
-        tables.waypoint_lane,
-        tables.lane_first,
-        tables.lane_step,
-        tables.predecessor_first,
-        tables.predecessor,
-        tables.waypoint_pose,
-        onto,
-        back,
-    )
+    count = _look_back(tables, onto, back)
     # Seconds until the ego begins to move across, and where it then is, in metres along that lane from `onto`.
     begin = max(room - f32(CHANGE_HALF), f32(0.0))
     t = begin / max(speed, f32(2.0))
     here = begin - room
     pace = max(speed, f32(3.0))
     patient = standing < IMPATIENCE
-    for i in range(world.vehicle_kind.shape[1]):
-        px, py, pz, _ = world.vehicle_pose[b, i]
-        if i == e or world.vehicle_kind[b, i] != CAR or not same_level(pz - z):
+    for v in range(world.vehicle_kind.shape[1]):
+        px, py, pz, _ = world.vehicle_pose[b, v]
+        if v == e or world.vehicle_kind[b, v] != CAR or not same_level(pz - z):
             continue
         if abs(px - ax) > f32(REAR_SIGHT) or abs(py - ay) > f32(REAR_SIGHT):
             continue
@@ -322,8 +293,8 @@ def _wait_for_gap(tables, world, b, e, path, change, onto, back, speed, standing
                 nearest, ahead = distance, -back[k, 2]
         if nearest > f32(2.2):
             continue
-        theirs = math.hypot(world.vehicle_velocity[b, i, 0], world.vehicle_velocity[b, i, 1])
-        both = length + world.vehicle_half_size[b, i, 0]
+        theirs = math.hypot(world.vehicle_velocity[b, v, 0], world.vehicle_velocity[b, v, 1])
+        both = length + world.vehicle_half_size[b, v, 0]
         closing = max(theirs - pace, f32(0.0))
         behind = both + f32(1.0) + closing * closing / f32(2.0 * HARD_BRAKING)
         if patient:
@@ -338,11 +309,11 @@ def _wait_for_gap(tables, world, b, e, path, change, onto, back, speed, standing
 def _speed_among_walkers(tables, world, b, e, path, count, wish):
     x, y, z, _ = world.vehicle_pose[b, e]
     length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1] + f32(SIDE_MARGIN)
-    for j in range(world.walker_kind.shape[1]):
-        px, py, pz, pyaw = world.walker_pose[b, j]
-        if world.walker_kind[b, j] != WALKER or abs(px - x) > f32(40.0) or abs(py - y) > f32(40.0):
+    for w in range(world.walker_kind.shape[1]):
+        px, py, pz, pyaw = world.walker_pose[b, w]
+        if world.walker_kind[b, w] != WALKER or abs(px - x) > f32(40.0) or abs(py - y) > f32(40.0):
             continue
-        vx, vy = world.walker_velocity[b, j, 0], world.walker_velocity[b, j, 1]
+        vx, vy = world.walker_velocity[b, w, 0], world.walker_velocity[b, w, 1]
         bits = raster_bits(tables, world.town[b], px, py) | raster_bits(tables, world.town[b], px + vx, py + vy)
         if not bits & DRIVABLE or not same_level(pz - z):
             continue

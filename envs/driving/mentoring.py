@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mentorgym.envs.driving.batch import DrivingBatch
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import same_level
 from mentorgym.envs.driving.view import language
 from mentorgym.envs.driving.view.masks import SIZE
 from mentorgym.envs.driving.worlds.state import EMPTY
 from mentorgym.mentors.mentor import Feedback, Request
+
+if TYPE_CHECKING:
+    from mentorgym.envs.driving.batch import DrivingBatch
 
 CLOSE = f32(3.0)
 """Seconds to a collision below which the mentor is asked (Found-RL, released configuration)."""
@@ -52,42 +54,17 @@ def _close_ahead(pose, velocity, half_size, poses, velocities, half_sizes, kinds
 
 
 @kernel
-def find_urgent(
-    vehicle_pose,
-    vehicle_velocity,
-    vehicle_half_size,
-    vehicle_kind,
-    walker_pose,
-    walker_velocity,
-    walker_half_size,
-    walker_kind,
-    urgent,
-):
-    """Set `urgent`, bool [B, E], where the ego is about to run into a vehicle or a walker; arrays of WorldState."""
+def find_urgent(world, urgent):
+    """Set `urgent`, bool [B, E], where the ego is about to run into a vehicle or a walker."""
     for b in range(urgent.shape[0]):
-        for ego in range(urgent.shape[1]):
-            if urgent[b, ego]:
-                continue
-            pose, velocity, half_size = vehicle_pose[b, ego], vehicle_velocity[b, ego], vehicle_half_size[b, ego]
-            urgent[b, ego] = _close_ahead(
-                pose,
-                velocity,
-                half_size,
-                vehicle_pose[b],
-                vehicle_velocity[b],
-                vehicle_half_size[b],
-                vehicle_kind[b],
-                np.int64(ego),
-            ) or _close_ahead(
-                pose,
-                velocity,
-                half_size,
-                walker_pose[b],
-                walker_velocity[b],
-                walker_half_size[b],
-                walker_kind[b],
-                np.int64(-1),
-            )
+        vehicles = world.vehicle_pose[b], world.vehicle_velocity[b], world.vehicle_half_size[b]
+        walkers = world.walker_pose[b], world.walker_velocity[b], world.walker_half_size[b]
+        for e in range(urgent.shape[1]):
+            if not urgent[b, e]:
+                pose, velocity, half_size = vehicles[0][e], vehicles[1][e], vehicles[2][e]
+                urgent[b, e] = _close_ahead(
+                    pose, velocity, half_size, *vehicles, world.vehicle_kind[b], np.int64(e)
+                ) or _close_ahead(pose, velocity, half_size, *walkers, world.walker_kind[b], np.int64(-1))
 
 
 class DrivingAdapter:
@@ -96,39 +73,29 @@ class DrivingAdapter:
     picture_shape = (SIZE, SIZE, 3)
     action_size = 2
 
-    def __init__(self, batch: DrivingBatch):
+    def __init__(self, batch: "DrivingBatch"):
         self._batch = batch
         self.anchors, self.answers = language.anchors(), language.grid()
 
     def requests(self, rows: Sequence[int], prompt: str) -> list[Request]:
         """The picture, the prompt (of `language.PROMPT` for ""), the context and the expert's action of each row."""
         batch, egos = self._batch, self._batch.num_egos
-        actions = batch._expert_actions(min(rows) // egos, max(rows) // egos + 1)
-        asked = []
-        for row, picture, told in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
-            text = language.fill(prompt or language.PROMPT, told)
-            asked.append(Request(picture, text, language.context(told["command"], told["speed"]), actions[row]))
-        return asked
+        actions = batch.rule_based_actions(min(rows) // egos, max(rows) // egos + 1)
+        requests = []
+        for row, picture, scene in zip(rows, batch.pictures(rows), batch.prompt_contexts(rows), strict=True):
+            text = language.fill(prompt or language.PROMPT, scene)
+            requests.append(Request(picture, text, language.context(scene["command"], scene["speed"]), actions[row]))
+        return requests
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
         """Bool [A]: egos less than 3 s from a collision ahead, off their lane, or with an infraction in this step.
 
         Found-RL's event trigger (released configuration). All is read from the worlds; `infos` are not needed.
         """
-        state, episode = self._batch._world.state, self._batch._episode
+        state, episode = self._batch.state, self._batch.episode
         flags = episode.event_collision | episode.event_red | episode.event_stop | episode.event_pixel
         urgent = (flags | episode.outside | episode.wrong_lane).astype(bool)
-        find_urgent(
-            state.vehicle_pose,
-            state.vehicle_velocity,
-            state.vehicle_half_size,
-            state.vehicle_kind,
-            state.walker_pose,
-            state.walker_velocity,
-            state.walker_half_size,
-            state.walker_kind,
-            urgent.reshape(self._batch.num_worlds, self._batch.num_egos),
-        )
+        find_urgent(state, urgent.reshape(self._batch.num_worlds, self._batch.num_egos))
         return urgent
 
     def check_prompt(self, prompt: str) -> None:

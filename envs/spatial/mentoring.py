@@ -4,18 +4,19 @@ import itertools
 import re
 import string
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mentorgym.envs.spatial import language
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.relations import RELATIONS, relation_of
-from mentorgym.envs.spatial.samples import PICTURE_SHAPE
-from mentorgym.envs.spatial.unity.link import UnityWorld
-from mentorgym.envs.spatial.vector import SpatialVectorEnv
+from mentorgym.envs.spatial.world import PICTURE_SHAPE
 from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+
+if TYPE_CHECKING:
+    from mentorgym.envs.spatial.vector import SpatialVectorEnv
 
 PROMPT = (
     IMAGE_SLOT + "{question} Where should the {object} be moved next? Answer with three numbers from -1 to 1: "
@@ -64,7 +65,7 @@ class SpatialAdapter:
         if any(move)
     ]
 
-    def __init__(self, envs: SpatialVectorEnv):
+    def __init__(self, envs: "SpatialVectorEnv"):
         self._envs = envs
         self._contexts = {texts[0]: context for context, texts in enumerate(self.anchors)}
 
@@ -73,33 +74,22 @@ class SpatialAdapter:
 
         Raises ValueError for Unity's rooms where they send no pictures, or pictures of another size.
         """
-        asked = []
-        observations = self._envs._world.observe()
+        requests = []
+        observations = self._envs.observations()
         for row in rows:
             seen = self._envs.observed(row)
             subject = seen.objects.index(int(observations[row, 0]))
             referent = (subject + 1) % len(seen.objects)
             names = seen.names[subject], seen.names[referent]
             caption = language.caption(*names, relation_of(seen, subject, referent).terms)
-            told = {"object": names[0], "other": names[1], "question": language.question(*names)} | _axes(seen)
-            text = (prompt or PROMPT).format(**told)
+            fields = {"object": names[0], "other": names[1], "question": language.question(*names)} | _axes(seen)
+            text = (prompt or PROMPT).format(**fields)
             nothing = np.full(self.action_size, np.nan, np.float32)
-            asked.append(Request(self._picture(row, seen), text, self._contexts[caption], nothing))
-        return asked
-
-    def _picture(self, row: int, seen: Arrangement) -> np.ndarray:
-        world = self._envs._world
-        if isinstance(world, UnityWorld):
-            if self._envs.render_mode is None:
-                raise ValueError("a mentor of Unity's rooms needs pictures: make them with render_mode='rgb_array'")
-            picture = world.picture(row)
+            picture = self._envs.observed_picture(row)
             if picture.shape != self.picture_shape:
                 raise ValueError(f"Unity's pictures are {picture.shape}: give its camera sensor {self.picture_shape}")
-            return picture
-        # It needs the renderer, which is an extra.
-        from mentorgym.envs.spatial.picture import draw
-
-        return draw(seen).colours
+            requests.append(Request(picture, text, self._contexts[caption], nothing))
+        return requests
 
     def urgent(self, infos: dict[str, Any]) -> np.ndarray:
         """Bool [N]: none, for nothing is in a hurry."""

@@ -18,6 +18,7 @@ from mentorgym.digests import files_digest
 from mentorgym.envs.rendering.render import Picture
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.language import Example, example
+from mentorgym.envs.spatial.world import PICTURE_SHAPE
 
 SIZES = {"train": 4000, "val": 500, "test": 1000}
 """Samples of each split by default; the fixed sets that models are validated and tested on have seed 0 and these."""
@@ -27,9 +28,6 @@ ROWS = 128
 
 APART = 4
 """Valid moves of a room between two samples."""
-
-PICTURE_SHAPE = (224, 224, 3)
-"""Of colours, uint8."""
 
 _DRAWN_BY = ("arrangement.py", "models.py", "objects.py", "picture.py", "rooms.py")
 
@@ -76,8 +74,8 @@ def collect(split: str, count: int, seed: int = 0, camera: str = "close") -> Ite
     Raises ValueError for an unknown split or camera, a negative seed or a count below 1.
     """
     _check_count(count)
-    found = arrangements(split, seed, camera)
-    return (Sample(each, _draw(each), _example(each, seed, index)) for index, each in enumerate(_first(found, count)))
+    first = enumerate(_first(arrangements(split, seed, camera), count))
+    return (Sample(each, _draw(each), _example(each, seed, index)) for index, each in first)
 
 
 class Samples(Sequence):
@@ -132,11 +130,11 @@ def picture_of(arrangement: Arrangement) -> np.ndarray:
     Any number of processes may ask; a file that is not whole is drawn again.
     """
     path = picture_path(arrangement)
-    kept = read_picture(path, PICTURE_SHAPE)
-    if kept is None:
-        kept = _draw(arrangement).colours
-        write_picture(path, kept)
-    return kept
+    colours = read_picture(path, PICTURE_SHAPE)
+    if colours is None:
+        colours = _draw(arrangement).colours
+        write_picture(path, colours)
+    return colours
 
 
 def _draw(arrangement: Arrangement) -> Picture:
@@ -149,8 +147,8 @@ def _example(arrangement: Arrangement, seed: int, index: int) -> Example:
     return example(arrangement, np.random.default_rng([seed, index]))
 
 
-def _first(found: Iterator[Arrangement], count: int) -> Iterator[Arrangement]:
-    return itertools.islice(found, count)
+def _first(sequence: Iterator[Arrangement], count: int) -> Iterator[Arrangement]:
+    return itertools.islice(sequence, count)
 
 
 def _check_seed(seed: int) -> None:

@@ -10,12 +10,23 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from mentorgym.envs.checks import (
+    check_actions,
+    check_autoreset_mode,
+    check_choice,
+    check_count,
+    check_options,
+    check_reset_mask,
+    check_seeds,
+    needs_reset,
+)
 from mentorgym.envs.spatial.arrangement import Arrangement
 from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import KINDS, ROOMS, TESTING, TRAINING
 from mentorgym.envs.spatial.unity.link import UnityWorld
-from mentorgym.envs.spatial.world import OBSERVED, REASONS, World
-from mentorgym.names import check_names, nearest_name
+from mentorgym.envs.spatial.world import OBSERVED, REASONS, EmbeddedWorld, World
+from mentorgym.extras import is_installed, remedy
+from mentorgym.names import names_unknown_arguments
 
 if TYPE_CHECKING:
     from mentorgym.envs.spatial.mentoring import SpatialAdapter
@@ -27,40 +38,37 @@ _REASONS = np.array(REASONS)
 
 
 class SpatialVectorEnv(gym.vector.VectorEnv):
-    """Rooms in which three of nine objects are moved in turn, `num_envs` at a time (RLS3, section 4).
+    """`num_envs` rooms in which objects are moved, Gymnasium's vector interface.
 
-    Observations, float32 [N, 32], in m and rad: index in `objects.OBJECTS` of the object to be moved, index in
-    `rooms.ROOMS`; of the surface that it stands on length, width and free height above it, and its middle (3); of each
-    of the three objects, that to be moved first and then in the order of their turns, position of the base (3) and
-    Euler rotation (3: roll, pitch, yaw); of the camera position (3) and rotation (3).
-
-    Actions, float [N, 3] in [-1, 1], clipped to that: where the object goes from where it is, times `move_scale` m. It
-    then settles on the nearest surface that is above or below its whole base, at most `world.REACH` away. Reward 1;
-    -1, and the object stays where it was, for each of `world.REASONS`.
-
-    After `block` steps room, camera, objects, yaws and places are drawn anew, all objects in view.
+    Row i under seed s is the single environment under seed s + i. `SpatialEnv` describes actions, observations,
+    rewards and the end of an episode, and the arguments that are not listed here.
 
     Args:
-        num_envs: N. Row i under seed s is the single environment under seed s + i.
-        split: "train", "val" (the same five rooms, other draws) or "test" (three others).
-        camera: "close" or "paper", see `rooms.KINDS`.
-        steps: of an episode, which is then truncated.
-        block: steps between two draws.
-        move_scale: metres along each axis that an action of 1 asks for.
-        in_view: whether a move that takes an object's middle out of the picture, or behind furniture, is invalid. RLS3
-            tests no such thing, but an agent that is paid for a model's errors would learn to hide what is asked about.
-        unity: None for our own rooms; else the path of a Unity build, "editor" to wait until Play is pressed in one, or
-            the port that a running player calls, see `unity.link.UnityWorld`.
-        render_mode: None or "rgb_array".
-        autoreset_mode: SAME_STEP, or DISABLED with `options={"reset_mask": ...}`.
+        num_envs: N, rooms in the batch.
+        autoreset_mode: SAME_STEP, NEXT_STEP or DISABLED, as the enumeration or its value. SAME_STEP begins the next
+            episode within the step that ends one; the last observation is in `infos["final_obs"]`, float32 [N, 32], the
+            last infos in `infos["final_info"]`. NEXT_STEP begins it in the step after, which ignores the row's action,
+            with reward 0. DISABLED leaves it to `reset` with `options={"reset_mask": ...}`.
 
-    Infos: `valid` bool [N]; `reason` str [N], of `world.REASONS`; `moved` int [N], which of the three, as `arrangement`
-    numbers them, or -1 where none has been. With SAME_STEP the last observations of episodes are in `final_obs`,
-    float32 [N, 32], and their infos in `final_info`.
+    Observations are independent arrays. `reset` takes `options={"reset_mask": mask}`, bool [N], the rows to reset.
+
+    Infos: those of the single environment as arrays [N], each with its mask `_<name>`.
 
     Raises:
         ValueError, TypeError: an argument is unknown or does not fit; the message names what would.
+        ImportError: render_mode="rgb_array" without the extra `scenes`.
         unity.link.UnityError: the Unity player cannot be reached, has ended or does what it should not.
+
+    Example:
+        >>> import numpy as np
+        >>> envs = SpatialVectorEnv(3, split="test")
+        >>> observations, infos = envs.reset(seed=0)
+        >>> observations.shape
+        (3, 32)
+        >>> observations, rewards, terminated, truncated, infos = envs.step(np.zeros((3, 3)))
+        >>> rewards, infos["reason"].tolist()
+        (array([-1., -1., -1.]), ['still', 'still', 'still'])
+        >>> envs.close()
     """
 
     metadata: dict[str, Any] = {
@@ -70,7 +78,9 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
     }
     single_observation_space: gym.spaces.Box
     single_action_space: gym.spaces.Box
+    _world: World
 
+    @names_unknown_arguments
     def __init__(
         self,
         num_envs: int = 1,
@@ -83,121 +93,108 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         unity: str | Path | int | None = None,
         *,
         render_mode: str | None = None,
-        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
-        **unknown: Any,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ):
-        check_names(unknown, SpatialVectorEnv)
-        for name, number in (("num_envs", num_envs), ("steps", steps), ("block", block)):
-            if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-                raise ValueError(f"{name}={number!r}: give a whole number, at least 1")
+        self.num_envs, self.steps, self.block = (
+            check_count(name, number) for name, number in (("num_envs", num_envs), ("steps", steps), ("block", block))
+        )
         if not isinstance(move_scale, int | float | np.number) or not 0 < move_scale <= 10:
             raise ValueError(f"move_scale={move_scale!r}: give metres, above 0 and at most 10")
-        for name, value, valid in (("split", split, tuple(SPLITS)), ("camera", camera, KINDS)):
-            if value not in valid:
-                raise ValueError(f"unknown {name} {value!r}: {nearest_name(str(value), valid)}")
-        if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
-            raise ValueError(f"autoreset_mode={autoreset_mode}: use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(
-                f"unknown render_mode {render_mode!r}: {nearest_name(str(render_mode), ('rgb_array',))}, or None"
-            )
-        self.num_envs, self.split, self.camera = int(num_envs), split, camera
-        self.steps, self.block = int(steps), int(block)
-        self.render_mode, self.autoreset_mode = render_mode, autoreset_mode
-        self.metadata = self.metadata | {"autoreset_mode": autoreset_mode}
+        check_choice("split", split, SPLITS)
+        check_choice("camera", camera, KINDS)
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.split, self.camera, self.render_mode = split, camera, render_mode
+        self.autoreset_mode = check_autoreset_mode(autoreset_mode)
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.single_observation_space = _observation_space()
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._world: World | UnityWorld
         if unity is None:
-            self._world = World(self.num_envs, SPLITS[split], camera, float(move_scale), bool(in_view))
+            self._world = EmbeddedWorld(self.num_envs, SPLITS[split], camera, float(move_scale), bool(in_view))
+            missing = [package for package in ("embreex", "trimesh") if not is_installed(package)]
+            if missing and render_mode is not None:
+                raise ImportError(f"drawing scenes needs {missing[0]}: {remedy('scenes')}")
+            if missing:
+                # The class says what the environment can show, an environment what it can show on this machine.
+                self.metadata = self.metadata | {"render_modes": []}
         else:
-            told = {"split": split, "camera": camera, "move_scale": float(move_scale), "in_view": bool(in_view)}
-            self._world = UnityWorld(unity, self.num_envs, told, pictures=render_mode is not None)
+            options = {"split": split, "camera": camera, "move_scale": float(move_scale), "in_view": bool(in_view)}
+            self._world = UnityWorld(unity, self.num_envs, options, pictures=render_mode is not None)
         self._taken = np.full(self.num_envs, -1)
-        self._shown: Any = None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode in every row, or in those of `options["reset_mask"]`, bool [N]."""
-        options = dict(options or {})
-        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, bool)))
-        if mask.dtype != bool or mask.shape != (self.num_envs,):
-            raise ValueError(
-                f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), not {mask.dtype} {mask.shape}"
-            )
-        if options:
-            name = next(iter(options))
-            raise ValueError(f"unknown option {name!r}: {nearest_name(name, ('reset_mask',))}")
+        options = options or {}
+        check_options(options, ("reset_mask",))
+        mask = check_reset_mask(options, self.num_envs)
         if (self._taken[~mask] < 0).any():
             raise gym.error.ResetNeeded("reset everything before only some rows")
-        seeds = self._seeds(seed)
+        seeds = check_seeds(seed, self.num_envs)
+        if seed is None or isinstance(seed, int | np.integer):
+            super().reset(seed=None if seed is None else int(seed))
         fresh = [row for row in np.flatnonzero(mask).tolist() if seeds[row] is not None or self._taken[row] < 0]
-        drawn = [int(self.np_random.integers(1 << 62)) if seeds[row] is None else seeds[row] for row in fresh]
+        drawn = [int(self.np_random.integers(1 << 62)) if (given := seeds[row]) is None else given for row in fresh]
         # Each split's draws are its own.
-        self._world.seed(np.array(fresh, int), np.array(drawn, np.uint64), list(SPLITS).index(self.split))
+        numbers = np.array([each & 0xFFFFFFFFFFFFFFFF for each in drawn], np.uint64)
+        self._world.seed(np.array(fresh, int), numbers, list(SPLITS).index(self.split))
         self._start(np.flatnonzero(mask))
-        self._shown = self._world.copied()
-        return self._world.observe(), self._untouched()
+        self._world.show(np.arange(self.num_envs))
+        return self._world.observe(), self._first_infos()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Move one object in every row. Actions float [N, 3]; NaN is refused."""
-        if (self._taken < 0).any() or (self._taken >= self.steps).any():
-            raise gym.error.ResetNeeded("step was called before reset: call reset first")
-        try:
-            actions = np.asarray(actions, np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"actions must be numbers, float [{self.num_envs}, 3]: {error}") from error
-        if actions.shape != (self.num_envs, 3):
-            raise ValueError(f"actions have shape {actions.shape}, not ({self.num_envs}, 3) = (rows, (x, y, z))")
-        if np.isnan(actions).any():
-            raise ValueError(
-                f"actions of the rows {np.flatnonzero(np.isnan(actions).any(1)).tolist()} are NaN: check the policy"
-            )
-        truncated = self._taken + 1 >= self.steps
-        again = ((self._taken + 1) % self.block == 0) & ~truncated
-        if isinstance(self._world, UnityWorld):
-            resets = truncated if self.autoreset_mode == AutoresetMode.SAME_STEP else False
-            self._world.announce(np.flatnonzero(again | resets))
-        why, moved = self._world.move(np.clip(actions, -1, 1))
-        self._shown = self._world.copied()
+        due, every = self._taken >= self.steps, np.ones(self.num_envs, bool)
+        if (self._taken < 0).any() or (due.any() and self.autoreset_mode != AutoresetMode.NEXT_STEP):
+            raise needs_reset("step")
+        actions = np.clip(check_actions(actions, self.action_space, due), -1, 1)
         self._taken += 1
-        valid, every = why == 0, np.ones(self.num_envs, bool)
-        told = {"valid": valid, "reason": _REASONS[why], "moved": moved}
-        infos: dict[str, Any] = told | {f"_{name}": every for name in told}
-        if truncated.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
-            final = dict(told, **{f"_{name}": truncated for name in told})
-            infos |= {"final_obs": self._world.observe(), "_final_obs": truncated}
-            infos |= {"final_info": final, "_final_info": truncated}
-            self._start(np.flatnonzero(truncated))
-        self._world.arrange(np.flatnonzero(again))
+        truncated = (self._taken >= self.steps) & ~due
+        again = (self._taken % self.block == 0) & ~truncated & ~due
+        restarted = truncated if self.autoreset_mode == AutoresetMode.SAME_STEP else due
+        self._world.announce(np.flatnonzero(again | restarted))
+        why, moved = self._world.move(actions)
+        self._world.show(np.flatnonzero(~due))
+        valid = why == 0
+        values = {"valid": valid, "reason": _REASONS[why], "moved": moved}
         rewards = np.where(valid, 1.0, -1.0)
+        infos: dict[str, Any] = values | {f"_{name}": every for name in values}
+        if restarted.any():
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                info = values | {f"_{name}": truncated for name in values}
+                infos |= {"final_obs": self._world.observe(), "_final_obs": truncated}
+                infos |= {"final_info": info, "_final_info": truncated}
+                self._start(np.flatnonzero(truncated))
+            else:
+                self._start(np.flatnonzero(due))
+                self._world.show(np.flatnonzero(due))
+                first = self._first_infos()
+                infos |= {name: np.where(due, first[name], values[name]) for name in values}
+                rewards[due] = 0.0
+        self._world.arrange(np.flatnonzero(again))
         return self._world.observe(), rewards, np.zeros(self.num_envs, bool), truncated, infos
 
     def get_state(self) -> dict[str, np.ndarray]:
         """All that the future depends on, as independent arrays by name. ValueError for Unity's rooms."""
-        if isinstance(self._world, UnityWorld):
-            raise ValueError("a Unity player keeps its state to itself: make the environment without unity=")
-        if self._shown is None:
-            raise gym.error.ResetNeeded("get_state was called before reset: call reset first")
-        shown = {f"shown.{name}": array.copy() for name, array in self._shown.items()}
-        return self._world.frozen() | shown | {"taken": self._taken.copy()}
+        state = self._world.frozen()
+        self._check_begun("get_state")
+        return state | {"taken": self._taken.copy()}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
         """Go back to a state of `get_state`; returns what a reset there would. ValueError for one of another batch."""
-        if isinstance(self._world, UnityWorld):
-            raise ValueError("a Unity player keeps its state to itself: make the environment without unity=")
-        own = self._world.frozen() | {f"shown.{name}": array for name, array in self._world.copied().items()}
-        own["taken"] = self._taken
-        for name, array in own.items():
+        for name, array in (self._world.frozen() | {"taken": self._taken}).items():
             if name not in state or state[name].shape != array.shape or state[name].dtype != array.dtype:
                 raise ValueError(f"this state is of another batch: {name} does not fit {self.num_envs} rows")
-        self._world.thaw({name: state[name] for name in self._world.frozen()})
-        self._shown = {name: state[f"shown.{name}"].copy() for name in self._world.copied()}
+        self._world.thaw(dict(state))
         self._taken = state["taken"].copy()
-        return self._world.observe(), self._untouched()
+        return self._world.observe(), self._first_infos()
+
+    def observations(self) -> np.ndarray:
+        """What every row shows now, float32 [N, 32]."""
+        self._check_begun("observations")
+        return self._world.observe()
 
     def arrangement(self, row: int = 0) -> Arrangement:
         """What the last step left in a row, before anything was drawn anew; after a reset what it drew.
@@ -205,34 +202,30 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
         This is the sample that `valid` judges. What the observation shows is `observed`, another one only where a block
         or an episode has just ended.
         """
-        if self._shown is None:
-            raise gym.error.ResetNeeded("arrangement was called before reset: call reset first")
-        return self._world.arrangement(row, self._shown)
+        self._check_begun("arrangement")
+        return self._world.arrangement(row, shown=True)
 
     def observed(self, row: int = 0) -> Arrangement:
         """What the observation of a row shows now."""
-        if self._shown is None:
-            raise gym.error.ResetNeeded("observed was called before reset: call reset first")
+        self._check_begun("observed")
         return self._world.arrangement(row)
 
-    def truth(self, row: int = 0) -> dict[str, Any]:
-        """The ground truth of `arrangement`, see `truth.describe`."""
-        if isinstance(self._world, UnityWorld):
-            raise ValueError("Unity sends no masks and depths: `arrangement` and `render` hold what it sends")
-        from mentorgym.envs.spatial import picture, truth
+    def observed_picture(self, row: int = 0) -> np.ndarray:
+        """The picture of `observed`, uint8 [H, W, 3]; Unity's rooms need render_mode="rgb_array" for it."""
+        self._check_begun("observed_picture")
+        return self._world.picture(row)
 
-        arrangement = self.arrangement(row)
-        return truth.describe(arrangement, picture.draw(arrangement))
+    def truth(self, row: int = 0) -> dict[str, Any]:
+        """The ground truth of `arrangement`, see `truth.describe`. ValueError for Unity's rooms."""
+        self._check_begun("truth")
+        return self._world.truth(row)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The picture uint8 [224, 224, 3] of each row's `arrangement` with render_mode="rgb_array", else None."""
         if self.render_mode is None:
             return None
-        if isinstance(self._world, UnityWorld):
-            return tuple(self._world.picture(row, self._shown) for row in range(self.num_envs))
-        from mentorgym.envs.spatial import picture
-
-        return tuple(picture.draw(self.arrangement(row)).colours for row in range(self.num_envs))
+        self._check_begun("render")
+        return tuple(self._world.picture(row, shown=True) for row in range(self.num_envs))
 
     @functools.cached_property
     def adapter(self) -> "SpatialAdapter":
@@ -243,35 +236,23 @@ class SpatialVectorEnv(gym.vector.VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the Unity player, if there is one."""
-        if isinstance(self._world, UnityWorld):
+        # Where construction failed there is none.
+        if hasattr(self, "_world"):
             self._world.close()
+
+    def _check_begun(self, method: str) -> None:
+        if (self._taken < 0).any():
+            raise needs_reset(method)
 
     def _start(self, rows: np.ndarray) -> None:
         self._world.arrange(rows)
         self._taken[rows] = 0
 
-    def _untouched(self) -> dict[str, Any]:
+    def _first_infos(self) -> dict[str, Any]:
         """The infos of rows in which nothing has been moved."""
         every = np.ones(self.num_envs, bool)
-        told = {"valid": every, "reason": _REASONS[np.zeros(self.num_envs, int)], "moved": np.full(self.num_envs, -1)}
-        return told | {f"_{name}": every for name in told}
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        """One for each row."""
-        if seed is None or isinstance(seed, int | np.integer):
-            seeds = [None if seed is None else int(seed) + row for row in range(self.num_envs)]
-        elif isinstance(seed, Sequence | np.ndarray):
-            seeds = list(seed)
-        else:
-            raise ValueError(f"seed {seed!r}: a seed is a whole number from 0 on, or None, or one per row")
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} rows: give one per row, or a single one")
-        for each in seeds:
-            if each is not None and not (isinstance(each, int | np.integer) and 0 <= each < 1 << 64):
-                raise ValueError(f"seed {each!r}: a seed is a whole number from 0 to 2^64 - 1, or None")
-        if not isinstance(seed, Sequence | np.ndarray):
-            super().reset(seed=None if seed is None else int(seed))
-        return [None if each is None else int(each) for each in seeds]
+        values = {"valid": every, "reason": _REASONS[np.zeros(self.num_envs, int)], "moved": np.full(self.num_envs, -1)}
+        return values | {f"_{name}": every for name in values}
 
 
 def _observation_space() -> gym.spaces.Box:

@@ -1,7 +1,7 @@
 """N arrangements at once, and what moving an object in each does."""
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ ACTIVE = 3
 
 OBSERVED = 32
 """Numbers in an observation."""
+
+PICTURE_SHAPE = (224, 224, 3)
+"""Of an arrangement's colours, uint8."""
 
 REASONS = ("", "still", "no surface", "outside", "furniture", "object", "out of view")
 """Why a move is invalid, the first that applies: it was shorter than `LEAST_MOVE`; no surface within `REACH` lies under
@@ -51,10 +54,10 @@ _SEEN = 0.25
 """Share of a surface that a camera must see to have things put there."""
 
 
-_HELD = ("room", "camera", "objects", "positions", "yaws")
+_SHOWN = ("room", "camera", "objects", "positions", "yaws")
 """What an arrangement is made of."""
 
-_STATE = (*_HELD, "keys", "counters", "surfaces", "turn")
+_STATE = (*_SHOWN, "keys", "counters", "surfaces", "turn")
 
 
 class _Layout(NamedTuple):
@@ -158,7 +161,53 @@ def _mixed(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-class World:
+class World(Protocol):
+    """N arrangements in which objects are moved: what `SpatialVectorEnv` asks of whoever holds them.
+
+    An arrangement and its picture are those of now, or with `shown` those of the last `show` of the row.
+    """
+
+    def seed(self, rows: np.ndarray, seeds: np.ndarray, salt: int) -> None:
+        """Start the random numbers of these rows: int [n] and uint64 [n]; another salt gives others for a seed."""
+
+    def announce(self, rows: np.ndarray) -> None:
+        """Name the rows, int [n], that are arranged right after the next `move`."""
+
+    def arrange(self, rows: np.ndarray) -> None:
+        """Draw these rows anew: room, camera, three objects, their yaws, and where they stand, all in view."""
+
+    def move(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Move in each row the object whose turn it is, by [N, 3] of -1 to 1; an invalid move is undone.
+
+        Returns indices into `REASONS`, int [N], and which of the three was moved, int [N].
+        """
+
+    def show(self, rows: np.ndarray) -> None:
+        """Keep what these rows hold now for `arrangement` and `picture`."""
+
+    def observe(self) -> np.ndarray:
+        """float32 [N, 32], see `env.SpatialEnv`."""
+
+    def arrangement(self, row: int, shown: bool = False) -> Arrangement:
+        """What a row holds."""
+
+    def picture(self, row: int, shown: bool = False) -> np.ndarray:
+        """What a row's camera sees, uint8 [H, W, 3]."""
+
+    def truth(self, row: int) -> dict[str, Any]:
+        """The ground truth of what was shown, see `truth.describe`. ValueError where there is none."""
+
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Independent copies of all that the future depends on. ValueError where there is no such copy."""
+
+    def thaw(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to what `frozen` gave."""
+
+    def close(self) -> None:
+        """Release what the world holds."""
+
+
+class EmbeddedWorld:
     """`num` arrangements, each with numbers of its own: what a row does depends on its seed and its actions alone.
 
     Args:
@@ -182,9 +231,10 @@ class World:
         self.yaws = np.zeros((num, ACTIVE))
         self.surfaces = np.zeros((num, ACTIVE), np.int64)
         self.turn = np.zeros(num, np.int64)
+        self._shown = {name: getattr(self, name).copy() for name in _SHOWN}
 
     def seed(self, rows: np.ndarray, seeds: np.ndarray, salt: int) -> None:
-        """Start the numbers of these rows: int [n] and uint64 [n]; another salt gives others for the same seed."""
+        """See `World.seed`."""
         self.keys[rows] = _mixed(seeds, np.full(len(rows), salt + 1, np.uint64))
         self.counters[rows] = 0
 
@@ -195,8 +245,11 @@ class World:
         self.counters[rows] += np.uint64(count * times)
         return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
+    def announce(self, rows: np.ndarray) -> None:
+        """Nothing: rows are arranged when `arrange` is called."""
+
     def arrange(self, rows: np.ndarray) -> None:
-        """Draw these rows anew: room, camera, three objects, their yaws, and where they stand, all in view."""
+        """See `World.arrange`."""
         layout = self._layout
         while len(rows):
             drawn = self._draw(rows, 2 + len(OBJECTS) + ACTIVE)[:, 0]
@@ -273,10 +326,7 @@ class World:
         return why
 
     def move(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move in each row the object whose turn it is, by [N, 3] of -1 to 1; a move that does not do is undone.
-
-        Returns into `REASONS` int [N], and which of the three was moved, int [N].
-        """
+        """See `World.move`."""
         layout, every, moved = self._layout, np.arange(self.num), self.turn.copy()
         start = self.positions[every, moved]
         target = start + self.move_scale * actions
@@ -295,37 +345,59 @@ class World:
         return why, moved
 
     def observe(self) -> np.ndarray:
-        """float32 [N, 32], see `vector.SpatialVectorEnv`."""
+        """See `World.observe`."""
         layout, every, room = self._layout, np.arange(self.num), self.room
         order = (self.turn[:, None] + np.arange(ACTIVE)) % ACTIVE
         surface = self.surfaces[every, self.turn]
-        told = np.zeros((self.num, OBSERVED), np.float32)
-        told[:, 0], told[:, 1] = self.objects[every, self.turn], room
-        told[:, 2:4], told[:, 4] = layout.top_sizes[room, surface], layout.clearance[room, surface]
-        told[:, 5:8] = layout.tops[room, surface]
-        things = told[:, 8:26].reshape(self.num, ACTIVE, 6)
+        observations = np.zeros((self.num, OBSERVED), np.float32)
+        observations[:, 0], observations[:, 1] = self.objects[every, self.turn], room
+        observations[:, 2:4], observations[:, 4] = layout.top_sizes[room, surface], layout.clearance[room, surface]
+        observations[:, 5:8] = layout.tops[room, surface]
+        things = observations[:, 8:26].reshape(self.num, ACTIVE, 6)
         things[:, :, :3] = self.positions[every[:, None], order]
         things[:, :, 5] = self.yaws[every[:, None], order]
-        told[:, 26:29], told[:, 29:32] = layout.places[room, self.camera], layout.turns[room, self.camera]
-        return told
+        observations[:, 26:29], observations[:, 29:32] = (
+            layout.places[room, self.camera],
+            layout.turns[room, self.camera],
+        )
+        return observations
 
-    def frozen(self) -> dict[str, np.ndarray]:
-        """Independent copies of all that the future depends on."""
-        return {name: getattr(self, name).copy() for name in _STATE}
+    def show(self, rows: np.ndarray) -> None:
+        """See `World.show`."""
+        for name, array in self._shown.items():
+            array[rows] = getattr(self, name)[rows]
 
-    def thaw(self, state: dict[str, np.ndarray]) -> None:
-        """Go back to what `frozen` gave."""
-        for name in _STATE:
-            setattr(self, name, state[name].copy())
-
-    def copied(self) -> dict[str, np.ndarray]:
-        """Independent copies of what `arrangement` reads."""
-        return {name: getattr(self, name).copy() for name in _HELD}
-
-    def arrangement(self, row: int, held: dict[str, np.ndarray] | None = None) -> Arrangement:
-        """What a row holds now, or held when `copied` gave `held`."""
-        held = {name: getattr(self, name) for name in _HELD} if held is None else held
+    def arrangement(self, row: int, shown: bool = False) -> Arrangement:
+        """See `World.arrangement`."""
+        held = self._shown if shown else {name: getattr(self, name) for name in _SHOWN}
         name = list(ROOMS)[held["room"][row]]
         camera: Camera = ROOMS[name].cameras[self.kind][held["camera"][row]]
         objects = tuple(held["objects"][row].tolist())
         return Arrangement(name, camera, objects, held["positions"][row].copy(), held["yaws"][row].copy())
+
+    def picture(self, row: int, shown: bool = False) -> np.ndarray:
+        """See `World.picture`. ImportError, naming the extra, where the renderer's packages are missing."""
+        from mentorgym.envs.spatial import picture
+
+        return picture.draw(self.arrangement(row, shown)).colours
+
+    def truth(self, row: int) -> dict[str, Any]:
+        """See `World.truth`."""
+        from mentorgym.envs.spatial import picture, truth
+
+        arrangement = self.arrangement(row, shown=True)
+        return truth.describe(arrangement, picture.draw(arrangement))
+
+    def frozen(self) -> dict[str, np.ndarray]:
+        """See `World.frozen`."""
+        shown = {f"shown.{name}": array.copy() for name, array in self._shown.items()}
+        return {name: getattr(self, name).copy() for name in _STATE} | shown
+
+    def thaw(self, state: dict[str, np.ndarray]) -> None:
+        """See `World.thaw`."""
+        for name in _STATE:
+            setattr(self, name, state[name].copy())
+        self._shown = {name: state[f"shown.{name}"].copy() for name in _SHOWN}
+
+    def close(self) -> None:
+        """Nothing."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mentorgym.extras import TORCHVISION_REMEDY, is_installed, torchvision_fault
+from mentorgym.extras import TORCHVISION_REMEDY, is_installed, remedy, torchvision_fault
 
 _MENTORS = importlib.util.find_spec("mentorgym.mentors")
 assert _MENTORS and _MENTORS.submodule_search_locations, "the package has its floors"
@@ -93,18 +93,17 @@ def check_python() -> Piece:
 def check_package(package: Package) -> Piece:
     """Whether the package is there and can be imported."""
     name, core = package.distribution, not package.extra
-    remedy = f"pip install {'mentorgym' if core else repr(f'mentorgym[{package.extra}]')}"
+    command = "pip install mentorgym" if core else remedy(package.extra)
     if not is_installed(package.module):
-        return Piece(name, MISSING, f"for {package.purpose}", remedy, core)
+        return Piece(name, MISSING, f"for {package.purpose}", command, core)
     if package.module in ("torchvision", *NEED_TORCHVISION) and (fault := torchvision_fault()):
         blame = "" if package.module == "torchvision" else "torchvision cannot be imported: "
         return Piece(name, BROKEN, blame + fault, TORCHVISION_REMEDY, core)
     try:
         importlib.import_module(package.module)
     except Exception as error:  # Whatever a broken package does, the others are looked at too.
-        return Piece(
-            name, BROKEN, f"{type(error).__name__}: {error}".splitlines()[0], f"{remedy} --force-reinstall", core
-        )
+        fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Piece(name, BROKEN, fault, f"{command}, with --force-reinstall", core)
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return Piece(name, OK, importlib.metadata.version(name), core=core)
     return Piece(name, OK, "of unknown version", core=core)

@@ -2,12 +2,21 @@
 
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 TORCHVISION_REMEDY = (
     "install torch and torchvision from one channel (both from PyTorch's CPU index, or both of the default builds), or "
     "run `pip uninstall torchvision`: CLIP, Idefics3 (SmolVLM) and PaliGemma do without"
 )
+
+
+def remedy(extra: str) -> str:
+    """The command that installs an extra of this package: from a clone the versions of its `constraints.txt`."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]' -c constraints.txt (in the folder {root.name})"
+    return f"pip install 'mentorgym[{extra}]'"
 
 
 def is_installed(module: str) -> bool:
@@ -23,7 +32,7 @@ def import_extra(module: str, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise ImportError(f"{purpose} needs {package}: pip install 'mentorgym[{extra}]'") from None
+        raise ImportError(f"{purpose} needs {package}: {remedy(extra)}") from None
 
 
 def torchvision_fault() -> str | None:
@@ -41,8 +50,8 @@ def torchvision_fault() -> str | None:
     return None
 
 
-def import_transformers() -> ModuleType:
+def import_transformers(extra: str = "vlm", purpose: str = "this model") -> ModuleType:
     """transformers, or ImportError with the remedy where it is missing or a broken torchvision would break it."""
     if fault := torchvision_fault():
         raise ImportError(f"torchvision is installed but cannot be imported ({fault}); {TORCHVISION_REMEDY}")
-    return import_extra("transformers", "vlm", "this mentor")
+    return import_extra("transformers", extra, purpose)

@@ -1,20 +1,40 @@
-"""What environments say of arguments that they do not know."""
+"""Error messages for unknown names: they name the nearest valid one."""
 
 import difflib
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+BATCH_ARGUMENTS = ("num_envs", "group_size", "autoreset_mode", "copy", "reset_mask")
+"""What a vector environment takes and a single one does not."""
+
+BATCH_REMEDY = "it belongs to a batch: make one with gym.make_vec, or leave it out"
+
+Initializer = TypeVar("Initializer", bound=Callable[..., None])
 
 
 def nearest_name(name: object, valid: Iterable[str | None]) -> str:
-    """A hint for an error message: the nearest valid name, and all of them."""
+    """A hint for an error message: the nearest valid name, if one is near, and all of them. Case does not count."""
     valid = list(valid)
-    close = difflib.get_close_matches(str(name), [each for each in valid if isinstance(each, str)], n=1, cutoff=0.4)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
+    names = {each.lower(): each for each in valid if isinstance(each, str)}
+    close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    return (f"did you mean {names[close[0]]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
-def check_names(unknown: Mapping[str, Any], kind: type) -> None:
-    """Raise TypeError for an unknown argument of `kind`, naming the nearest valid one."""
-    valid = [name for name in inspect.signature(kind).parameters if name != "unknown"]
-    for name in unknown:
-        raise TypeError(f"unknown argument {name!r}: {nearest_name(name, valid)}")
+def names_unknown_arguments(initializer: Initializer) -> Initializer:
+    """Decorate an `__init__`, so that its TypeError for an unknown keyword argument names the nearest valid one.
+
+    The message begins as Python's own does: other libraries look for it.
+    """
+    valid = list(inspect.signature(initializer).parameters)[1:]
+
+    @functools.wraps(initializer)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in valid:
+                hint = BATCH_REMEDY if name in BATCH_ARGUMENTS else nearest_name(name, valid)
+                raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}: {hint}")
+        initializer(self, *args, **kwargs)
+
+    return checked  # type: ignore[return-value]

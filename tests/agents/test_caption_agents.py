@@ -268,7 +268,7 @@ def test_the_time_of_measuring_is_not_that_of_training(tmp_path, monkeypatch):
         now[0] += 60.0
         return dict.fromkeys(METRICS, 0.5)
 
-    lines = captions.Lines(Recorded(), 2)
+    lines = captions.Lines(Recorded(), 0, 2)
     lines.log_heldout(1, measure)
     lines.add({}, 8)
     now[0] += 2.0

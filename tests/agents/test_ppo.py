@@ -172,7 +172,7 @@ def test_the_learning_rate_falls_linearly_or_halves():
 
 
 def test_roachs_command_is_a_command():
-    flags = ppo.__doc__.split("agents/ppo.py ")[-1].split()
+    flags = ppo.__doc__.split("mentorgym train ppo ")[-1].split()
     args = tyro.cli(ppo.Args, args=flags)
     # 12 288 samples an iteration; the critic's loss of unscaled rewards is 1 / (1 - gamma)^2 times ours.
     assert args.num_envs * args.rollout_steps == 12_288

@@ -281,7 +281,7 @@ def test_the_update_is_that_of_trl_with_its_clipping_idle(vlm_folder, tmp_path, 
     prefix = captioner.read(inputs)
     scores = captioner.score(prefix, written)
     rewards = torch.tensor(reward(texts)).view(scenes, k)
-    others = reference(inputs, written, scores.kept)
+    others = reference(inputs, written, scores.support)
     loss, ratio = rloo.policy_loss(scores, rewards, others, kl, "loo")
     assert ratio.abs().max() > 0.01
     advantages = rloo.advantages(rewards - kl * ratio, "loo")

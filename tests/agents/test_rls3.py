@@ -14,17 +14,11 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from mentorgym.agents import rls3, sac
-from mentorgym.agents.toolbox import METRICS, Run, parse_flags, spatial
-from mentorgym.agents.toolbox.spatial import (
-    ClipStudent,
-    Sample,
-    StateReplay,
-    VlmStudent,
-    clip_figures,
-    describe,
-    groups,
-    in_words,
-)
+from mentorgym.agents.rls3 import StateReplay
+from mentorgym.agents.toolbox import METRICS, Run, parse_flags
+from mentorgym.agents.toolbox import students as student_models
+from mentorgym.agents.toolbox.students import ClipStudent, Sample, VlmStudent, describe
+from mentorgym.envs.spatial.metrics import SPATIAL_TERMS, clip_figures, groups, in_words
 from mentorgym.envs.spatial.relations import RELATIONS, TERMS
 
 torch.set_num_threads(1)
@@ -95,9 +89,9 @@ def students(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
         return made[-1]
 
     monkeypatch.setattr(rls3, "load_student", load)
-    monkeypatch.setattr(spatial, "Samples", Few)
+    monkeypatch.setattr(student_models, "Samples", Few)
     dot = SimpleNamespace(colours=np.zeros((2, 2, 3), np.uint8))
-    monkeypatch.setattr(spatial.picture, "draw", lambda arrangement: dot)
+    monkeypatch.setattr(rls3.picture, "draw", lambda arrangement: dot)
     return made
 
 
@@ -229,9 +223,9 @@ def test_a_random_sampler_has_no_policy(flags, students):
 def test_pictures_of_the_environments_own_are_taken_as_they_are():
     shown = SimpleNamespace(render_mode="rgb_array", arrangement=lambda row: f"arrangement {row}")
     shown.unwrapped, shown.render = shown, lambda: (np.full((2, 2, 3), 7), np.full((2, 2, 3), 8))
-    (shot,) = spatial.take(shown, np.array([False, True]))
+    (shot,) = rls3.take(shown, np.array([False, True]))
     assert shot.arrangement == "arrangement 1"
-    (found,) = spatial.draw([(shot, sample(("left",)).example)])
+    (found,) = rls3.draw([(shot, sample(("left",)).example)])
     assert found.picture is shot.picture and (found.picture == 8).all()
 
 
@@ -279,9 +273,9 @@ def test_flags_that_make_no_run_are_refused(changes, message, flags):
 
 def test_other_environments_are_refused(monkeypatch):
     others = gym.make_vec("CartPole-v1", num_envs=2)
-    monkeypatch.setattr(spatial.gym, "make_vec", lambda *arguments, **keywords: others)
+    monkeypatch.setattr(rls3.gym, "make_vec", lambda *arguments, **keywords: others)
     with pytest.raises(ValueError, match="not those of UnitySpatial-v0"):
-        spatial.make_spatial_envs("CartPole-v1", 2, ())
+        rls3.make_spatial_envs("CartPole-v1", 2, ())
 
 
 def test_presets_are_the_papers(monkeypatch):
@@ -402,7 +396,7 @@ def test_scores_and_groups_have_their_words():
 def test_groups_are_those_of_the_terms():
     samples = [sample(terms) for terms in RELATIONS]
     found = groups([each.example for each in samples])
-    assert set(spatial.SPATIAL_TERMS) == {term.replace(" ", "_") for term in TERMS}
+    assert set(SPATIAL_TERMS) == {term.replace(" ", "_") for term in TERMS}
     assert [int(found[f"terms_{count}"].sum()) for count in (1, 2, 3)] == [
         sum(len(terms) == count for terms in RELATIONS) for count in (1, 2, 3)
     ]

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ OWN = {
     "update",
     "update_critic",
     "update_actor",
+    "extendable",
     "train",
     "load_policy",
 }
@@ -26,7 +28,7 @@ OWN = {
 FAMILIES = ("sac", "drqv2")
 """An agent and those that a mentor helps; of these, all but what the hints change is the same."""
 
-CHANGED_BY_HINTS = {"Args", "update", "train"}
+CHANGED_BY_HINTS = {"Args", "update", "extendable", "train"}
 
 CHANGED_BY = {
     "vmr": {"update_critic"},
@@ -60,10 +62,33 @@ def test_blocks_of_one_name_are_identical(first: Path, second: Path):
         assert ours[name] == theirs[name], f"{name} differs between {first.name} and {second.name}"
 
 
-def test_no_block_is_the_same_in_all_files():
+def test_what_is_trained_is_all_that_all_files_share():
     assert len(FILES) >= 8
-    in_all = set.intersection(*(set(blocks(path).values()) for path in FILES))
-    assert not in_all, "this belongs into agents/toolbox"
+    in_all = set.intersection(*(set(blocks(path).items()) for path in FILES))
+    assert {name for name, _ in in_all} == {"SmallEncoder", "FoundRLEncoder", "Policy"}, "the rest is the toolbox's"
+
+
+def test_the_table_of_encoders_reads_the_same():
+    def table(path: Path) -> str:
+        return path.read_text("utf-8").partition("\nENCODERS")[2].partition("\n\n\n")[0]
+
+    tables = {table(path) for path in FILES if path.stem != "ppo"}
+    assert len(tables) == 1 and "small-separate" in tables.pop()
+
+
+LOOP_FILES = [path for path in FILES if path.stem != "ppo"]
+"""Those whose loops step and update in turn."""
+
+
+@pytest.mark.parametrize("path", LOOP_FILES, ids=lambda path: path.stem)
+def test_the_off_policy_loops_differ_in_what_the_algorithm_needs_alone(path: Path):
+    def parts(path: Path) -> tuple[str, str]:
+        learn, _, record = blocks(path)["train"].partition("        # Learn.\n")[2].partition("        # Record.\n")
+        learn = re.sub(r"buffer\.sample\(.*?\)|update\(.*\)", "...", learn)
+        record = re.sub(r"recorder\.log\(.*\)", "...", record)
+        return learn, record.replace("stored", '{"replay": buffer}')
+
+    assert parts(path) == parts(LOOP_FILES[0])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -50,16 +50,16 @@ class FakeDrive(gym.vector.VectorEnv):
         routes: str | None = None,
         observation: str = "masks",
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        copy: bool = True,
     ):
         if town not in ("Suburb", "Village"):
             raise ValueError(f"unknown town {town!r}: there are Suburb and Village")
         self.num_envs, self.town, self.split, self.autoreset_mode = num_envs, town, split, autoreset_mode
         self.metadata = {"autoreset_mode": autoreset_mode}
         self.num_routes = NUM_ROUTES
-        spaces: dict[str, gym.Space] = {"state": gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)}
-        if observation == "masks":
-            spaces["bev"] = gym.spaces.Box(0, 255, (15, 96, 96), np.uint8)
-        self.single_observation_space = gym.spaces.Dict(spaces)
+        state = gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)
+        both = gym.spaces.Dict(state=state, bev=gym.spaces.Box(0, 255, (15, 96, 96), np.uint8))
+        self.single_observation_space = both if observation == "masks" else state
         self.single_action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
@@ -75,13 +75,12 @@ class FakeDrive(gym.vector.VectorEnv):
         self.metres[row], self.steps[row], self.reds[row], self.returns[row] = 0, 0, 0, 0
         self.ended[row] = False
 
-    def _observe(self) -> dict[str, np.ndarray]:
+    def _observe(self) -> dict[str, np.ndarray] | np.ndarray:
         state = np.zeros((self.num_envs, 10), np.float32)
         state[:, 0], state[:, 1] = self.metres, self.slip
-        masks = (
-            {"bev": np.zeros((self.num_envs, 15, 96, 96), np.uint8)} if "bev" in self.observation_space.spaces else {}
-        )
-        return {"state": state, **masks}
+        if isinstance(self.single_observation_space, gym.spaces.Box):
+            return state
+        return {"state": state, "bev": np.zeros((self.num_envs, 15, 96, 96), np.uint8)}
 
     def _completion(self) -> np.ndarray:
         return np.minimum(self.metres / (3 + self.route), 1)
@@ -129,7 +128,8 @@ class FakeDrive(gym.vector.VectorEnv):
             self.ended[row] = True
             own = {"score": self._score(row)}
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                last = {name: array[row].copy() for name, array in self._observe().items()}
+                seen = self._observe()
+                last = {name: seen[name][row] for name in seen} if isinstance(seen, dict) else seen[row]
                 own = {"final_obs": last, "final_info": own}
                 self._begin(row, 0, row)
             infos = self._add_info(infos, own, row)

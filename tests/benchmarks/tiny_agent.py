@@ -52,7 +52,7 @@ def train(args: Args) -> Path:
         returns, alive = np.zeros(args.num_envs), np.ones(args.num_envs, bool)
         observations, _ = envs.reset(seed=args.seed)
         for _ in range(args.horizon):
-            observations, rewards, terminated, truncated, _ = envs.step(act(candidates, observations["state"]))
+            observations, rewards, terminated, truncated, _ = envs.step(act(candidates, observations))
             returns += rewards * alive
             alive &= ~(terminated | truncated)
         step += args.num_envs * args.horizon

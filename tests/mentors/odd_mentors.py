@@ -69,3 +69,10 @@ class Broken:
 
     def __call__(self, requests):
         os._exit(1)
+
+
+class Misshapen:
+    """Fails in NumPy."""
+
+    def __call__(self, requests):
+        return np.concatenate([each.action for each in requests] + [np.zeros((2, 2))])

@@ -290,8 +290,8 @@ def test_a_key_comes_from_the_environment_and_is_never_shown(server: Server, mon
         (lambda handler, word: handler.reply(b"no such page", 404), "usually ends in /v1"),
         (lambda handler, word: handler.reply(b"who are you", 401), "MENTORGYM_API_KEY"),
         (lambda handler, word: handler.reply(b"no images", 400), "no images; the model has to take images"),
-        (lambda handler, word: handler.reply(b"<html>"), "no JSON"),
-        (hang, "nothing within 0.3 s"),
+        (lambda handler, word: handler.reply(b"<html>"), "not JSON"),
+        (hang, "no reply within 0.3 s"),
     ],
 )
 def test_what_is_no_chat_endpoint_is_refused_at_construction(server: Server, fault, message: str):
@@ -305,7 +305,7 @@ def test_what_is_no_chat_endpoint_is_refused_at_construction(server: Server, fau
 
 
 def test_an_endpoint_that_is_not_there_or_lists_no_models_is_refused(server: Server):
-    with pytest.raises(ConnectionError, match="is no usable chat endpoint"):
+    with pytest.raises(ConnectionError, match="is not a usable chat endpoint"):
         load_mentor("http://127.0.0.1:1/v1", retries=0)
     server.models = []
     with pytest.raises(ConnectionError, match="lists no models; name one"):

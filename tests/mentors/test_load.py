@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mentorgym import extras
 from mentorgym.extras import import_extra, import_transformers, torchvision_fault
 from mentorgym.mentors import Request, load_mentor
 
@@ -72,7 +73,7 @@ def test_a_class_is_called_with_the_options_and_a_function_is_bound_to_them(monk
         ("no_such_package.mentors:ask", {}, ValueError, "no module 'no_such_package'"),
         ("json:no_such_thing", {}, ValueError, "json has no 'no_such_thing'"),
         ("json:__name__", {}, ValueError, "is a str, which cannot be called"),
-        ("expert", {"device": "cpu"}, TypeError, "Valid are none at all"),
+        ("expert", {"device": "cpu"}, TypeError, "it has no options"),
         ("clip", {"anchros": [["left"]]}, TypeError, "did you mean 'anchors'"),
         ("clip", {}, TypeError, "needs the option 'anchors'"),
         ("vlm:no/such/folder", {}, ValueError, "no weights in no/such/folder: there is no such folder"),
@@ -102,8 +103,17 @@ def test_an_error_within_ones_own_module_is_shown_as_it_is(tmp_path: Path, monke
 
 
 def test_a_missing_extra_names_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ImportError, match=r"this needs no_such_module: pip install 'mentorgym\[vlm\]'"):
+    with pytest.raises(ImportError, match=r"this needs no_such_module: pip install .*\[vlm\]'"):
         import_extra("no_such_module", "vlm", "this")
+
+
+def test_the_remedy_is_that_of_a_clone_or_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "lib" / "site-packages" / "mentorgym" / "extras.py"))
+    assert extras.remedy("vlm") == "pip install 'mentorgym[vlm]'"
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "pyproject.toml").touch()
+    monkeypatch.setattr(extras, "__file__", str(tmp_path / "clone" / "src" / "mentorgym" / "extras.py"))
+    assert extras.remedy("vlm") == "pip install -e '.[vlm]' -c constraints.txt (in the folder clone)"
 
 
 def test_a_torchvision_that_cannot_be_imported_is_named_with_the_remedy(tmp_path: Path, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentorgym.mentors import MentorError, MentorService, Request, service, shared_pictures, worker
+from mentorgym.mentors.worker import ThreadWorker
 from tests.mentors import odd_mentors
 
 SHAPE = (6, 8, 3)
@@ -107,7 +109,7 @@ def test_every_key_comes_back_once_with_its_own_answer(steps, batch_size, max_ou
     with MentorService(odd_mentors.echo, picture_shape=SHAPE, worker="thread", **arguments) as asked:
         drive(asked, steps, odd_mentors.echo)
         counts = asked.counters()
-    assert counts["asked"] == counts["answered"] == len(steps) - counts["skipped"]
+    assert counts["submitted"] == counts["answered"] == len(steps) - counts["skipped"]
 
 
 @pytest.mark.parametrize("worker", ["process", "thread"])
@@ -118,7 +120,7 @@ def test_a_process_and_a_thread_keep_the_same_account(worker):
             polls = generator.random(80) < 0.3
             drive(asked, list(zip(generator.integers(4, size=80).tolist(), polls, strict=True)), odd_mentors.moody)
         counts = asked.counters()
-    assert counts["asked"] == counts["answered"] + counts["unavailable"]
+    assert counts["submitted"] == counts["answered"] + counts["unavailable"]
     assert counts["unavailable"] > 0 and counts["failures"] == counts["restarts"] == 0
 
 
@@ -254,8 +256,52 @@ def test_a_mentor_that_fails_lives_on(worker, caplog):
         counts = asked.counters()
     assert counts["failures"] == counts["unavailable"] == 2 * len(causes)
     assert counts["restarts"] == 0
-    # Each cause is told once.
+    # Each cause is logged once, and what the mentor raised with the line that raised it.
     assert len(caplog.messages) == len(causes)
+    assert caplog.messages[0] == (
+        f"mentor 'tests.mentors.odd_mentors:failing' failed on a batch: KeyError: 'no idea' "
+        f"({odd_mentors.__file__}:{line_of('raise KeyError')})"
+    )
+    assert "odd_mentors.py" not in caplog.messages[2]
+
+
+def line_of(text: str) -> int:
+    """The first line of odd_mentors.py that holds `text`."""
+    lines = Path(odd_mentors.__file__).read_text("utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def test_an_error_inside_a_library_names_the_line_of_the_mentor_that_called_it():
+    with make("Misshapen", worker="thread") as service:
+        service.submit((0, 0), request(0))
+        assert poll_all(service, 1) == [((0, 0), None)]
+        assert service.last_error.endswith(f"({odd_mentors.__file__}:{line_of('np.concatenate')})")
+
+
+def test_a_callable_runs_in_a_thread_by_default():
+    with MentorService(odd_mentors.echo, picture_shape=SHAPE) as service:
+        assert isinstance(service._worker, ThreadWorker)
+        service.submit((0, 0), request(0))
+        assert len(poll_all(service, 1)) == 1
+
+
+def test_without_select_poll_a_dead_worker_is_replaced_too(monkeypatch):
+    # Windows has no select.poll, and its Connection.poll raises BrokenPipeError for a pipe whose other end is closed.
+    monkeypatch.delattr(select, "poll")
+    with make() as service:
+        service.submit((0, 0), request(0))
+        assert [key for key, _ in poll_all(service, 1)] == [(0, 0)]
+        service.submit((0, 1), request(1))
+        kill_worker()
+
+        def broken(timeout=0.0):
+            raise BrokenPipeError
+
+        monkeypatch.setattr(service._worker.replies, "poll", broken)
+        assert [key for key, _ in poll_all(service, 1)] == [(0, 1)]
+        service.submit((0, 2), request(2))
+        assert [key for key, _ in poll_all(service, 1)] == [(0, 2)]
+        assert service.counters()["restarts"] == 1
 
 
 @pytest.mark.parametrize("worker", ["process", "thread"])
@@ -276,8 +322,14 @@ def test_wrong_arguments_are_named(monkeypatch):
         make(worker="greenlet")
     with pytest.raises(ValueError, match="batch_size, max_outstanding and num_envs must be at least 1"):
         make(batch_size=0)
-    with pytest.raises(ValueError, match="a mentor itself can only be asked in a thread"):
-        MentorService(odd_mentors.echo)
+    with pytest.raises(ValueError, match="a callable runs only in a thread"):
+        MentorService(odd_mentors.echo, worker="process")
+    with pytest.raises(
+        MentorError, match="TypeError: options are for mentors by name; bind seconds with functools.par"
+    ):
+        MentorService(odd_mentors.echo, options={"seconds": 1})
+    with pytest.raises(MentorError, match="TypeError: a mentor is a name or a callable, not int"):
+        MentorService(3)
     monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
     with pytest.raises(ValueError, match="a daemonic process.*worker='thread'"):
         make()
@@ -292,7 +344,7 @@ def test_an_unfit_request_is_refused_and_not_counted(worker):
             asked.submit((0, 0), request(0)._replace(picture=np.zeros(SHAPE)))
         with pytest.raises(ValueError, match="a prompt of 20,000 bytes is too long"):
             asked.submit((0, 0), request(0, "x" * 20_000))
-        assert asked.counters()["asked"] == asked.outstanding(0) == 0
+        assert asked.counters()["submitted"] == asked.outstanding(0) == 0
         asked.submit((0, 1), request(1))
         assert len(poll_all(asked, 1)) == 1
 

@@ -118,7 +118,7 @@ def test_a_prompt_without_its_slot_is_refused(vlm_folder: Path):
 
 
 def test_a_clip_is_no_vision_language_model_and_the_reverse(clip_folder: Path, vlm_folder: Path):
-    with pytest.raises(ValueError, match="'clip', not one that reads pictures and writes text"):
+    with pytest.raises(ValueError, match="'clip', which does not map pictures and text to text"):
         load_mentor(f"vlm:{clip_folder}")
     with pytest.raises(ValueError, match="needs 'clip'"):
         load_mentor(f"clip:{vlm_folder}", anchors=[["left"]])
@@ -147,7 +147,7 @@ def test_pickled_or_missing_or_incomplete_weights_are_refused(vlm_folder: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_new_tokens": 0}, "at least one token"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: give at least 1"),
         ({"answers": []}, "at least one text"),
         ({"answers": "stop"}, "at least one text"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),

@@ -132,14 +132,35 @@ def test_counters_tell_availability_and_staleness(service, mode):
     assert (0, 1) not in hints_of(told)
 
 
-def test_a_reply_that_suggests_nothing_is_no_hint():
-    def mumble(requests):
-        return ["well ..." for _ in requests]
+def mumble(requests):
+    """A mentor whose replies suggest no action."""
+    return ["well ..." for _ in requests]
 
-    envs = vector.ActionHints(ScriptedVectorEnv(2), mumble, mode="sync", worker="thread")
+
+def test_a_reply_that_suggests_nothing_is_no_hint_and_logged_once_with_an_example(caplog):
+    envs = vector.ActionHints(ScriptedVectorEnv(2), mumble, mode="sync")
     assert hints_of(drive(envs, 3)) == {}
     assert envs.counters()["availability"] == 0.0
     envs.close()
+    (message,) = caplog.messages
+    assert message.startswith("an answer of mentor 'mumble' cannot be read as an action: 'well ...'.")
+    assert message.endswith("A usable answer is, for example, 'sit'")
+
+
+def test_the_single_wrapper_logs_what_it_cannot_read(caplog):
+    env = single.ActionHints(ScriptedEnv(), lambda requests: ["x" * 1000] * len(requests), mode="sync")
+    env.reset()
+    env.step(np.zeros(2))
+    env.close()
+    (message,) = caplog.messages
+    assert f"'{'x' * 200} ...'" in message and "x" * 201 not in message
+
+
+def test_an_unavailable_answer_is_no_fault(caplog):
+    envs = vector.ActionHints(ScriptedVectorEnv(1), lambda requests: [None] * len(requests), mode="sync")
+    drive(envs, 2)
+    envs.close()
+    assert caplog.messages == []
 
 
 def test_sync_and_async_give_the_same_hints():
@@ -148,9 +169,7 @@ def test_sync_and_async_give_the_same_hints():
 
     told = {}
     for mode in ("sync", "async"):
-        envs = vector.ActionHints(
-            ScriptedVectorEnv(3, ends), expert, mode=mode, at_bound="pause", max_wait=0.0, worker="thread"
-        )
+        envs = vector.ActionHints(ScriptedVectorEnv(3, ends), expert, mode=mode, at_bound="pause", max_wait=0.0)
         told[mode] = drive(envs, 30)
         envs.close()
     for number, infos in enumerate(told["sync"]):
@@ -204,12 +223,15 @@ def test_a_grid_of_answers_is_the_adapters(service, told, passed):
     assert envs._hints.service.options == {"answers": passed, "device": "cpu"}
 
 
-def test_what_is_no_judgement_of_the_anchors_earns_nothing():
-    envs = vector.ClipReward(ScriptedVectorEnv(2), lambda asked: ["fine", np.ones(7)], mode="sync", worker="thread")
+def test_what_is_no_judgement_of_the_anchors_earns_nothing(caplog):
+    envs = vector.ClipReward(ScriptedVectorEnv(2), lambda requests: [np.ones(7), "fine"], mode="sync")
     envs.reset()
     _, rewards, _, _, _ = envs.step(np.zeros((2, 2)))
     assert rewards.tolist() == [1.0, 1.0] and envs.counters()["availability"] == 0.0
     envs.close()
+    (message,) = caplog.messages
+    assert "as probabilities of the anchors: float32 (7,) [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]." in message
+    assert message.endswith("A usable answer is, for example, float32 (2,), finite")
 
 
 def test_an_observation_that_a_reset_overtakes_earns_nothing(service):
@@ -234,10 +256,9 @@ def test_stacked_wrappers_share_the_numbers(service):
 
 def test_the_single_wrappers_tell_the_same():
     env = single.ClipReward(
-        single.ActionHints(ScriptedEnv(lambda _, serial: serial == 9), expert, mode="sync", worker="thread"),
+        single.ActionHints(ScriptedEnv(lambda _, serial: serial == 9), expert, mode="sync"),
         expert,
         mode="sync",
-        worker="thread",
     )
     observation, info = env.reset(seed=1)
     numbers, hints, rewards = [info["observation_number"]], [info["hints"]], []
@@ -267,10 +288,10 @@ def test_closing_closes_the_service(service):
 @pytest.mark.parametrize("name", ["ActionHints", "ClipReward"])
 def test_an_environment_without_an_adapter_is_refused(name):
     with pytest.raises(TypeError, match="CartPoleEnv has no `adapter`"):
-        getattr(single, name)(gym.make("CartPole-v1"), expert, worker="thread")
+        getattr(single, name)(gym.make("CartPole-v1"), expert)
     envs = SyncVectorEnv([lambda: ScriptedEnv()], autoreset_mode=AutoresetMode.SAME_STEP)
     with pytest.raises(TypeError, match="SyncVectorEnv has no `adapter`.*make_vec"):
-        getattr(vector, name)(envs, expert, worker="thread")
+        getattr(vector, name)(envs, expert)
     envs.close()
 
 
@@ -307,6 +328,6 @@ def test_environments_that_reset_a_step_late_are_refused(service):
         vector.ActionHints(ScriptedVectorEnv(1, mode=AutoresetMode.NEXT_STEP), "any")
 
 
-def test_a_mentor_that_cannot_be_had_fails_at_construction():
+def test_a_mentor_that_cannot_be_loaded_fails_at_construction():
     with pytest.raises(mentorgym.mentors.MentorError, match="oracle"):
         vector.ActionHints(ScriptedVectorEnv(1), "oracle", worker="thread")

@@ -11,8 +11,7 @@ import numpy as np
 
 from mentorgym.envs.caption.language import ACTION_OF_REASON, REASONS
 from mentorgym.envs.caption.staging.records import Lane, Line, Record, Street, Thing
-from mentorgym.envs.caption.staging.scenes import TOWNS
-from mentorgym.envs.caption.staging.sites import Site, pick_site
+from mentorgym.envs.caption.staging.sites import TOWNS, Site, pick_site
 
 WIDTH = 3.5
 """Metres of a lane."""

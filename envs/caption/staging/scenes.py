@@ -10,10 +10,8 @@ from mentorgym.digests import files_digest
 from mentorgym.envs.caption.language import ACTION_OF_REASON, REASONS
 from mentorgym.envs.caption.scenes import Labels
 from mentorgym.envs.caption.staging.records import Record
+from mentorgym.envs.caption.staging.sites import TOWNS
 from mentorgym.envs.driving.map.town import packaged_towns
-
-TOWNS = {"train": ("Suburb", "City", "Ring"), "val": ("Suburb", "City", "Ring"), "test": ("Village", "Grid", "Avenue")}
-"""The towns of each split: nothing is tested where it was trained."""
 
 SIZES = {"train": 4200, "val": 420, "test": 1050}
 """Scenes of each split by default: 200, 20 and 50 of each reason."""

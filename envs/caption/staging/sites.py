@@ -8,6 +8,9 @@ import numpy as np
 
 from mentorgym.envs.driving.map.opendrive import OpenDrive, Road, read_opendrive
 
+TOWNS = {"train": ("Suburb", "City", "Ring"), "val": ("Suburb", "City", "Ring"), "test": ("Village", "Grid", "Avenue")}
+"""The towns of each split: nothing is tested where it was trained."""
+
 BEHIND, AHEAD = 40.0, 130.0
 """Metres of a street behind and ahead of the ego."""
 

@@ -22,11 +22,14 @@ def _fill_strip(raster, left, right, bit):
     rows, columns = raster.shape
     corner = np.empty((4, 2), np.float64)
     for i in range(left.shape[0] - 1):
-        corner[0], corner[1], corner[2], corner[3] = left[i], left[i + 1], right[i + 1], right[i]
-        low_x = max(int(np.floor(corner[:, 0].min())), 0)
-        high_x = min(int(np.ceil(corner[:, 0].max())), columns - 1)
-        low_y = max(int(np.floor(corner[:, 1].min())), 0)
-        high_y = min(int(np.ceil(corner[:, 1].max())), rows - 1)
+        low, high = np.full(2, np.inf), np.full(2, -np.inf)
+        for axis in range(2):
+            corner[0, axis], corner[1, axis] = left[i, axis], left[i + 1, axis]
+            corner[2, axis], corner[3, axis] = right[i + 1, axis], right[i, axis]
+            for k in range(4):
+                low[axis], high[axis] = min(low[axis], corner[k, axis]), max(high[axis], corner[k, axis])
+        low_x, high_x = max(int(np.floor(low[0])), 0), min(int(np.ceil(high[0])), columns - 1)
+        low_y, high_y = max(int(np.floor(low[1])), 0), min(int(np.ceil(high[1])), rows - 1)
         for row in range(low_y, high_y + 1):
             for column in range(low_x, high_x + 1):
                 x, y = column + 0.5, row + 0.5

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mentorgym.envs.driving.kernel import f32, inner, kernel
+from mentorgym.envs.driving.record import record
 
 PIXELS_PER_METRE = 5.0
 """Scale of the raster (Found-RL's bird's-eye masks at their native 192 pixels)."""
@@ -29,6 +30,7 @@ YIELDS, STOPS = 2, 4
 of its rank, so it ranks one lower; but at stop signs it is first come, first served."""
 
 
+@record
 class TownTables(NamedTuple):
     """T towns, N lanes, P waypoints, S stop lines, L lights, G stop signs, Q walkway points."""
 

@@ -20,6 +20,7 @@ from mentorgym.digests import files_digest
 from mentorgym.envs.driving.map.opendrive import Id, OpenDrive, OpenDriveError, Road, drivable_links, read_opendrive
 from mentorgym.envs.driving.map.raster import Canvas
 from mentorgym.envs.driving.map.tables import CELL, FOLLOW, LEFT, RIGHT, STOPS, STRAIGHT, YIELDS, TownTables
+from mentorgym.names import nearest_name
 
 STORAGE_LENGTH = 14.0
 """Metres that a lane outside junctions needs for a car to wait on it without blocking what lies behind."""
@@ -107,8 +108,8 @@ def find_map(town: str | os.PathLike) -> Path:
             return candidate
     where = ", ".join(map(str, searched)) or "no folder: neither MENTORGYM_MAPS nor CARLA_ROOT is set"
     raise TownError(
-        f"unknown town {str(town)!r}: it is none of {', '.join(ours)}, and no map of that name was found "
-        f"(searched {where}). Pass the path of an .xodr file, or set MENTORGYM_MAPS to the folder of your maps."
+        f"unknown town {str(town)!r}: {nearest_name(town, ours)}; no map of that name was found (searched {where}). "
+        "Pass the path of an .xodr file, or set MENTORGYM_MAPS to the folder of your maps."
     )
 
 

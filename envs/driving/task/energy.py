@@ -66,20 +66,15 @@ def fuel_rate(speed, acceleration):
 
 
 @inner
-def add_energy(world, episode, first_row, last_row):
-    """Add this tick's RATES to the sums of the active egos."""
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
-            continue
-        b, e = row // egos, row % egos
-        vx, vy = np.float64(world.vehicle_velocity[b, e, 0]), np.float64(world.vehicle_velocity[b, e, 1])
-        ax, ay = np.float64(world.ego_acceleration[b, e, 0]), np.float64(world.ego_acceleration[b, e, 1])
-        speed = math.sqrt(vx * vx + vy * vy)
-        norm = math.sqrt(ax * ax + ay * ay)
-        along = (vx * ax + vy * ay) / speed if speed > 0.0 else 0.0
-        sums = episode.energy_sums[row]
-        sums[0] += cell_current(speed, norm)
-        sums[1] += cell_current(speed, along)
-        sums[2] += fuel_rate(speed, norm)
-        sums[3] += fuel_rate(speed, along)
+def add_energy(world, episode, row, b, e):
+    """Add this tick's RATES to the sums of an ego."""
+    vx, vy = np.float64(world.vehicle_velocity[b, e, 0]), np.float64(world.vehicle_velocity[b, e, 1])
+    ax, ay = np.float64(world.ego_acceleration[b, e, 0]), np.float64(world.ego_acceleration[b, e, 1])
+    speed = math.sqrt(vx * vx + vy * vy)
+    norm = math.sqrt(ax * ax + ay * ay)
+    along = (vx * ax + vy * ay) / speed if speed > 0.0 else 0.0
+    sums = episode.energy_sums[row]
+    sums[0] += cell_current(speed, norm)
+    sums[1] += cell_current(speed, along)
+    sums[2] += fuel_rate(speed, norm)
+    sums[3] += fuel_rate(speed, along)

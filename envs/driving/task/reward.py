@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import f32, inner, kernel
+from mentorgym.envs.driving.kernel import f32, kernel
 from mentorgym.envs.driving.worlds.state import (
     COLLISION,
     LIGHT_RED,
@@ -35,7 +35,7 @@ def desired_speed(vehicle, walker, light, sign):
     return f32(TARGET_SPEED) * min(max(room, f32(0.0)), f32(5.0)) / f32(5.0)
 
 
-@inner
+@kernel
 def found_rl(world, episode, first_row, last_row, reward):
     """Found-RL's reward ("valeo action"): the sum of five terms, which go to `episode.reward_terms` too.
 
@@ -80,7 +80,7 @@ def found_rl(world, episode, first_row, last_row, reward):
             reward[row] += term
 
 
-@inner
+@kernel
 def accumulate(world, episode, first_row, last_row, reward):
     """Close the step of egos `first_row:last_row`: once per step, whatever the reward, after it has been computed.
 

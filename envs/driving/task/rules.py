@@ -2,8 +2,6 @@
 
     route planned -> begin -> [ world ticks -> update -> termination.check -> reward -> reward.accumulate ] ...
 
-`step.settle` is the part in brackets after the tick.
-
 Kernels over rows take `first_row:last_row`, a slice of the A egos, and leave rows that are not active alone. `begin`
 runs the lookups too, so that the first observation knows them. Whatever pairs the ego with something else asks
 `same_level`.
@@ -94,42 +92,38 @@ def _nearest_on_route(tables, episode, row, x, y, z):
 
 
 @inner
-def follow_route(tables, world, episode, first_row, last_row):
+def follow_route(tables, world, episode, row, b, e):
     """Progress along the route, and the ego's deviation from it.
 
     A waypoint is passed once the ego is beyond it along its direction; only the next five are looked at. `route_done`
     is the route's length up to the last one passed, so it never falls.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
-            continue
-        x, y, z, yaw = world.vehicle_pose[row // egos, row % egos]
-        episode.lateral_previous[row] = episode.lateral[row]
-        index = episode.route_index[row]
-        passed = index
-        for i in range(index + 1, min(index + ROUTE_WINDOW + 1, episode.route_length[row])):
-            waypoint = episode.route[row, i]
-            pose, direction = tables.waypoint_pose[waypoint], tables.waypoint_direction[waypoint]
-            along = (x - pose[0]) * direction[0] + (y - pose[1]) * direction[1]
-            if along >= 0 and same_level(z - pose[2]):
-                passed = i
-        for i in range(index, passed):
-            start, end = tables.waypoint_pose[episode.route[row, i]], tables.waypoint_pose[episode.route[row, i + 1]]
-            episode.route_done[row] += math.sqrt((end[0] - start[0]) ** 2 + (end[1] - start[1]) ** 2)
-        episode.route_index[row] = passed
-        waypoint = episode.route[row, passed]
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    episode.lateral_previous[row] = episode.lateral[row]
+    index = episode.route_index[row]
+    passed = index
+    for i in range(index + 1, min(index + ROUTE_WINDOW + 1, episode.route_length[row])):
+        waypoint = episode.route[row, i]
         pose, direction = tables.waypoint_pose[waypoint], tables.waypoint_direction[waypoint]
-        episode.lateral[row] = abs((y - pose[1]) * direction[0] - (x - pose[0]) * direction[1])
-        episode.yaw_error[row] = wrap_angle(yaw - pose[3])
-        episode.off_route[row] = _nearest_on_route(tables, episode, row, x, y, z)[1]
-        dx, dy = episode.goal[row, 0] - x, episode.goal[row, 1] - y
-        at_level = same_level(episode.goal[row, 2] - z)
-        episode.goal_distance[row] = math.sqrt(dx * dx + dy * dy) if at_level else f32(np.inf)
+        along = (x - pose[0]) * direction[0] + (y - pose[1]) * direction[1]
+        if along >= 0 and same_level(z - pose[2]):
+            passed = i
+    for i in range(index, passed):
+        start, end = tables.waypoint_pose[episode.route[row, i]], tables.waypoint_pose[episode.route[row, i + 1]]
+        episode.route_done[row] += math.sqrt((end[0] - start[0]) ** 2 + (end[1] - start[1]) ** 2)
+    episode.route_index[row] = passed
+    waypoint = episode.route[row, passed]
+    pose, direction = tables.waypoint_pose[waypoint], tables.waypoint_direction[waypoint]
+    episode.lateral[row] = abs((y - pose[1]) * direction[0] - (x - pose[0]) * direction[1])
+    episode.yaw_error[row] = wrap_angle(yaw - pose[3])
+    episode.off_route[row] = _nearest_on_route(tables, episode, row, x, y, z)[1]
+    dx, dy = episode.goal[row, 0] - x, episode.goal[row, 1] - y
+    at_level = same_level(episode.goal[row, 2] - z)
+    episode.goal_distance[row] = math.sqrt(dx * dx + dy * dy) if at_level else f32(np.inf)
 
 
 @inner
-def find_lane(tables, world, episode, first_row, last_row):
+def find_lane(tables, world, episode, row, b, e):
     """The lane under the ego's centre, and whether the ego is outside every lane or drives against its own.
 
     Where lanes cross, in junctions, the route's own lane counts as long as the ego is within its half width, and no
@@ -137,31 +131,26 @@ def find_lane(tables, world, episode, first_row, last_row):
     direction (120 degrees after a junction, 150 elsewhere): the heading is compared with the lane's, which needs no
     memory.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
-            continue
-        b, e = row // egos, row % egos
-        x, y, z, yaw = world.vehicle_pose[b, e]
-        waypoint, _ = nearest_waypoint(tables, world.town[b], x, y, z)
-        if waypoint < 0:
-            episode.lane[row], episode.lane_distance[row] = -1, np.inf
-            episode.outside[row], episode.wrong_lane[row] = 1, 0
-            continue
-        in_junction = tables.lane_junction[tables.waypoint_lane[waypoint]] >= 0
-        if in_junction:
-            on_route, distance = _nearest_on_route(tables, episode, row, x, y, z)
-            if distance <= f32(0.5) * tables.waypoint_width[on_route]:
-                waypoint = on_route
-        lane = tables.waypoint_lane[waypoint]
-        pose = tables.waypoint_pose[waypoint]
-        along, lateral = offset_in_frame(x - pose[0], y - pose[1], pose[3])
-        beyond = max(abs(along) - tables.lane_step[lane], f32(0.0))
-        distance = math.sqrt(lateral * lateral + beyond * beyond)
-        outside = distance > f32(0.5) * tables.waypoint_width[waypoint] + OUTSIDE_MARGIN
-        against = abs(wrap_angle(yaw - pose[3])) > WRONG_LANE_ANGLE
-        episode.lane[row], episode.lane_distance[row] = lane, distance
-        episode.outside[row], episode.wrong_lane[row] = outside, against and not outside and not in_junction
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    waypoint, _ = nearest_waypoint(tables, world.town[b], x, y, z)
+    if waypoint < 0:
+        episode.lane[row], episode.lane_distance[row] = -1, np.inf
+        episode.outside[row], episode.wrong_lane[row] = 1, 0
+        return
+    in_junction = tables.lane_junction[tables.waypoint_lane[waypoint]] >= 0
+    if in_junction:
+        on_route, distance = _nearest_on_route(tables, episode, row, x, y, z)
+        if distance <= f32(0.5) * tables.waypoint_width[on_route]:
+            waypoint = on_route
+    lane = tables.waypoint_lane[waypoint]
+    pose = tables.waypoint_pose[waypoint]
+    along, lateral = offset_in_frame(x - pose[0], y - pose[1], pose[3])
+    beyond = max(abs(along) - tables.lane_step[lane], f32(0.0))
+    distance = math.sqrt(lateral * lateral + beyond * beyond)
+    outside = distance > f32(0.5) * tables.waypoint_width[waypoint] + OUTSIDE_MARGIN
+    against = abs(wrap_angle(yaw - pose[3])) > WRONG_LANE_ANGLE
+    episode.lane[row], episode.lane_distance[row] = lane, distance
+    episode.outside[row], episode.wrong_lane[row] = outside, against and not outside and not in_junction
 
 
 @inner
@@ -193,40 +182,35 @@ def _line_faces(tables, line, x, y, z, yaw, reach):
 
 
 @inner
-def find_light(tables, world, episode, first_row, last_row):
+def find_light(tables, world, episode, row, b, e):
     """The traffic light that governs the ego (Found-RL's state vector and reward), if it is on.
 
     It is looked up from a point 0.8 half lengths behind the ego's centre, so that it holds until the ego's tail has
     passed: the nearest stop line within 18 m of that point, in its lane and crossed in its direction.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
+    town = world.town[b]
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    back = f32(0.8) * world.vehicle_half_size[b, e, 0]
+    probe_x, probe_y = x - back * math.cos(yaw), y - back * math.sin(yaw)
+    waypoint, _ = nearest_waypoint(tables, town, probe_x, probe_y, z)
+    governing, nearest = -1, f32(np.inf)
+    for line in range(tables.stop_line_first[town], tables.stop_line_first[town + 1]):
+        light = tables.stop_line_light[line] - tables.light_first[town]
+        if waypoint < 0 or world.light_state[b, light] == LIGHT_OFF:
             continue
-        b, e = row // egos, row % egos
-        town = world.town[b]
-        x, y, z, yaw = world.vehicle_pose[b, e]
-        back = f32(0.8) * world.vehicle_half_size[b, e, 0]
-        probe_x, probe_y = x - back * math.cos(yaw), y - back * math.sin(yaw)
-        waypoint, _ = nearest_waypoint(tables, town, probe_x, probe_y, z)
-        governing, nearest = -1, f32(np.inf)
-        for line in range(tables.stop_line_first[town], tables.stop_line_first[town + 1]):
-            light = tables.stop_line_light[line] - tables.light_first[town]
-            if waypoint < 0 or world.light_state[b, light] == LIGHT_OFF:
-                continue
-            if not _line_faces(tables, line, probe_x, probe_y, z, yaw, LIGHT_RANGE):
-                continue
-            dx, dy = tables.stop_line_pose[line, 0] - x, tables.stop_line_pose[line, 1] - y
-            distance = math.sqrt(dx * dx + dy * dy)
-            if distance < nearest and _lane_has_line(tables, waypoint, line):
-                governing, nearest = line, distance
-        episode.light[row], episode.light_distance[row] = governing, nearest
-        episode.light_seen[row], episode.light_remaining[row] = LIGHT_OFF, -1.0
-        if governing >= 0:
-            light = tables.stop_line_light[governing] - tables.light_first[town]
-            left = max(world.light_duration[b, light] - world.light_elapsed[b, light], f32(0.0))
-            episode.light_seen[row] = world.light_state[b, light]
-            episode.light_remaining[row] = left / max(world.light_duration[b, light], f32(TICK))
+        if not _line_faces(tables, line, probe_x, probe_y, z, yaw, LIGHT_RANGE):
+            continue
+        dx, dy = tables.stop_line_pose[line, 0] - x, tables.stop_line_pose[line, 1] - y
+        distance = math.sqrt(dx * dx + dy * dy)
+        if distance < nearest and _lane_has_line(tables, waypoint, line):
+            governing, nearest = line, distance
+    episode.light[row], episode.light_distance[row] = governing, nearest
+    episode.light_seen[row], episode.light_remaining[row] = LIGHT_OFF, -1.0
+    if governing >= 0:
+        light = tables.stop_line_light[governing] - tables.light_first[town]
+        left = max(world.light_duration[b, light] - world.light_elapsed[b, light], f32(0.0))
+        episode.light_seen[row] = world.light_state[b, light]
+        episode.light_remaining[row] = left / max(world.light_duration[b, light], f32(TICK))
 
 
 @inner
@@ -242,39 +226,34 @@ def _reaches_line(tables, line, ax, ay, bx, by):
 
 
 @inner
-def count_red_lights(tables, world, episode, first_row, last_row):
+def count_red_lights(tables, world, episode, row, b, e):
     """A red light is run when a red light's stop line, within 30 m, lies under the ego's tail.
 
     The tail is the segment from 0.8 half lengths to half a length + 1 m behind the centre; its far end must be in the
     line's lane and the ego face the line's direction. The light counted last is not counted again until another one
     has been.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
+    town = world.town[b]
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    near = f32(0.8) * world.vehicle_half_size[b, e, 0]
+    far = world.vehicle_half_size[b, e, 0] + f32(1.0)
+    waypoint, _ = nearest_waypoint(tables, town, x - far * cos, y - far * sin, z)
+    episode.event_red[row] = 0
+    for line in range(tables.stop_line_first[town], tables.stop_line_first[town + 1]):
+        light = tables.stop_line_light[line]
+        if waypoint < 0 or light == episode.red_counted[row]:
             continue
-        b, e = row // egos, row % egos
-        town = world.town[b]
-        x, y, z, yaw = world.vehicle_pose[b, e]
-        cos, sin = math.cos(yaw), math.sin(yaw)
-        near = f32(0.8) * world.vehicle_half_size[b, e, 0]
-        far = world.vehicle_half_size[b, e, 0] + f32(1.0)
-        waypoint, _ = nearest_waypoint(tables, town, x - far * cos, y - far * sin, z)
-        episode.event_red[row] = 0
-        for line in range(tables.stop_line_first[town], tables.stop_line_first[town + 1]):
-            light = tables.stop_line_light[line]
-            if waypoint < 0 or light == episode.red_counted[row]:
-                continue
-            if world.light_state[b, light - tables.light_first[town]] != LIGHT_RED:
-                continue
-            if not _line_faces(tables, line, x, y, z, yaw, RED_LIGHT_RANGE):
-                continue
-            if not _reaches_line(tables, line, x - near * cos, y - near * sin, x - far * cos, y - far * sin):
-                continue
-            if _lane_has_line(tables, waypoint, line):
-                episode.red_counted[row] = light
-                episode.event_red[row] = 1
-                episode.red_lights[row] += 1
+        if world.light_state[b, light - tables.light_first[town]] != LIGHT_RED:
+            continue
+        if not _line_faces(tables, line, x, y, z, yaw, RED_LIGHT_RANGE):
+            continue
+        if not _reaches_line(tables, line, x - near * cos, y - near * sin, x - far * cos, y - far * sin):
+            continue
+        if _lane_has_line(tables, waypoint, line):
+            episode.red_counted[row] = light
+            episode.event_red[row] = 1
+            episode.red_lights[row] += 1
 
 
 @inner
@@ -302,175 +281,151 @@ def _sign_applies(tables, episode, row, sign, x, y, z):
 
 
 @inner
-def follow_stop_signs(tables, world, episode, first_row, last_row):
+def follow_stop_signs(tables, world, episode, row, b, e):
     """The stop sign that concerns the ego: entered, complied with by standing, or run by leaving it without.
 
     Signs are not targeted while the ego is in the wrong lane. The waypoints ahead are the route's; Found-RL takes the
     first branch of the map at every fork.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
-            continue
-        b, e = row // egos, row % egos
-        town = world.town[b]
-        x, y, z, _ = world.vehicle_pose[b, e]
-        sign = episode.stop_sign[row]
-        if sign < 0 and not episode.wrong_lane[row]:
-            for candidate in range(tables.stop_sign_first[town], tables.stop_sign_first[town + 1]):
-                if _sign_applies(tables, episode, row, candidate, x, y, z):
-                    sign = candidate
-                    break
-        episode.event_stop[row] = 0
-        episode.stop_distance[row] = np.inf
-        if sign >= 0:
-            vx, vy = world.vehicle_velocity[b, e]
-            if math.sqrt(vx * vx + vy * vy) < STANDING_SPEED:
-                episode.stop_complied[row] = 1
-            if _in_sign_box(tables, sign, x, y, z):
-                episode.stop_entered[row] = 1
-            if _sign_applies(tables, episode, row, sign, x, y, z):
-                dx, dy = tables.stop_sign_pose[sign, 0] - x, tables.stop_sign_pose[sign, 1] - y
-                episode.stop_distance[row] = math.sqrt(dx * dx + dy * dy)
-            else:
-                violated = episode.stop_entered[row] and not episode.stop_complied[row]
-                episode.event_stop[row] = violated
-                episode.stop_signs[row] += violated
-                episode.stop_entered[row], episode.stop_complied[row] = 0, 0
-                sign = -1
-        episode.stop_sign[row] = sign
+    town = world.town[b]
+    x, y, z, _ = world.vehicle_pose[b, e]
+    sign = episode.stop_sign[row]
+    if sign < 0 and not episode.wrong_lane[row]:
+        for candidate in range(tables.stop_sign_first[town], tables.stop_sign_first[town + 1]):
+            if _sign_applies(tables, episode, row, candidate, x, y, z):
+                sign = candidate
+                break
+    episode.event_stop[row] = 0
+    episode.stop_distance[row] = np.inf
+    if sign >= 0:
+        vx, vy = world.vehicle_velocity[b, e]
+        if math.sqrt(vx * vx + vy * vy) < STANDING_SPEED:
+            episode.stop_complied[row] = 1
+        if _in_sign_box(tables, sign, x, y, z):
+            episode.stop_entered[row] = 1
+        if _sign_applies(tables, episode, row, sign, x, y, z):
+            dx, dy = tables.stop_sign_pose[sign, 0] - x, tables.stop_sign_pose[sign, 1] - y
+            episode.stop_distance[row] = math.sqrt(dx * dx + dy * dy)
+        else:
+            violated = episode.stop_entered[row] and not episode.stop_complied[row]
+            episode.event_stop[row] = violated
+            episode.stop_signs[row] += violated
+            episode.stop_entered[row], episode.stop_complied[row] = 0, 0
+            sign = -1
+    episode.stop_sign[row] = sign
 
 
 @inner
-def find_hazards(tables, world, episode, first_row, last_row):
+def find_hazards(tables, world, episode, row, b, e):
     """Distances, centre to centre, to the nearest vehicle and walker that the ego should slow down for, within 9.5 m.
 
     A vehicle within 45 degrees of straight ahead that is not oncoming (headings within 150 degrees); a walker on a
     driving lane within 162 / (clip(d, 1.5, 10.5) + 0.3) degrees. Found-RL looks at the ten nearest of each; here all
     are.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    nearest = f32(np.inf)
+    for v in range(world.vehicle_pose.shape[1]):
+        dx, dy = world.vehicle_pose[b, v, 0] - x, world.vehicle_pose[b, v, 1] - y
+        distance = math.sqrt(dx * dx + dy * dy)
+        if distance >= min(nearest, HAZARD_RANGE) or v == e or world.vehicle_kind[b, v] == EMPTY:
             continue
-        b, e = row // egos, row % egos
-        x, y, z, yaw = world.vehicle_pose[b, e]
-        nearest = f32(np.inf)
-        for v in range(world.vehicle_pose.shape[1]):
-            dx, dy = world.vehicle_pose[b, v, 0] - x, world.vehicle_pose[b, v, 1] - y
-            distance = math.sqrt(dx * dx + dy * dy)
-            if distance >= min(nearest, HAZARD_RANGE) or v == e or world.vehicle_kind[b, v] == EMPTY:
-                continue
-            ahead, left = offset_in_frame(dx, dy, yaw)
-            if abs(math.atan2(left, ahead)) >= VEHICLE_BEARING or not same_level(world.vehicle_pose[b, v, 2] - z):
-                continue
-            if abs(wrap_angle(world.vehicle_pose[b, v, 3] - yaw)) <= ONCOMING_ANGLE:
-                nearest = distance
-        episode.vehicle_hazard[row] = nearest
-        nearest = f32(np.inf)
-        for w in range(world.walker_pose.shape[1]):
-            wx, wy = world.walker_pose[b, w, 0], world.walker_pose[b, w, 1]
-            distance = math.sqrt((wx - x) * (wx - x) + (wy - y) * (wy - y))
-            if distance >= min(nearest, HAZARD_RANGE) or world.walker_kind[b, w] == EMPTY:
-                continue
-            ahead, left = offset_in_frame(wx - x, wy - y, yaw)
-            bearing = math.radians(f32(162.0) / (min(max(distance, f32(1.5)), f32(10.5)) + f32(0.3)))
-            if abs(math.atan2(left, ahead)) >= bearing or not same_level(world.walker_pose[b, w, 2] - z):
-                continue
-            if raster_bits(tables, world.town[b], wx, wy) & DRIVABLE:
-                nearest = distance
-        episode.walker_hazard[row] = nearest
+        ahead, left = offset_in_frame(dx, dy, yaw)
+        if abs(math.atan2(left, ahead)) >= VEHICLE_BEARING or not same_level(world.vehicle_pose[b, v, 2] - z):
+            continue
+        if abs(wrap_angle(world.vehicle_pose[b, v, 3] - yaw)) <= ONCOMING_ANGLE:
+            nearest = distance
+    episode.vehicle_hazard[row] = nearest
+    nearest = f32(np.inf)
+    for w in range(world.walker_pose.shape[1]):
+        wx, wy = world.walker_pose[b, w, 0], world.walker_pose[b, w, 1]
+        distance = math.sqrt((wx - x) * (wx - x) + (wy - y) * (wy - y))
+        if distance >= min(nearest, HAZARD_RANGE) or world.walker_kind[b, w] == EMPTY:
+            continue
+        ahead, left = offset_in_frame(wx - x, wy - y, yaw)
+        bearing = math.radians(f32(162.0) / (min(max(distance, f32(1.5)), f32(10.5)) + f32(0.3)))
+        if abs(math.atan2(left, ahead)) >= bearing or not same_level(world.walker_pose[b, w, 2] - z):
+            continue
+        if raster_bits(tables, world.town[b], wx, wy) & DRIVABLE:
+            nearest = distance
+    episode.walker_hazard[row] = nearest
 
 
 @inner
-def count_collisions(world, episode, first_row, last_row):
+def count_collisions(world, episode, row, b, e):
     """Count contacts of at least 400 N s as collisions, each once.
 
     The same actor is not counted again within 5 s, nor is any actor while the ego is within 3 m of where it was when
     one was counted; a place is forgotten once the ego has been more than 5 m away.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
+    x, y = world.vehicle_pose[b, e, 0], world.vehicle_pose[b, e, 1]
+    ids, ticks, places = episode.collision_id[row], episode.collision_tick[row], episode.collision_position[row]
+    place = f32(np.inf)
+    for m in range(COLLISION_MEMORY):
+        if ids[m] < 0:
             continue
-        b, e = row // egos, row % egos
-        x, y = world.vehicle_pose[b, e, 0], world.vehicle_pose[b, e, 1]
-        ids, ticks, places = episode.collision_id[row], episode.collision_tick[row], episode.collision_position[row]
-        place = f32(np.inf)
+        distance = math.sqrt((places[m, 0] - x) ** 2 + (places[m, 1] - y) ** 2)
+        if distance > FORGET_PLACE:
+            places[m] = np.inf
+            if world.tick[b] - ticks[m] > SAME_ACTOR_TICKS:
+                ids[m] = -1
+        place = min(place, distance)
+    episode.event_collision[row] = 0
+    for k in range(world.contact_count[b, e]):
+        actor = world.contact_id[b, e, k]
+        known = False
+        oldest = 0
         for m in range(COLLISION_MEMORY):
-            if ids[m] < 0:
-                continue
-            distance = math.sqrt((places[m, 0] - x) ** 2 + (places[m, 1] - y) ** 2)
-            if distance > FORGET_PLACE:
-                places[m] = np.inf
-                if world.tick[b] - ticks[m] > SAME_ACTOR_TICKS:
-                    ids[m] = -1
-            place = min(place, distance)
-        episode.event_collision[row] = 0
-        for k in range(world.contact_count[b, e]):
-            actor = world.contact_id[b, e, k]
-            known = False
-            oldest = 0
-            for m in range(COLLISION_MEMORY):
-                known |= ids[m] == actor and world.tick[b] - ticks[m] <= SAME_ACTOR_TICKS
-                if ids[oldest] >= 0 and (ids[m] < 0 or ticks[m] < ticks[oldest]):
-                    oldest = m
-            if known or place <= SAME_PLACE or world.contact_impulse[b, e, k] < IMPULSE:
-                continue
-            ids[oldest], ticks[oldest] = actor, world.tick[b]
-            places[oldest, 0], places[oldest, 1] = x, y
-            place = f32(0.0)
-            episode.event_collision[row] = 1
-            kind = world.contact_kind[b, e, k]
-            episode.static_collisions[row] += kind == CONTACT_STATIC
-            episode.vehicle_collisions[row] += kind == CONTACT_VEHICLE
-            episode.walker_collisions[row] += kind == CONTACT_WALKER
-            episode.other_collisions[row] += kind > CONTACT_WALKER
+            known |= ids[m] == actor and world.tick[b] - ticks[m] <= SAME_ACTOR_TICKS
+            if ids[oldest] >= 0 and (ids[m] < 0 or ticks[m] < ticks[oldest]):
+                oldest = m
+        if known or place <= SAME_PLACE or world.contact_impulse[b, e, k] < IMPULSE:
+            continue
+        ids[oldest], ticks[oldest] = actor, world.tick[b]
+        places[oldest, 0], places[oldest, 1] = x, y
+        place = f32(0.0)
+        episode.event_collision[row] = 1
+        kind = world.contact_kind[b, e, k]
+        episode.static_collisions[row] += kind == CONTACT_STATIC
+        episode.vehicle_collisions[row] += kind == CONTACT_VEHICLE
+        episode.walker_collisions[row] += kind == CONTACT_WALKER
+        episode.other_collisions[row] += kind > CONTACT_WALKER
 
 
 @inner
-def find_pixel_collisions(world, episode, first_row, last_row):
+def find_pixel_collisions(world, episode, row, b, e):
     """Whether the ego's box overlaps a walker's enlarged box (see WALKER_SCALE, SMALLEST_HALF_SIZE).
 
     Deviation from Found-RL, which intersects the two masks of the bird's-eye view: the rotated boxes themselves are
     intersected, so that the rule holds without drawing and to less than a pixel.
     """
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    length, width, _ = world.vehicle_half_size[b, e]
+    episode.event_pixel[row] = 0
+    for w in range(world.walker_pose.shape[1]):
+        if world.walker_kind[b, w] == EMPTY or not same_level(world.walker_pose[b, w, 2] - z):
             continue
-        b, e = row // egos, row % egos
-        x, y, z, yaw = world.vehicle_pose[b, e]
-        length, width, _ = world.vehicle_half_size[b, e]
-        episode.event_pixel[row] = 0
-        for w in range(world.walker_pose.shape[1]):
-            if world.walker_kind[b, w] == EMPTY or not same_level(world.walker_pose[b, w, 2] - z):
-                continue
-            wx, wy, _, walker_yaw = world.walker_pose[b, w]
-            half_length = max(WALKER_SCALE * world.walker_half_size[b, w, 0], SMALLEST_HALF_SIZE)
-            half_width = max(WALKER_SCALE * world.walker_half_size[b, w, 1], SMALLEST_HALF_SIZE)
-            reach = length + width + half_length + half_width
-            if abs(wx - x) < reach and abs(wy - y) < reach:
-                if boxes_overlap(x, y, yaw, length, width, wx, wy, walker_yaw, half_length, half_width):
-                    episode.event_pixel[row] = 1
+        wx, wy, _, walker_yaw = world.walker_pose[b, w]
+        half_length = max(WALKER_SCALE * world.walker_half_size[b, w, 0], SMALLEST_HALF_SIZE)
+        half_width = max(WALKER_SCALE * world.walker_half_size[b, w, 1], SMALLEST_HALF_SIZE)
+        reach = length + width + half_length + half_width
+        if abs(wx - x) < reach and abs(wy - y) < reach:
+            if boxes_overlap(x, y, yaw, length, width, wx, wy, walker_yaw, half_length, half_width):
+                episode.event_pixel[row] = 1
 
 
 @inner
-def _add_up(world, episode, first_row, last_row):
+def _add_up(world, episode, row, b, e):
     """The timer of standing, and the sums."""
-    egos = world.ego_control.shape[1]
-    for row in range(first_row, last_row):
-        if not episode.active[row]:
-            continue
-        vx, vy = world.vehicle_velocity[row // egos, row % egos]
-        speed = math.sqrt(vx * vx + vy * vy)
-        driven = np.float64(speed) * TICK
-        episode.steps[row] += 1
-        episode.standing[row] = episode.standing[row] + f32(TICK) if speed < STANDING_SPEED else f32(0.0)
-        episode.speed_sum[row] += speed
-        episode.outside_driven[row] += driven * episode.outside[row]
-        episode.wrong_lane_driven[row] += driven * episode.wrong_lane[row]
-        episode.off_route_driven[row] += driven * (episode.off_route[row] > OFF_ROUTE)
+    vx, vy = world.vehicle_velocity[b, e]
+    speed = math.sqrt(vx * vx + vy * vy)
+    driven = np.float64(speed) * TICK
+    episode.steps[row] += 1
+    episode.standing[row] = episode.standing[row] + f32(TICK) if speed < STANDING_SPEED else f32(0.0)
+    episode.speed_sum[row] += speed
+    episode.outside_driven[row] += driven * episode.outside[row]
+    episode.wrong_lane_driven[row] += driven * episode.wrong_lane[row]
+    episode.off_route_driven[row] += driven * (episode.off_route[row] > OFF_ROUTE)
 
 
 @kernel
@@ -480,17 +435,22 @@ def update(tables, world, episode, first_row, last_row, ticked):
     Counting means infractions (`event_*` say which of them happened now), the step, and the sums; distances driven are
     planar speed times the tick.
     """
-    follow_route(tables, world, episode, first_row, last_row)
-    find_lane(tables, world, episode, first_row, last_row)
-    find_light(tables, world, episode, first_row, last_row)
-    follow_stop_signs(tables, world, episode, first_row, last_row)
-    find_hazards(tables, world, episode, first_row, last_row)
-    if ticked:
-        count_red_lights(tables, world, episode, first_row, last_row)
-        count_collisions(world, episode, first_row, last_row)
-        find_pixel_collisions(world, episode, first_row, last_row)
-        _add_up(world, episode, first_row, last_row)
-        add_energy(world, episode, first_row, last_row)
+    egos = world.ego_control.shape[1]
+    for row in range(first_row, last_row):
+        if not episode.active[row]:
+            continue
+        b, e = row // egos, row % egos
+        follow_route(tables, world, episode, row, b, e)
+        find_lane(tables, world, episode, row, b, e)
+        find_light(tables, world, episode, row, b, e)
+        follow_stop_signs(tables, world, episode, row, b, e)
+        find_hazards(tables, world, episode, row, b, e)
+        if ticked:
+            count_red_lights(tables, world, episode, row, b, e)
+            count_collisions(world, episode, row, b, e)
+            find_pixel_collisions(world, episode, row, b, e)
+            _add_up(world, episode, row, b, e)
+            add_energy(world, episode, row, b, e)
 
 
 def _measure(tables: TownTables, episode: EpisodeState, row: int, first_index: int) -> None:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, kernel, uniform
+from mentorgym.envs.driving.kernel import kernel
 from mentorgym.envs.driving.map.tables import TownTables
 from mentorgym.envs.driving.map.town import Town, packaged_towns
+from mentorgym.envs.driving.random import random_bits, uniform
 from mentorgym.envs.driving.task.routes import Route, plan, read_routes
 from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY, TICK
 from mentorgym.names import nearest_name
@@ -68,7 +69,7 @@ STANDS_FOR = {
     "Grid": "Town05",
     "Avenue": "Town06",
 }
-"""Whose traffic counts our towns take."""
+"""The CARLA town whose counts of vehicles and walkers each of our towns uses."""
 
 LANE_KILOMETRES = {"Town03": 16.0, "Town04": 33.7, "Town05": 20.0, "Town06": 25.7}
 """Kilometres of all driving lanes of the towns whose counts are scaled by them to our towns' lanes; those of Town03 and
@@ -178,7 +179,7 @@ def traffic_range(
 def draw_traffic(traffic: TrafficRange, key: np.uint64) -> tuple[int, int]:
     """Vehicles and walkers of one episode."""
     vehicles, walkers = (
-        fewest + int(draw(key, STREAM_TRAFFIC, kind, 0) % np.uint64(most - fewest + 1))
+        fewest + int(random_bits(key, STREAM_TRAFFIC, kind, 0) % np.uint64(most - fewest + 1))
         for kind, (fewest, most) in enumerate(traffic)
     )
     return vehicles, walkers
@@ -217,10 +218,10 @@ def change_weather(keys, ticks, speed, first, last, weather):
     preset: noon above 30 degrees, midway between the presets' 45 and 15, else sunset, at night too; rain above 0 (soft,
     mid, hard by thirds), clouds above -40, wet roads after rain until -90.
     """
-    for w in range(first, last):
-        seconds = ticks[w] * TICK * speed
-        phase = 2.0 * math.pi * uniform(keys[w], STREAM_WEATHER, 1, 0) + 0.008 * seconds
-        along = (700.0 * uniform(keys[w], STREAM_WEATHER, 2, 0) + 1.3 * seconds) % 700.0
+    for b in range(first, last):
+        seconds = ticks[b] * TICK * speed
+        phase = 2.0 * math.pi * uniform(keys[b], STREAM_WEATHER, 1, 0) + 0.008 * seconds
+        along = (700.0 * uniform(keys[b], STREAM_WEATHER, 2, 0) + 1.3 * seconds) % 700.0
         rising = along < 350.0
         storm = along - 250.0 if rising else 450.0 - along
         if storm > 0.0:
@@ -229,7 +230,7 @@ def change_weather(keys, ticks, speed, first, last, weather):
             label = 1 if rising else 3
         else:
             label = 2 if not rising and storm > -90.0 else 0
-        weather[w] = label if 70.0 * math.sin(phase) - 20.0 > 30.0 else label + 7
+        weather[b] = label if 70.0 * math.sin(phase) - 20.0 > 30.0 else label + 7
 
 
 def packaged_routes(town: Town, path: Path, benchmark: Benchmark = NOCRASH) -> list[Route] | None:
@@ -253,7 +254,7 @@ def draw_spawn(tables, town, key, attempt):
     """The waypoint of a random spawn point."""
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
-    k = first + np.int32(draw(key, STREAM_SPAWN, 0, attempt) % np.uint64(points))
+    k = first + np.int32(random_bits(key, STREAM_SPAWN, 0, attempt) % np.uint64(points))
     lane = tables.spawn_lane[k]
     return tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
 
@@ -276,7 +277,7 @@ def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
     points = tables.spawn_first[town + 1] - first
     start_lane, last_lane = tables.waypoint_lane[start], tables.waypoint_lane[last]
     for attempt in range(64):
-        k = first + np.int32(draw(key, STREAM_ROUTE, attempt, moment) % np.uint64(points))
+        k = first + np.int32(random_bits(key, STREAM_ROUTE, attempt, moment) % np.uint64(points))
         lane = tables.spawn_lane[k]
         allowed = tables.lane_road[lane] != tables.lane_road[last_lane]
         for pair in test_pairs:

@@ -95,7 +95,7 @@ def _leaderboard_end(episode, row):
     return RUNNING
 
 
-@inner
+@kernel
 def check(episode, first_row, last_row, ends, training, terminated, truncated):
     """Write `episode.end` of the active egos `first_row:last_row`, and what Gymnasium calls it.
 

@@ -130,10 +130,10 @@ def check_prompt(template: str) -> None:
         )
 
 
-def fill(template: str, told: dict[str, Any]) -> str:
+def fill(template: str, context: dict[str, Any]) -> str:
     """The prompt for what `picture.prompt_context` tells."""
-    forward, right = told["target"]
-    return template.format(speed=told["speed"], forward=forward, right=right, command=told["command_name"])
+    forward, right = context["target"]
+    return template.format(speed=context["speed"], forward=forward, right=right, command=context["command_name"])
 
 
 def answer(action: np.ndarray) -> str:
@@ -155,8 +155,8 @@ def to_action(reply: str) -> np.ndarray | None:
     numbers: list[float] = []
     if 0 <= start < end:
         try:
-            told = json.loads(reply[start : end + 1])
-            numbers = [float(told[key]) for key in ("throttle", "steer", "brake")]
+            controls = json.loads(reply[start : end + 1])
+            numbers = [float(controls[key]) for key in ("throttle", "steer", "brake")]
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             numbers = []
     if not numbers:

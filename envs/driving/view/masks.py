@@ -7,13 +7,14 @@ One convention for pixels: pixel (r, c) is the square [r, r + 1) x [c, c + 1), a
 centre (r + 0.5, c + 0.5), and the ego's centre is the point (152, 96). Rows grow backwards, columns to the right.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
 from mentorgym.envs.driving.geometry import SMALLEST_HALF_SIZE, WALKER_SCALE
 from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import BROKEN, PIXELS_PER_METRE, ROAD, SOLID, TownTables
+from mentorgym.envs.driving.record import empty_record, record
 from mentorgym.envs.driving.worlds.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 
 SIZE = 192
@@ -52,46 +53,37 @@ NOBODY = np.int64(-1)
 """A slot that nobody is in."""
 
 STOP, VEHICLE, PEDESTRIAN = 4, 5, 6
-"""Places in a `paint` (see `draw`), after the four states of a light."""
+"""Places in a `paint` (see `draw_planes`), after the four states of a light."""
 
 _MASK_PAINT = np.zeros(7, np.uint8)
 _MASK_PAINT[[LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, STOP, VEHICLE, PEDESTRIAN]] = 80, 170, 255, 255, 255, 255
 
 
+@record
 class ViewMemory(NamedTuple):
     """The last 16 instants of what moves or changes: a ring of frames for each of B worlds, written by `remember`."""
 
-    newest: np.ndarray
-    """int32 [B]: the frame of the latest instant."""
-    frames: np.ndarray
-    """int32 [B]: how many frames are valid, at most 16."""
-    vehicle_pose: np.ndarray
-    """float32 [B, 16, V, 4]: x, y, z, yaw."""
-    vehicle_kind: np.ndarray
-    """uint8 [B, 16, V]."""
-    walker_pose: np.ndarray
-    """float32 [B, 16, W, 4]."""
-    walker_kind: np.ndarray
-    """uint8 [B, 16, W]."""
-    light_state: np.ndarray
-    """uint8 [B, 16, L]: L counts from the town's first light."""
-    stop_sign: np.ndarray
-    """int32 [B, 16, E]: row of the stop sign that an ego is headed for and has not stopped at, else -1."""
+    newest: Annotated[np.ndarray, "int32 [B]"]
+    """the frame of the latest instant"""
+    frames: Annotated[np.ndarray, "int32 [B]"]
+    """how many frames are valid, at most 16"""
+    vehicle_pose: Annotated[np.ndarray, "float32 [B, 16, V, 4]"]
+    """x, y, z, yaw"""
+    vehicle_kind: Annotated[np.ndarray, "uint8 [B, 16, V]"]
+    walker_pose: Annotated[np.ndarray, "float32 [B, 16, W, 4]"]
+    walker_kind: Annotated[np.ndarray, "uint8 [B, 16, W]"]
+    light_state: Annotated[np.ndarray, "uint8 [B, 16, L]"]
+    """L counts from the town's first light."""
+    stop_sign: Annotated[np.ndarray, "int32 [B, 16, E]"]
+    """row of the stop sign that an ego is headed for and has not stopped at, else -1"""
 
 
 def empty_view_memory(worlds: int, vehicles: int, walkers: int, lights: int, egos: int = 1) -> ViewMemory:
     """A ViewMemory without any frame; the sizes are those given to `empty_world_state`."""
-    b, n, v, w, lamps = worlds, FRAMES, max(vehicles, egos), max(walkers, 1), max(lights, 1)
-    return ViewMemory(
-        newest=np.zeros(b, np.int32),
-        frames=np.zeros(b, np.int32),
-        vehicle_pose=np.zeros((b, n, v, 4), np.float32),
-        vehicle_kind=np.zeros((b, n, v), np.uint8),
-        walker_pose=np.zeros((b, n, w, 4), np.float32),
-        walker_kind=np.zeros((b, n, w), np.uint8),
-        light_state=np.zeros((b, n, lamps), np.uint8),
-        stop_sign=np.full((b, n, egos), -1, np.int32),
-    )
+    slots = {"V": max(vehicles, egos), "W": max(walkers, 1), "L": max(lights, 1)}
+    memory = empty_record(ViewMemory, B=worlds, E=egos, **slots)
+    memory.stop_sign[:] = -1
+    return memory
 
 
 @kernel
@@ -107,19 +99,19 @@ def remember(world, episode, memory, first, last, restart):
         frame = (memory.newest[b] + 1) % FRAMES
         memory.newest[b] = frame
         memory.frames[b] = min(memory.frames[b] + 1, FRAMES)
-        for i in range(world.vehicle_kind.shape[1]):
-            memory.vehicle_kind[b, frame, i] = world.vehicle_kind[b, i]
+        for v in range(world.vehicle_kind.shape[1]):
+            memory.vehicle_kind[b, frame, v] = world.vehicle_kind[b, v]
             for k in range(4):
-                memory.vehicle_pose[b, frame, i, k] = world.vehicle_pose[b, i, k]
-        for i in range(world.walker_kind.shape[1]):
-            memory.walker_kind[b, frame, i] = world.walker_kind[b, i]
+                memory.vehicle_pose[b, frame, v, k] = world.vehicle_pose[b, v, k]
+        for w in range(world.walker_kind.shape[1]):
+            memory.walker_kind[b, frame, w] = world.walker_kind[b, w]
             for k in range(4):
-                memory.walker_pose[b, frame, i, k] = world.walker_pose[b, i, k]
+                memory.walker_pose[b, frame, w, k] = world.walker_pose[b, w, k]
         for i in range(world.light_state.shape[1]):
             memory.light_state[b, frame, i] = world.light_state[b, i]
-        for ego in range(egos):
-            row = b * egos + ego
-            memory.stop_sign[b, frame, ego] = -1 if episode.stop_complied[row] else episode.stop_sign[row]
+        for e in range(egos):
+            row = b * egos + e
+            memory.stop_sign[b, frame, e] = -1 if episode.stop_complied[row] else episode.stop_sign[row]
 
 
 @inner
@@ -227,11 +219,13 @@ def fill_line(plane, shift, row, column, to_row, to_column, radius, value):
 
 
 @inner
-def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
-    """OR the raster under the window onto `plane`, uint8 [192, 192]: the nearest pixel of each, 0 outside the raster.
-
-    (row, column): the ego's place in the town's raster, in raster pixels; `start`: that raster's first element.
-    """
+def add_raster(tables, town, eye, plane):
+    """OR the raster under the window onto `plane`, uint8 [192, 192]: the nearest pixel of each, 0 outside of it."""
+    raster = tables.raster
+    rows, columns = np.int64(tables.raster_size[town, 0]), np.int64(tables.raster_size[town, 1])
+    row = (eye[1] - tables.raster_origin[town, 1]) * f32(PIXELS_PER_METRE)
+    column = (eye[0] - tables.raster_origin[town, 0]) * f32(PIXELS_PER_METRE)
+    cosine, sine = eye[3], eye[4]
     # A pose that is not finite, or 200 km away, is over no raster, and has no integers either.
     if not (abs(row) < f32(1e6) and abs(column) < f32(1e6) and abs(cosine) + abs(sine) < f32(2.0)):
         return
@@ -247,7 +241,7 @@ def add_raster(raster, start, rows, columns, row, column, cosine, sine, plane):
         for k in (0, SIZE - 1):
             y, x = base_row + ((y0 - r * s - k * c) >> 16), base_column + ((x0 - r * c + k * s) >> 16)
             inside = inside and y >= 0 and y < rows and x >= 0 and x < columns
-    base = start + base_row * columns + base_column
+    base = tables.raster_first[town] + base_row * columns + base_column
     # The places apart from the look-ups and in 32 bits, so that the arithmetic becomes short vector instructions.
     at = np.empty(STRIP, np.int32)
     for strip in range(0, SIZE, STRIP):
@@ -353,7 +347,7 @@ def expand(bits, road, route, markings):
 
 
 @kernel
-def draw(tables, world, episode, memory, first, last, paint, out):
+def draw_planes(tables, world, episode, memory, first, last, paint, out):
     """Draw the planes of every ego of worlds `first:last`, with the content that `masks` describes.
 
     `out`, uint8 [(last - first) * E, 15, n, n]: n is 96 for masks and 192 for native pixels. `paint`, uint8 [7]: the
@@ -367,28 +361,18 @@ def draw(tables, world, episode, memory, first, last, paint, out):
         town = world.town[b]
         lines = slice(tables.stop_line_first[town], tables.stop_line_first[town + 1])
         vehicle_sizes, walker_sizes = world.vehicle_half_size[b], world.walker_half_size[b]
-        for ego in range(egos):
-            if world.vehicle_kind[b, ego] == EMPTY:
+        for e in range(egos):
+            if world.vehicle_kind[b, e] == EMPTY:
                 continue  # it has left the world
-            row = b * egos + ego
+            row = b * egos + e
             planes = out[row - first * egos]
-            pose = world.vehicle_pose[b, ego]
+            pose = world.vehicle_pose[b, e]
             eye = (pose[0], pose[1], pose[2], np.cos(pose[3]), np.sin(pose[3]))
             begin = episode.route_index[row]
             end = min(begin + ROUTE_AHEAD, episode.route_length[row])
             draw_route(tables.waypoint_pose, episode.route[row, begin:end], eye, ground)
-            add_raster(
-                tables.raster,
-                tables.raster_first[town],
-                np.int64(tables.raster_size[town, 0]),
-                np.int64(tables.raster_size[town, 1]),
-                (eye[1] - tables.raster_origin[town, 1]) * f32(PIXELS_PER_METRE),
-                (eye[0] - tables.raster_origin[town, 0]) * f32(PIXELS_PER_METRE),
-                eye[3],
-                eye[4],
-                ground,
-            )
-            mark_ego(ground, vehicle_sizes[ego])
+            add_raster(tables, town, eye, ground)
+            mark_ego(ground, vehicle_sizes[e])
             if shift == 1:
                 halve(ground, cells)
                 expand(cells, planes[0], planes[1], planes[2])
@@ -398,7 +382,7 @@ def draw(tables, world, episode, memory, first, last, paint, out):
             for i in range(len(AGES)):
                 frame = (memory.newest[b] - min(AGES[i], max(memory.frames[b] - 1, 0))) % FRAMES
                 poses, kinds = memory.vehicle_pose[b, frame], memory.vehicle_kind[b, frame]
-                draw_actors(eye, poses, kinds, vehicle_sizes, ego, f32(1.0), planes[3 + i], shift, paint[VEHICLE])
+                draw_actors(eye, poses, kinds, vehicle_sizes, e, f32(1.0), planes[3 + i], shift, paint[VEHICLE])
                 poses, kinds, scale = memory.walker_pose[b, frame], memory.walker_kind[b, frame], WALKER_SCALE
                 draw_actors(eye, poses, kinds, walker_sizes, NOBODY, scale, planes[7 + i], shift, paint[PEDESTRIAN])
                 draw_lights(
@@ -412,7 +396,7 @@ def draw(tables, world, episode, memory, first, last, paint, out):
                     shift,
                     paint,
                 )
-                sign = memory.stop_sign[b, frame, ego]
+                sign = memory.stop_sign[b, frame, e]
                 if sign >= 0:
                     half = tables.stop_sign_half_size[sign]
                     draw_stop_sign(eye, tables.stop_sign_pose[sign], half, planes[11 + i], shift, paint[STOP])
@@ -448,7 +432,7 @@ def masks(
     of 39 m for actors and 50 m for lights are left to the window, whose farthest corner is 36 m away.
     """
     egos = world.ego_control.shape[1]
-    draw(tables, world, episode, memory, first, last, _MASK_PAINT, out[first * egos : last * egos])
+    draw_planes(tables, world, episode, memory, first, last, _MASK_PAINT, out[first * egos : last * egos])
 
 
 @kernel
@@ -469,15 +453,15 @@ def state_vector(world, episode, first, last, out):
     """
     egos = world.ego_control.shape[1]
     for b in range(first, last):
-        for ego in range(egos):
-            row = b * egos + ego
+        for e in range(egos):
+            row = b * egos + e
             entry = out[row]
             for k in range(3):
-                entry[k] = world.ego_control[b, ego, k]
-            entry[3] = f32(world.ego_gear[b, ego]) / f32(5.0)
-            yaw = world.vehicle_pose[b, ego, 3]
+                entry[k] = world.ego_control[b, e, k]
+            entry[3] = f32(world.ego_gear[b, e]) / f32(5.0)
+            yaw = world.vehicle_pose[b, e, 3]
             cosine, sine = np.cos(yaw), np.sin(yaw)
-            vx, vy = world.vehicle_velocity[b, ego, 0], world.vehicle_velocity[b, ego, 1]
+            vx, vy = world.vehicle_velocity[b, e, 0], world.vehicle_velocity[b, e, 1]
             entry[4] = vx * cosine + vy * sine
             entry[5] = vx * sine - vy * cosine
             light = episode.light_seen[row]

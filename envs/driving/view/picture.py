@@ -10,7 +10,7 @@ import numpy as np
 
 from mentorgym.envs.driving.kernel import inner, kernel
 from mentorgym.envs.driving.map.tables import CHANGE_LEFT, CHANGE_RIGHT, FOLLOW, LEFT, RIGHT, STRAIGHT, TownTables
-from mentorgym.envs.driving.view.masks import AGES, CHANNELS, PEDESTRIAN, SIZE, STOP, VEHICLE, ViewMemory, draw
+from mentorgym.envs.driving.view.masks import AGES, CHANNELS, PEDESTRIAN, SIZE, STOP, VEHICLE, ViewMemory, draw_planes
 from mentorgym.envs.driving.worlds.state import EMPTY, LIGHT_GREEN, LIGHT_RED, LIGHT_YELLOW, EpisodeState, WorldState
 
 COMMAND_NAMES = {
@@ -28,8 +28,8 @@ TARGET_SPACING = 50.0
 TARGET_REACHED = 12.0
 """Metres within which a target point behind the ego counts as passed."""
 
-# Values for `draw`, which keeps the highest, in painter's order: within an instant a light hides the stop sign, red
-# hides yellow and green. Beside it the colours of the latest instant.
+# Values for `draw_planes`, which keeps the highest, in painter's order: within an instant a light hides the stop sign,
+# red hides yellow and green. Beside it the colours of the latest instant.
 _PAINT = np.zeros(7, np.uint8)
 _PAINT[[STOP, LIGHT_GREEN, LIGHT_YELLOW, LIGHT_RED, VEHICLE, PEDESTRIAN]] = 1, 2, 3, 4, 5, 6
 _MOVING = ((160, 160, 0), (0, 255, 0), (255, 255, 0), (255, 0, 0), (0, 0, 255), (0, 255, 255))
@@ -93,12 +93,12 @@ def _paint(tables, world, episode, memory, rows, paint, palette, images):
     egos = world.ego_control.shape[1]
     planes = np.zeros((egos, CHANNELS, SIZE, SIZE), np.uint8)
     for i in range(len(rows)):
-        b, ego = rows[i] // egos, rows[i] % egos
-        if world.vehicle_kind[b, ego] == EMPTY:
+        b, e = rows[i] // egos, rows[i] % egos
+        if world.vehicle_kind[b, e] == EMPTY:
             images[i] = 0
             continue
-        draw(tables, world, episode, memory, b, b + 1, paint, planes)
-        _compose(planes[ego], palette, images[i])
+        draw_planes(tables, world, episode, memory, b, b + 1, paint, planes)
+        _compose(planes[e], palette, images[i])
 
 
 def pictures(
@@ -120,24 +120,25 @@ def picture(tables: TownTables, world: WorldState, episode: EpisodeState, memory
 
 
 @inner
-def _command(waypoint_lane, lane_turn, lane_road, lane_section, lane_number, route, place):
+def _command(tables, route, place):
     """The command (1 to 6) in force at a waypoint of a route.
 
     A turn holds on the junction's lanes; a lane change at the first waypoint on the new lane.
     """
-    lane = waypoint_lane[route[place]]
-    before = waypoint_lane[route[max(place - 1, 0)]]
-    if lane != before and lane_road[before] == lane_road[lane] and lane_section[before] == lane_section[lane]:
+    lane = tables.waypoint_lane[route[place]]
+    before = tables.waypoint_lane[route[max(place - 1, 0)]]
+    same_road = tables.lane_road[before] == tables.lane_road[lane]
+    if lane != before and same_road and tables.lane_section[before] == tables.lane_section[lane]:
         # OpenDRIVE numbers lanes outwards from the middle of the road, where traffic keeps right.
-        outwards = abs(lane_number[lane]) - abs(lane_number[before])
+        outwards = abs(tables.lane_number[lane]) - abs(tables.lane_number[before])
         if outwards != 0:
             return CHANGE_LEFT if outwards < 0 else CHANGE_RIGHT
-    return np.int64(lane_turn[lane])
+    return np.int64(tables.lane_turn[lane])
 
 
 @inner
-def _guide(waypoint_pose, waypoint_lane, lane_turn, lane_road, lane_section, lane_number, route, index, pose):
-    """What `prompt_contexts` tells of a route, all of whose waypoints are valid, from its waypoint `index` on.
+def _guide(tables, route, index, pose):
+    """What `prompt_contexts` says of a route, all of whose waypoints are valid, from its waypoint `index` on.
 
     Returns the target's offset forward and to the right in the frame of `pose`, and the command.
     """
@@ -147,13 +148,14 @@ def _guide(waypoint_pose, waypoint_lane, lane_turn, lane_road, lane_section, lan
     command, forward, right = np.int64(FOLLOW), 0.0, 0.0
     last = len(route) - 1
     for place in range(last + 1):
-        here = _command(waypoint_lane, lane_turn, lane_road, lane_section, lane_number, route, place)
-        at_x, at_y = np.float64(waypoint_pose[route[place], 0]), np.float64(waypoint_pose[route[place], 1])
+        here = _command(tables, route, place)
+        pose_here = tables.waypoint_pose[route[place]]
+        at_x, at_y = np.float64(pose_here[0]), np.float64(pose_here[1])
         if here != before:
             metres = 0.0
         else:
             behind = route[place - 1]
-            metres += math.hypot(at_x - waypoint_pose[behind, 0], at_y - waypoint_pose[behind, 1])
+            metres += math.hypot(at_x - tables.waypoint_pose[behind, 0], at_y - tables.waypoint_pose[behind, 1])
         stands = here != before or metres // TARGET_SPACING != stretch
         before, stretch = here, metres // TARGET_SPACING
         if place == index:
@@ -166,28 +168,19 @@ def _guide(waypoint_pose, waypoint_lane, lane_turn, lane_road, lane_section, lan
 
 
 @kernel
-def guide(tables, world, episode, rows, told):
-    """Write what `prompt_context` tells of the egos `rows`, int64 [K], to `told`, float64 [K, 4].
+def guide(tables, world, episode, rows, contexts):
+    """Write what `prompt_contexts` says of the egos `rows`, int64 [K], to `contexts`, float64 [K, 4].
 
     Columns: speed, metres to the target forward and to the right, command.
     """
     for i in range(len(rows)):
         row = rows[i]
-        b, ego = row // world.ego_control.shape[1], row % world.ego_control.shape[1]
-        pose, velocity = world.vehicle_pose[b, ego], world.vehicle_velocity[b, ego]
+        b, e = row // world.ego_control.shape[1], row % world.ego_control.shape[1]
+        pose, velocity = world.vehicle_pose[b, e], world.vehicle_velocity[b, e]
         yaw = np.float64(pose[3])
-        told[i, 0] = np.float64(velocity[0]) * math.cos(yaw) + np.float64(velocity[1]) * math.sin(yaw)
-        told[i, 1], told[i, 2], told[i, 3] = _guide(
-            tables.waypoint_pose,
-            tables.waypoint_lane,
-            tables.lane_turn,
-            tables.lane_road,
-            tables.lane_section,
-            tables.lane_number,
-            episode.route[row, : episode.route_length[row]],
-            episode.route_index[row],
-            pose,
-        )
+        contexts[i, 0] = np.float64(velocity[0]) * math.cos(yaw) + np.float64(velocity[1]) * math.sin(yaw)
+        route = episode.route[row, : episode.route_length[row]]
+        contexts[i, 1], contexts[i, 2], contexts[i, 3] = _guide(tables, route, episode.route_index[row], pose)
 
 
 def prompt_contexts(
@@ -207,11 +200,13 @@ def prompt_contexts(
     receiver's noise; the command is that of the manoeuvre under way or, on a plain lane, of the one that begins at the
     target point, so that a turn is announced before the junction.
     """
-    told = np.empty((len(rows), 4))
-    guide(tables, world, episode, np.asarray(rows, np.int64), told)
+    contexts = np.empty((len(rows), 4))
+    guide(tables, world, episode, np.asarray(rows, np.int64), contexts)
     return [
         {"speed": speed, "target": (forward, right), "command": command, "command_name": COMMAND_NAMES[command]}
-        for (speed, forward, right), command in zip(told[:, :3].tolist(), told[:, 3].astype(int).tolist(), strict=True)
+        for (speed, forward, right), command in zip(
+            contexts[:, :3].tolist(), contexts[:, 3].astype(int).tolist(), strict=True
+        )
     ]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from mentorgym.extras import remedy
+
 
 def load_pygame() -> ModuleType:
     """pygame; raises gymnasium's DependencyNotInstalled with the line that installs it."""
@@ -16,7 +18,7 @@ def load_pygame() -> ModuleType:
     try:
         import pygame
     except ModuleNotFoundError as error:
-        raise gym.error.DependencyNotInstalled('a window needs pygame: pip install "mentorgym[human]"') from error
+        raise gym.error.DependencyNotInstalled(f"a window needs pygame: {remedy('human')}") from error
     return pygame
 
 

@@ -299,7 +299,7 @@ class View(NamedTuple):
 
 
 class UnityWorld:
-    """N arrangements that a Unity player holds; for `SpatialVectorEnv` what `world.World` is.
+    """N arrangements that a Unity player holds, a `world.World`.
 
     A player has one agent for each row, all in one process. `num` travels as ML-Agents' number of areas, which its
     TrainingAreaReplicator makes of one. What a player has to tell and to do is said in `unity.channel`.
@@ -320,7 +320,7 @@ class UnityWorld:
     def __init__(
         self, unity: str | Path | int, num: int, options: dict[str, Any], pictures: bool, timeout: float = TIMEOUT
     ):
-        self.num, self._options = num, options | {"pictures": pictures}
+        self.num, self.pictures, self._options = num, pictures, options | {"pictures": pictures}
         if unity == "editor":
             unity = EDITOR_PORT
         is_port = isinstance(unity, int | np.integer) and not isinstance(unity, bool) and 0 < unity < 1 << 16
@@ -341,6 +341,7 @@ class UnityWorld:
         self._name: str | None = None
         self._seeds: dict[int, int] = {}
         self._views: list[View] = []
+        self._shown: dict[int, View] = {}
         self._ending: set[int] = set()
         self._anew: dict[int, View] = {}
 
@@ -387,7 +388,7 @@ class UnityWorld:
         self._ending = set(rows.tolist())
 
     def move(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move in each row one object, see `world.World.move`."""
+        """See `World.move`."""
         self._say({"rows": sorted(self._ending)})
         with self._closing():
             in_order = actions[self._order].astype(np.float32)
@@ -408,23 +409,37 @@ class UnityWorld:
         return np.array(why), np.array([view.record.moved for view in self._views])
 
     def observe(self) -> np.ndarray:
-        """float32 [N, 32], see `vector.SpatialVectorEnv`."""
+        """See `World.observe`."""
         return np.stack([view.observation for view in self._views])
 
-    def copied(self) -> list[View]:
-        """What the rows hold, for `arrangement` and `picture`."""
-        return list(self._views)
+    def show(self, rows: np.ndarray) -> None:
+        """See `World.show`."""
+        self._shown |= {row: self._views[row] for row in rows.tolist()}
 
-    def arrangement(self, row: int, held: list[View] | None = None) -> Arrangement:
-        """What a row holds now, or held when `copied` gave `held`."""
-        return (held or self._views)[row].record.arrangement
+    def arrangement(self, row: int, shown: bool = False) -> Arrangement:
+        """See `World.arrangement`."""
+        return (self._shown if shown else self._views)[row].record.arrangement
 
-    def picture(self, row: int, held: list[View] | None = None) -> np.ndarray:
-        """What the row's camera sees, uint8 [H, W, 3], likewise."""
-        picture = (held or self._views)[row].picture
+    def picture(self, row: int, shown: bool = False) -> np.ndarray:
+        """See `World.picture`. ValueError where none were asked for, UnityError where the player sends none."""
+        if not self.pictures:
+            raise ValueError("Unity's rooms send pictures on request: make them with render_mode='rgb_array'")
+        picture = (self._shown if shown else self._views)[row].picture
         if picture is None:
             raise UnityError("the Unity player sends no pictures: give its agents a camera sensor")
         return picture
+
+    def truth(self, row: int) -> dict[str, Any]:
+        """Refused: a player sends no masks and depths."""
+        raise ValueError("Unity sends no masks and depths: `arrangement` and `render` hold what it sends")
+
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Refused: a player keeps its state to itself."""
+        raise ValueError("a Unity player keeps its state to itself: make the environment without unity=")
+
+    def thaw(self, state: dict[str, np.ndarray]) -> None:
+        """Refused, as `frozen` is."""
+        self.frozen()
 
     def _say(self, message: dict[str, Any]) -> None:
         self._channel.send_raw_data(channel.encode(message))

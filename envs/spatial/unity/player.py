@@ -29,7 +29,7 @@ from mentorgym.envs.spatial.unity.channel import Record
 from mentorgym.envs.spatial.unity.link import EDITOR_PORT, GO_ON, METHOD, SERVICE, STOP, TIMEOUT
 from mentorgym.envs.spatial.unity.shim import import_mlagents
 from mentorgym.envs.spatial.vector import SPLITS, SpatialVectorEnv
-from mentorgym.envs.spatial.world import REASONS, World
+from mentorgym.envs.spatial.world import REASONS, EmbeddedWorld
 from mentorgym.extras import import_extra
 
 BEHAVIOUR = "Spatial?team=0"
@@ -127,7 +127,7 @@ class Player:
         if options != self.options:
             self.options = options
             names = SPLITS[options["split"]]
-            self.world = World(self.num, names, options["camera"], options["move_scale"], options["in_view"])
+            self.world = EmbeddedWorld(self.num, names, options["camera"], options["move_scale"], options["in_view"])
         self._moved, self._why = np.full(self.num, -1), np.zeros(self.num, int)
 
     def _draw(self, rows: Sequence[int], seeds: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ def test_agents_and_mentors_are_timed_and_written_beside_the_published(fake_driv
     told = json.loads(capsys.readouterr().out)
     lines = {line["driver"]: line for line in told["lines"]}
     assert {"sac", "ppo", "expert", "scripted_mentor:Scripted"} <= lines.keys()
-    policy = sac.Policy(sac.ENCODERS["small"](), sac.Actor())
+    policy = sac.Policy(sac.ENCODERS["small"][0](), sac.Actor())
     assert lines["sac"]["parameters"] == sum(each.numel() for each in policy.parameters())
     assert lines["expert"]["parameters"] is None
     assert all(line["passes"] == 3 and line["passes_per_s"] > 0 for line in told["lines"])

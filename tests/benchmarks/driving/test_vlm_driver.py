@@ -36,6 +36,19 @@ def test_it_drives_what_the_model_replies_and_the_rows_say_how_much_could_be_rea
     assert rows[0]["training_args"]["mentor"] == "scripted_mentor:Scripted"
 
 
+def test_the_program_drives_test_routes_and_prints_their_scores(fake_drive, capsys):
+    args = vlm_driver.Args(env_id=ENV, mentor="scripted_mentor:Scripted", mentor_args=(f"replies={[GO, 'hm']!r}",))
+    folder = vlm_driver.drive(args)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["route 0", "route 1", "all routes"]
+    assert all("100% driven, completed" in line for line in lines[:2])
+    assert lines[-1].endswith(f"mentorgym evaluate --run {folder}")
+    assert [start[1] for start in fake_drive.FakeDrive.started if start[1]] == [1]
+    assert vlm_driver.drive(vlm_driver.Args(**vars(args) | {"routes": 0})) == folder
+    with pytest.raises(ValueError, match="--routes -1"):
+        vlm_driver.drive(vlm_driver.Args(**vars(args) | {"routes": -1}))
+
+
 def test_without_a_last_action_it_brakes_and_an_episode_begins_without_one(fake_drive):
     policy = vlm_driver.load_policy(make_run("none", HALF, "nothing", prompt="<image>Go."))
     envs = fake_drive.FakeDrive(num_envs=2, observation="state")

@@ -69,7 +69,7 @@ def test_the_command_compares_runs_with_the_random_policy(monkeypatch, capsys, t
     "arguments, told",
     [
         (["--split", "tset"], "did you mean 'test'"),
-        (["--camera", "far"], "unknown camera 'far'"),
+        (["--camera", "far"], "unknown camera='far'"),
         (["--steps", "0"], "at least 1 step"),
         (["--run", "nowhere"], "nowhere is not the folder of a training run"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 
 from mentorgym.envs.driving.map.tables import CELL, DRIVABLE, PIXELS_PER_METRE, ROAD, TownTables
 from mentorgym.envs.driving.task import rules, termination
-from mentorgym.envs.driving.task.step import CLOSE, REWARD, RULES, settle
+from mentorgym.envs.driving.task.reward import accumulate, found_rl
 from mentorgym.envs.driving.worlds.state import CAR, EpisodeState, WorldState, empty_episode_state, empty_world_state
 from tests.envs.driving.synthetic import town_tables
 
@@ -154,8 +154,10 @@ class Drive:
     def step(self, **ego: float) -> "Drive":
         self.place(**ego)
         self.player.tick()
-        parts, results = RULES | REWARD | CLOSE, (self.terminated, self.truncated, self.reward)
-        settle(TOWN, self.world, self.episode, 0, 1, self.ends, self.training, parts, *results)
+        rules.update(TOWN, self.world, self.episode, 0, 1, True)
+        termination.check(self.episode, 0, 1, self.ends, self.training, self.terminated, self.truncated)
+        found_rl(self.world, self.episode, 0, 1, self.reward)
+        accumulate(self.world, self.episode, 0, 1, self.reward)
         return self
 
     def __getattr__(self, name: str):

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, LeaderboardVectorEnv, load_town
+from mentorgym.envs.driving import DrivingEnv, DrivingVectorEnv, LeaderboardEnv, LeaderboardVectorEnv, load_town
 from mentorgym.envs.driving.map.opendrive import OpenDriveError
 from mentorgym.envs.driving.map.town import TownError, find_map
 from mentorgym.envs.driving.task.routes import COLUMNS, RouteError, find_routes, plan_route, read_routes
@@ -59,8 +59,8 @@ def write_map(path, *roads: str):
 @pytest.mark.parametrize(
     ("town", "error", "message"),
     [
-        ("Town99", TownError, "unknown town 'Town99': it is none of .*Suburb, Village.* set MENTORGYM_MAPS"),
-        ("suburb", TownError, "unknown town 'suburb'"),
+        ("Town99", TownError, "unknown town 'Town99': Valid are .*'Suburb', 'Village'; no map .* set MENTORGYM_MAPS"),
+        ("suburb", TownError, r"unknown town 'suburb': did you mean 'Suburb'\?"),
         ("", TownError, "unknown town ''"),
         ("maps/nowhere.xodr", TownError, "there is no map at maps/nowhere.xodr"),
     ],
@@ -229,11 +229,9 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
     ("argument", "value", "message"),
     [
         ("traffic", "regulr", r"unknown traffic 'regulr': did you mean 'regular'\?"),
-        (
-            "traffic",
-            "rush hour",
-            "unknown traffic 'rush hour': .*Valid are 'empty', .*'busy', 'train'",
-        ),
+        ("traffic", "rush hour", "unknown traffic 'rush hour': Valid are 'empty', .*'busy', 'train'"),
+        ("traffic", "heavy", "unknown traffic 'heavy': Valid are 'empty'"),
+        ("traffic", "DENSE", r"unknown traffic 'DENSE': did you mean 'dense'\?"),
         ("traffic", (1000, 0), "Suburb has room for 0 to [0-9]+ vehicles .*not .1000, 0"),
         ("traffic", (-1, 5), "Suburb has room for 0 .*not .-1, 5"),
         ("traffic", (5, -1), "Suburb has room for 0 .*not .5, -1"),
@@ -246,7 +244,8 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("ends", "foundrl", r"unknown ends='foundrl': did you mean 'found-rl'\?"),
         ("observation", "mask", r"unknown observation='mask': did you mean 'masks'\? Valid are 'masks', 'state'"),
         ("reward", "found_rl", r"unknown reward='found_rl': did you mean 'found-rl'\?"),
-        ("render_mode", "video", "unknown render_mode='video': .*Valid are None, 'rgb_array', 'human'"),
+        ("render_mode", "video", "unknown render_mode='video': Valid are None, 'rgb_array', 'human'"),
+        ("render_mode", "ansi", "unknown render_mode='ansi': Valid are None, 'rgb_array', 'human'"),
         ("soft_reset", 1.5, "soft_reset=1.5: a probability is between 0 and 1"),
         ("soft_reset", "often", "soft_reset='often': a probability is between 0 and 1"),
         ("traffic", (2.7, 3), "is neither a level's name nor a pair of whole numbers"),
@@ -263,14 +262,11 @@ def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypat
         ("weather", "dynamic_inf", "unknown weather 'dynamic_inf'"),
         ("weather", "dynamc", r"unknown weather 'dynamc': did you mean 'dynamic'\?"),
         ("routes", 3, "routes=3: give a name or a path"),
-        ("num_envs", 1.5, "num_envs=1.5: give the number of worlds"),
+        ("num_envs", 1.5, "num_envs=1.5: give a whole number, at least 1"),
         ("soft_reset", float("nan"), "soft_reset=nan: a probability is between 0 and 1"),
-        ("num_envs", 0, "num_envs=0: give the number of worlds, at least 1"),
-        (
-            "autoreset_mode",
-            gym.vector.AutoresetMode.NEXT_STEP,
-            "autoreset_mode=.*use AutoresetMode.SAME_STEP or AutoresetMode.DISABLED",
-        ),
+        ("num_envs", 0, "num_envs=0: give a whole number, at least 1"),
+        ("autoreset_mode", "next_step", r"unknown autoreset_mode='next_step': did you mean 'NextStep'\?"),
+        ("autoreset_mode", None, "unknown autoreset_mode=None: Valid are 'NextStep', 'SameStep', 'Disabled'"),
         ("carla", "localhost:2000", "carla='localhost:2000': .* reserved .* leave the argument out"),
     ],
 )
@@ -284,10 +280,10 @@ def test_an_argument_that_is_not_valid(argument, value, message):
     [("weathr", "weather"), ("trafic", "traffic"), ("soft_resets", "soft_reset"), ("rewards", "reward")],
 )
 def test_an_argument_that_does_not_exist_names_the_nearest_one(argument, nearest):
-    for make in (DrivingEnv, DrivingVectorEnv):
-        with pytest.raises(TypeError, match=rf"unknown argument '{argument}': did you mean '{nearest}'\?") as raised:
-            make(**{argument: 1})
-        assert "'unknown'" not in str(raised.value)
+    for kind in (DrivingEnv, DrivingVectorEnv, LeaderboardEnv, LeaderboardVectorEnv):
+        message = rf"^{kind.__name__}.__init__\(\) got an unexpected keyword argument '{argument}': "
+        with pytest.raises(TypeError, match=message + rf"did you mean '{nearest}'\?") as raised:
+            kind(**{argument: 1})
         assert "'carla'" in str(raised.value)
 
 
@@ -296,7 +292,7 @@ def test_an_argument_that_does_not_exist_names_the_nearest_one(argument, nearest
 
 def test_nan_actions_are_refused_and_change_nothing(envs):
     before = envs.get_state()
-    with pytest.raises(ValueError, match=r"actions of the worlds \[1\] are NaN: check the policy"):
+    with pytest.raises(ValueError, match=r"actions of the rows \[1\] are NaN: check the policy"):
         envs.step(np.array([[0.0, 0.0], [0.0, np.nan]]))
     after = envs.get_state()
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -312,7 +308,7 @@ def test_actions_of_another_shape_are_refused(envs, shape):
 def test_an_action_of_another_shape_is_refused(shape):
     env = DrivingEnv(**QUICK)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=re.escape(f"the action has shape {shape}, not (2,) = (acceleration, steer)")):
+    with pytest.raises(ValueError, match=re.escape(f"the action has shape {shape}, not (2,)")):
         env.step(np.zeros(shape, np.float32))
 
 
@@ -326,7 +322,7 @@ def test_actions_out_of_range_are_clipped(envs, wild, tame):
     for action in (wild, tame):
         envs.set_state(frozen)
         observation, rewards, *_ = envs.step(np.array([action, action], np.float32))
-        results.append((observation["state"].copy(), rewards))
+        results.append((observation, rewards))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
     envs.set_state(frozen)
@@ -371,7 +367,7 @@ def test_a_route_where_none_is_taken(envs):
 
 
 def test_as_many_seeds_as_worlds(envs):
-    with pytest.raises(ValueError, match="3 seeds for 2 worlds: give one per world, or a single one"):
+    with pytest.raises(ValueError, match="3 seeds for 2 rows: give one per row, or a single one"):
         envs.reset(seed=[1, 2, 3])
 
 
@@ -387,9 +383,11 @@ def test_soft_resets_are_for_training():
 
 
 def test_what_belongs_to_a_batch_is_refused_by_the_single_environment():
-    with pytest.raises(TypeError, match="num_envs belongs to a batch: make one with gym.make_vec"):
+    with pytest.raises(
+        TypeError, match="keyword argument 'num_envs': it belongs to a batch: make one with gym.make_vec"
+    ):
         DrivingEnv(num_envs=2, **QUICK)
-    with pytest.raises(ValueError, match=r"options\['reset_mask'\] belongs to a batch"):
+    with pytest.raises(ValueError, match="unknown option 'reset_mask': it belongs to a batch"):
         DrivingEnv(**QUICK).reset(options={"reset_mask": np.array([False])})
 
 

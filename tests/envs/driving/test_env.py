@@ -37,10 +37,6 @@ def same(a, b) -> bool:
     return type(a) is type(b) and a == b
 
 
-def copied(observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array.copy() for name, array in observation.items()}
-
-
 def careless_actions(num_envs: int, steps: int = STEPS, seed: int = 3) -> np.ndarray:
     """Every third world drives off the road at full throttle, every third dithers, the rest drive straight on."""
     rng = np.random.default_rng(seed)
@@ -51,7 +47,7 @@ def careless_actions(num_envs: int, steps: int = STEPS, seed: int = 3) -> np.nda
 
 
 def run(envs: DrivingVectorEnv, actions: np.ndarray) -> list:
-    return [(copied(step[0]), *step[1:]) for step in map(envs.step, actions)]
+    return [envs.step(each) for each in actions]
 
 
 def pose(env: DrivingEnv | DrivingVectorEnv, row: int = 0) -> np.ndarray:
@@ -84,7 +80,7 @@ def test_every_spelling_of_the_id_makes_the_same_environment(make_id, single):
 def test_the_spec_makes_the_environment_again_with_its_arguments():
     spec = gym.make(ID, town="Village", traffic=(3, 4), observation="state").spec
     env = gym.make(copy.deepcopy(spec))
-    assert list(env.observation_space) == ["state"]
+    assert env.observation_space == gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)
     assert env.unwrapped.vector.town.name == "Village"
 
 
@@ -179,14 +175,14 @@ def test_without_autoreset_ended_worlds_rest_until_they_are_reset_by_mask():
     assert "final_obs" not in infos
     assert infos["score"]["end"][0] in ("collision", "pixel collision", "lateral deviation")
     assert infos["_score"].tolist() == [True, False, False]
-    last = copied(observation)
+    last = observation
     observation, rewards, terminated, truncated, _ = envs.step(actions)
     assert same(observation["state"][0], last["state"][0])
     assert not same(observation["state"][1], last["state"][1])
     assert rewards[0] == 0.0
     assert not terminated.any()
     assert not truncated.any()
-    last = copied(observation)
+    last = observation
     before = envs.get_state()
     observation, infos = envs.reset(options={"reset_mask": np.array([True, False, False])})
     assert infos == {}
@@ -199,12 +195,49 @@ def test_without_autoreset_ended_worlds_rest_until_they_are_reset_by_mask():
     assert "score" not in envs.step(actions)[4]
 
 
-def test_an_observation_outlives_the_next_step():
-    envs = gym.make_vec(ID, num_envs=2)
-    kept = envs.reset(seed=4)[0]
-    before = copied(kept)
-    envs.step(np.ones((2, 2), np.float32))
-    assert same(kept, before)
+@pytest.mark.parametrize("observation", ["masks", "state"])
+def test_without_copies_an_observation_outlives_one_step(observation):
+    envs = gym.make_vec(ID, num_envs=2, observation=observation, copy=False)
+    copies = gym.make_vec(ID, num_envs=2, observation=observation)
+    ours, theirs = [envs.reset(seed=4)[0]], [copies.reset(seed=4)[0]]
+    for actions in careless_actions(2, steps=3):
+        ours.append(envs.step(actions)[0])
+        theirs.append(copies.step(actions)[0])
+        assert same(ours[-2:], theirs[-2:])
+    assert not same(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("observation", ["masks", "state"])
+def test_next_step_autoreset_is_gymnasiums(observation):
+    """Row i is the environment in Gymnasium's own vector environment, over ends and resets, infos included."""
+    arguments = dict(town="Village", traffic="regular", observation=observation)
+    batch = gym.make_vec(ID, 3, autoreset_mode=AutoresetMode.NEXT_STEP, **arguments)
+    singles = SyncVectorEnv([lambda: gym.make(ID, **arguments)] * 3, autoreset_mode="NextStep")
+    assert same(batch.reset(seed=2), singles.reset(seed=2))
+    due = np.zeros(3, bool)
+    for step, actions in enumerate(careless_actions(3)):
+        # The action of a row that is reset is ignored, whatever it is.
+        *ours, our_infos = batch.step(np.where(due[:, None], np.nan, actions))
+        *theirs, their_infos = singles.step(actions)
+        assert all(map(same, ours, theirs))
+        for name in STEP_INFOS:
+            assert np.array_equal(our_infos[f"_{name}"], ~due)
+            running = our_infos.pop(name)[~due]
+            assert our_infos.pop(f"_{name}").any() == (f"_{name}" in their_infos)
+            if not due.all():
+                assert np.array_equal(their_infos.pop(f"_{name}"), ~due)
+                assert same(running, their_infos.pop(name)[~due])
+        assert same(our_infos, their_infos)
+        assert not ours[1][due].any() and not (ours[2] | ours[3])[due].any()
+        if step == 40:
+            # What is due to be reset is part of the state.
+            other = gym.make_vec(ID, 3, autoreset_mode="NextStep", **arguments)
+            other.set_state(batch.get_state())
+            frozen, following = batch.get_state(), careless_actions(3, 5, seed=7)
+            expected = run(batch, following)
+            assert same(run(other, following), expected)
+            batch.set_state(frozen)
+        due = ours[2] | ours[3]
 
 
 # Seeds and freezes
@@ -213,13 +246,13 @@ def test_an_observation_outlives_the_next_step():
 def test_one_seed_is_one_sequence_of_episodes():
     envs = gym.make_vec(ID, num_envs=3)
     actions = careless_actions(3)
-    first = (copied(envs.reset(seed=21)[0]), run(envs, actions))
-    again = (copied(envs.reset(seed=21)[0]), run(envs, actions))
+    first = (envs.reset(seed=21)[0], run(envs, actions))
+    again = (envs.reset(seed=21)[0], run(envs, actions))
     other = gym.make_vec(ID, num_envs=3)
     assert all(map(same, first[1], again[1]))
     assert same(first[0], again[0])
-    assert same(first[0], copied(other.reset(seed=[21, 22, 23])[0]))
-    assert not same(first[0], copied(envs.reset(seed=22)[0]))
+    assert same(first[0], other.reset(seed=[21, 22, 23])[0])
+    assert not same(first[0], envs.reset(seed=22)[0])
 
 
 def test_without_a_seed_episodes_go_on_and_differ_between_environments():
@@ -262,7 +295,7 @@ def test_a_frozen_batch_goes_on_as_if_nothing_had_happened(split):
     elsewhere = gym.make_vec(ID, **arguments)
     elsewhere.reset(seed=77)
     for other in (envs, elsewhere):
-        observation = copied(other.set_state(frozen))
+        observation = other.set_state(frozen)
         assert other.observation_space.contains(observation)
         assert all(map(same, run(other, actions), here))
 
@@ -281,14 +314,16 @@ def test_a_restored_observation_is_the_one_of_the_frozen_instant(single):
 
 def test_driving_without_drawing_is_the_same_driving():
     masks, state = (gym.make_vec(ID, num_envs=7, observation=name) for name in ("masks", "state"))
-    assert list(state.observation_space) == ["state"]
-    assert same(masks.reset(seed=1)[0]["state"], state.reset(seed=1)[0]["state"])
+    assert state.observation_space == masks.observation_space["state"]
+    assert same(masks.reset(seed=1)[0]["state"], state.reset(seed=1)[0])
     for actions in careless_actions(7):
         seen, *with_masks = masks.step(actions)
-        told, *without = state.step(actions)
-        assert told.keys() == {"state"}
-        assert same(seen["state"], told["state"])
+        alone, *without = state.step(actions)
+        assert same(seen["state"], alone)
         assert all(map(same, with_masks[:3], without[:3]))
+        assert same(with_masks[3].get("final_info"), without[3].get("final_info"))
+        for row in np.flatnonzero(with_masks[3].get("_final_obs", [])):
+            assert same(with_masks[3]["final_obs"][row]["state"], without[3]["final_obs"][row])
 
 
 def test_a_reward_of_ones_own_replaces_the_reward_alone():
@@ -338,7 +373,7 @@ def test_a_crash_costs_its_speed():
     observation, _ = envs.reset(seed=0)
     crashes = []
     for _ in range(60):
-        speed = np.hypot(*observation["state"][:, 4:6].T)
+        speed = np.hypot(*observation[:, 4:6].T)
         # Straight on, as fast as it goes.
         observation, _, _, _, infos = envs.step(np.tile(np.float32([1.0, 0.0]), (32, 1)))
         for row in np.flatnonzero(infos.get("_final_info", np.zeros(32, bool))):
@@ -605,7 +640,7 @@ def test_the_first_route_starts_where_its_file_says():
     env = gym.make(ID, split="test", traffic="empty", observation="state").unwrapped
     env.reset(seed=0)
     town = env.vector.town
-    path = Path(mentorgym.envs.driving.__file__).parent / "towns" / f"nocrash_{town.name}.csv"
+    path = Path(mentorgym.envs.driving.__file__).parent / "map" / "towns" / f"nocrash_{town.name}.csv"
     x, y, yaw = from_carla(*map(float, path.read_text("utf-8").splitlines()[1].split(",")[1:4]))
     assert np.hypot(*(pose(env)[:2] + town.origin - (x, y))) < 1.0
     assert np.cos(pose(env)[3] - yaw) > 0.99

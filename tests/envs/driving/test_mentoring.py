@@ -86,7 +86,7 @@ def test_what_will_be_hit_within_three_seconds_is_urgent(actor, place, velocity,
 
     def found():
         marked = np.zeros((2, 1), bool)
-        find_urgent(*world[3:6], world.vehicle_kind, *world[8:11], world.walker_kind, marked)
+        find_urgent(world, marked)
         return marked.ravel().tolist()
 
     assert found() == [False, urgent]

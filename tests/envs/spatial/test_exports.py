@@ -223,7 +223,7 @@ def test_no_samples_are_an_error(tmp_path: Path):
 
 def test_without_pyarrow_the_extra_is_named(samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"Parquet needs pyarrow.*mentorgym\[exports\]"):
+    with pytest.raises(ImportError, match=r"Parquet needs pyarrow.*pip install .*\[exports\]"):
         export(samples, tmp_path / "out", "parquet", "val", ABOUT)
 
 

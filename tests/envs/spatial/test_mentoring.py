@@ -12,7 +12,7 @@ from mentorgym.envs.spatial import language
 from mentorgym.envs.spatial.env import SpatialEnv
 from mentorgym.envs.spatial.mentoring import FIELDS, SpatialAdapter
 from mentorgym.envs.spatial.relations import relation_of
-from mentorgym.envs.spatial.unity.link import UnityWorld
+from mentorgym.envs.spatial.unity.link import UnityError, UnityWorld, View
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT
@@ -65,28 +65,30 @@ def test_requests_show_the_room_and_ask_about_the_object_to_be_moved():
 class Linked(UnityWorld):
     """Our rooms with pictures that come from elsewhere."""
 
-    def __init__(self, world, picture: np.ndarray):
-        self.inner, self.sent = world, picture
+    def __init__(self, world, picture: np.ndarray | None):
+        self.inner, self.pictures = world, True
+        self._views = [View(None, None, picture, 0.0)]
 
     def observe(self):
         return self.inner.observe()
 
-    def arrangement(self, row, held=None):
+    def arrangement(self, row, shown=False):
         return self.inner.arrangement(row)
-
-    def picture(self, row, held=None):
-        return self.sent
 
 
 def test_pictures_of_unity_are_shown_as_they_come_or_what_is_missing_is_said():
     envs = SpatialVectorEnv(1, render_mode="rgb_array")
     envs.reset(seed=0)
-    envs._world = Linked(envs._world, np.full((224, 224, 3), 7, np.uint8))
+    ours = envs._world
+    envs._world = Linked(ours, np.full((224, 224, 3), 7, np.uint8))
     assert (envs.adapter.requests([0], "")[0].picture == 7).all()
-    envs._world.sent = np.zeros((84, 84, 3), np.uint8)
+    envs._world = Linked(ours, np.zeros((84, 84, 3), np.uint8))
     with pytest.raises(ValueError, match="camera sensor"):
         envs.adapter.requests([0], "")
-    envs.render_mode = None
+    envs._world = Linked(ours, None)
+    with pytest.raises(UnityError, match="camera sensor"):
+        envs.adapter.requests([0], "")
+    envs._world.pictures = False
     with pytest.raises(ValueError, match="render_mode='rgb_array'"):
         envs.adapter.requests([0], "")
 

@@ -107,8 +107,8 @@ def test_the_default_sizes_are_those_of_the_paper():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dev", 1), "unknown split 'dev'"),
-        (("val", 1, 0, "far"), "unknown camera 'far'"),
+        (("dev", 1), "unknown split='dev'"),
+        (("val", 1, 0, "far"), "unknown camera='far'"),
         (("val", 0), "count must be at least 1"),
         (("val", 1, -1), "seed must not be negative"),
     ],

@@ -6,7 +6,6 @@ different traffic. The environment is seeded with 1000 * seed + route.
 """
 
 import csv
-import difflib
 import functools
 import os
 from pathlib import Path
@@ -58,11 +57,7 @@ def find_suite(suite: str | os.PathLike) -> Path:
 @functools.cache
 def _count_routes(env: str, town: str, route_file: str | None) -> int:
     """How many fixed routes a town has."""
-    try:
-        path = find_map(town)
-    except TownError as error:
-        close = difflib.get_close_matches(town, LEADERBOARD.test_towns, n=1, cutoff=0.4)
-        raise TownError(f"{f'did you mean {close[0]!r}? ' if close else ''}{error}") from error
+    path = find_map(town)
     loaded = load_town(town)
     routes = (
         read_routes(loaded, find_routes(route_file)) if route_file else packaged_routes(loaded, path, BENCHMARKS[env])

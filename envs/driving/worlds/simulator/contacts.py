@@ -14,46 +14,46 @@ from mentorgym.envs.driving.worlds.state import CAR, CONTACT_VEHICLE, CONTACT_WA
 
 
 @inner
-def _add(world, w, e, other_id, kind, closing, x, y):
-    n = world.contact_count[w, e]
+def _add(world, b, e, other_id, kind, closing, x, y):
+    n = world.contact_count[b, e]
     if n < CONTACTS:
-        world.contact_id[w, e, n] = other_id
-        world.contact_kind[w, e, n] = kind
-        world.contact_impulse[w, e, n] = f32(MASS) * max(closing, f32(0.0))
-        world.contact_position[w, e, n, 0] = x
-        world.contact_position[w, e, n, 1] = y
-        world.contact_count[w, e] = n + 1
+        world.contact_id[b, e, n] = other_id
+        world.contact_kind[b, e, n] = kind
+        world.contact_impulse[b, e, n] = f32(MASS) * max(closing, f32(0.0))
+        world.contact_position[b, e, n, 0] = x
+        world.contact_position[b, e, n, 1] = y
+        world.contact_count[b, e] = n + 1
 
 
 @inner
-def touch(world, w, e):
+def touch(world, b, e):
     """Write the contacts of ego `e`; returns whether it runs into a vehicle, and so may not move on."""
-    world.contact_count[w, e] = 0
-    x, y, z, yaw = world.vehicle_pose[w, e]
-    length, width = world.vehicle_half_size[w, e, 0], world.vehicle_half_size[w, e, 1]
-    vx, vy = world.vehicle_velocity[w, e]
+    world.contact_count[b, e] = 0
+    x, y, z, yaw = world.vehicle_pose[b, e]
+    length, width = world.vehicle_half_size[b, e, 0], world.vehicle_half_size[b, e, 1]
+    vx, vy = world.vehicle_velocity[b, e]
     stopped = False
-    for i in range(world.vehicle_kind.shape[1]):
-        dx, dy = world.vehicle_pose[w, i, 0] - x, world.vehicle_pose[w, i, 1] - y
-        if i == e or world.vehicle_kind[w, i] != CAR or dx * dx + dy * dy > f32(40.0):
+    for v in range(world.vehicle_kind.shape[1]):
+        dx, dy = world.vehicle_pose[b, v, 0] - x, world.vehicle_pose[b, v, 1] - y
+        if v == e or world.vehicle_kind[b, v] != CAR or dx * dx + dy * dy > f32(40.0):
             continue
-        if not same_level(world.vehicle_pose[w, i, 2] - z):
+        if not same_level(world.vehicle_pose[b, v, 2] - z):
             continue
-        ox, oy, oyaw = world.vehicle_pose[w, i, 0], world.vehicle_pose[w, i, 1], world.vehicle_pose[w, i, 3]
-        other_length, other_width = world.vehicle_half_size[w, i, 0], world.vehicle_half_size[w, i, 1]
+        ox, oy, oyaw = world.vehicle_pose[b, v, 0], world.vehicle_pose[b, v, 1], world.vehicle_pose[b, v, 3]
+        other_length, other_width = world.vehicle_half_size[b, v, 0], world.vehicle_half_size[b, v, 1]
         if boxes_overlap(x, y, yaw, length, width, ox, oy, oyaw, other_length, other_width):
-            rx, ry = vx - world.vehicle_velocity[w, i, 0], vy - world.vehicle_velocity[w, i, 1]
-            _add(world, w, e, world.vehicle_id[w, i], CONTACT_VEHICLE, np.sqrt(rx * rx + ry * ry), ox, oy)
+            rx, ry = vx - world.vehicle_velocity[b, v, 0], vy - world.vehicle_velocity[b, v, 1]
+            _add(world, b, e, world.vehicle_id[b, v], CONTACT_VEHICLE, np.sqrt(rx * rx + ry * ry), ox, oy)
             stopped |= vx * dx + vy * dy > f32(0.0)
-    for j in range(world.walker_kind.shape[1]):
-        dx, dy = world.walker_pose[w, j, 0] - x, world.walker_pose[w, j, 1] - y
-        if world.walker_kind[w, j] != WALKER or dx * dx + dy * dy > f32(10.0):
+    for w in range(world.walker_kind.shape[1]):
+        dx, dy = world.walker_pose[b, w, 0] - x, world.walker_pose[b, w, 1] - y
+        if world.walker_kind[b, w] != WALKER or dx * dx + dy * dy > f32(10.0):
             continue
-        if not same_level(world.walker_pose[w, j, 2] - z):
+        if not same_level(world.walker_pose[b, w, 2] - z):
             continue
-        wx, wy, wyaw = world.walker_pose[w, j, 0], world.walker_pose[w, j, 1], world.walker_pose[w, j, 3]
-        walker_length, walker_width = world.walker_half_size[w, j, 0], world.walker_half_size[w, j, 1]
+        wx, wy, wyaw = world.walker_pose[b, w, 0], world.walker_pose[b, w, 1], world.walker_pose[b, w, 3]
+        walker_length, walker_width = world.walker_half_size[b, w, 0], world.walker_half_size[b, w, 1]
         if boxes_overlap(x, y, yaw, length, width, wx, wy, wyaw, walker_length, walker_width):
-            rx, ry = vx - world.walker_velocity[w, j, 0], vy - world.walker_velocity[w, j, 1]
-            _add(world, w, e, world.walker_id[w, j], CONTACT_WALKER, np.sqrt(rx * rx + ry * ry), wx, wy)
+            rx, ry = vx - world.walker_velocity[b, w, 0], vy - world.walker_velocity[b, w, 1]
+            _add(world, b, e, world.walker_id[b, w], CONTACT_WALKER, np.sqrt(rx * rx + ry * ry), wx, wy)
     return stopped

@@ -13,8 +13,9 @@ first, and blocks later requests that conflict with its own; one whose exit stay
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.map.tables import STOPS, YIELDS, same_level
+from mentorgym.envs.driving.random import random_bits
 from mentorgym.envs.driving.worlds.simulator.records import NOTHING, STREAM_DETOUR
 from mentorgym.envs.driving.worlds.state import CAR, LIGHT_GREEN, TICK
 
@@ -42,62 +43,74 @@ LINE_DISTANCE, LINE_TIME = 3.0, 1.0
 EGO_SECONDS, EGO_SECONDS_YIELDING = 2.5, 4.0
 """Seconds of an ego's way, straight on at its present speed, that others keep out of."""
 
-
-@inner
-def hold(path_lane_first, path_lane, lane_junction, reserved, path, change):
-    """Add `change` to the reservations (int16 [N], of one world) of every junction lane of a path."""
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        if lane_junction[path_lane[k]] >= 0:
-            reserved[path_lane[k]] += change
+RESERVE, RELEASE = np.int64(1), np.int64(-1)
+"""What `hold` adds to the number of cars that hold a lane."""
 
 
 @inner
-def _reserved_by_others(path_lane_first, path_lane, lane_junction, conflict_first, conflict, reserved, path):
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        lane = path_lane[k]
-        if lane_junction[lane] >= 0:
-            for i in range(conflict_first[lane], conflict_first[lane + 1]):
-                if reserved[conflict[i]] > 0:
+def hold(tables, traffic, b, path, change):
+    """Reserve every junction lane of a path (`change` is RESERVE), or give it back (RELEASE)."""
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        lane = tables.path_lane[k]
+        if tables.lane_junction[lane] >= 0:
+            traffic.reserved[b, lane] += change
+
+
+@inner
+def _reserved_by_others(tables, traffic, b, path):
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        lane = tables.path_lane[k]
+        if tables.lane_junction[lane] >= 0:
+            for i in range(tables.conflict_first[lane], tables.conflict_first[lane + 1]):
+                if traffic.reserved[b, tables.conflict[i]] > 0:
                     return True
     return False
 
 
 @inner
-def _lies_across(path_lane_first, path_lane, lane_junction, lane_first, waypoint_pose, path, pose, front, back):
+def _lies_across(tables, path, pose, front, back):
     """Whether a corridor from `back` to `front` metres along a pose, a lane wide, meets the path's junction lanes."""
     cos, sin = np.cos(pose[3]), np.sin(pose[3])
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        lane = path_lane[k]
-        if lane_junction[lane] < 0:
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        lane = tables.path_lane[k]
+        if tables.lane_junction[lane] < 0:
             continue
-        for p in range(lane_first[lane], lane_first[lane + 1]):
-            dx, dy = waypoint_pose[p, 0] - pose[0], waypoint_pose[p, 1] - pose[1]
+        for p in range(tables.lane_first[lane], tables.lane_first[lane + 1]):
+            dx, dy = tables.waypoint_pose[p, 0] - pose[0], tables.waypoint_pose[p, 1] - pose[1]
             if back < dx * cos + dy * sin < front and abs(dy * cos - dx * sin) < f32(2.4):
-                if same_level(waypoint_pose[p, 2] - pose[2]):
+                if same_level(tables.waypoint_pose[p, 2] - pose[2]):
                     return True
     return False
 
 
 @inner
-def _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
+def _lights_allow(tables, world, b, path):
     """Whether every light on a path is green."""
-    for k in range(path_lane_first[path], path_lane_first[path + 1]):
-        light = lane_light[path_lane[k]]
-        if light >= 0 and light_state[light - first_light] != LIGHT_GREEN:
+    first_light = tables.light_first[world.town[b]]
+    for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
+        light = tables.lane_light[tables.path_lane[k]]
+        if light >= 0 and world.light_state[b, light - first_light] != LIGHT_GREEN:
             return False
     return True
 
 
 @inner
-def _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
+def exit_of(tables, path):
+    """The storage lane that a path ends on."""
+    return tables.path_lane[tables.path_lane_first[path + 1] - 1]
+
+
+@inner
+def _exit_has_room(tables, traffic, b, path):
     """Whether a path's exit holds one more car.
 
     Whoever yields leaves one more place free, so that a roundabout never fills up: the condition under which a ring of
     buffers cannot lock up (bubble flow control, Carrión et al. 1997).
     """
-    way_out = path_lane[path_lane_first[path + 1] - 1]
-    places = 2 if YIELDS <= path_rank[path] < STOPS else 1
-    return f32(waiting[way_out] + expected[way_out] + places) * f32(SLOT) <= lane_length[way_out]
+    way_out = exit_of(tables, path)
+    places = 2 if YIELDS <= tables.path_rank[path] < STOPS else 1
+    cars = traffic.waiting[b, way_out] + traffic.expected[b, way_out] + places
+    return f32(cars) * f32(SLOT) <= tables.lane_length[way_out]
 
 
 @inner
@@ -108,140 +121,115 @@ def _patience(rank):
 
 
 @inner
-def _in_an_egos_way(tables, world, w, egos, path):
+def _in_an_egos_way(tables, world, b, egos, path):
     seconds = f32(EGO_SECONDS) if tables.path_rank[path] == 0 else f32(EGO_SECONDS_YIELDING)
     for e in range(egos):
-        pose = world.vehicle_pose[w, e]
-        if world.vehicle_kind[w, e] != CAR:
+        pose = world.vehicle_pose[b, e]
+        if world.vehicle_kind[b, e] != CAR:
             continue
-        speed = np.hypot(world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1])
-        front = world.vehicle_half_size[w, e, 0] + f32(1.0) + speed * seconds
-        if _lies_across(
-            tables.path_lane_first,
-            tables.path_lane,
-            tables.lane_junction,
-            tables.lane_first,
-            tables.waypoint_pose,
-            path,
-            pose,
-            front,
-            -world.vehicle_half_size[w, e, 0],
-        ):
+        speed = np.hypot(world.vehicle_velocity[b, e, 0], world.vehicle_velocity[b, e, 1])
+        front = world.vehicle_half_size[b, e, 0] + f32(1.0) + speed * seconds
+        if _lies_across(tables, path, pose, front, -world.vehicle_half_size[b, e, 0]):
             return True
     return False
 
 
 @inner
-def grant(tables, world, traffic, w, egos):
+def grant(tables, world, traffic, b, egos):
     """Decide all requests of one world for this tick."""
-    first_light = tables.light_first[world.town[w]]
-    path_lane_first, path_lane, path_rank = tables.path_lane_first, tables.path_lane, tables.path_rank
-    lane_junction, lane_length, lane_light = tables.lane_junction, tables.lane_length, tables.lane_light
-    light_state = world.light_state[w]
-    lanes, places, speeds = traffic.lane[w], traffic.s[w], traffic.speed[w]
-    paths, steps, granted = traffic.path[w], traffic.path_step[w], traffic.granted[w]
-    holding, asked, refused = traffic.holding[w], traffic.asked[w], traffic.refused[w]
-    reserved, expected, waiting = traffic.reserved[w], traffic.expected[w], traffic.waiting[w]
-    head, following = traffic.lane_head[w], traffic.lane_next[w]
+    lanes, places, speeds = traffic.lane[b], traffic.s[b], traffic.speed[b]
+    paths, steps, granted = traffic.path[b], traffic.path_step[b], traffic.granted[b]
+    holding, request_tick, refused = traffic.holding[b], traffic.request_tick[b], traffic.refused[b]
+    head, following = traffic.lane_head[b], traffic.lane_next[b]
     vehicles = lanes.shape[0]
 
     candidates = np.empty(vehicles, np.int32)
     order = np.empty(vehicles, np.int32)
     count = 0
-    for i in range(egos, vehicles):
-        path = paths[i]
-        if world.vehicle_kind[w, i] != CAR or path < 0 or steps[i] > 0:
+    for v in range(egos, vehicles):
+        path = paths[v]
+        if world.vehicle_kind[b, v] != CAR or path < 0 or steps[v] > 0:
             continue
-        room = lane_length[lanes[i]] - places[i]
-        if holding[i] == path:
+        room = tables.lane_length[lanes[v]] - places[v]
+        if holding[v] == path:
             # Granted, not entered yet: a car whose light has left green and that can stop returns its grant.
-            room -= world.vehicle_half_size[w, i, 0] + f32(1.0)
-            if room > speeds[i] * speeds[i] / f32(2 * LATEST_BRAKING) and not _lights_allow(
-                path_lane_first, path_lane, lane_light, light_state, first_light, path
-            ):
-                hold(path_lane_first, path_lane, lane_junction, reserved, path, -1)
-                expected[path_lane[path_lane_first[path + 1] - 1]] -= 1
-                holding[i] = NOTHING
-                granted[i] = 0
+            room -= world.vehicle_half_size[b, v, 0] + f32(1.0)
+            can_stop = room > speeds[v] * speeds[v] / f32(2 * LATEST_BRAKING)
+            if can_stop and not _lights_allow(tables, world, b, path):
+                hold(tables, traffic, b, path, RELEASE)
+                traffic.expected[b, exit_of(tables, path)] -= 1
+                holding[v] = NOTHING
+                granted[v] = 0
             continue
-        if holding[i] != NOTHING:
+        if holding[v] != NOTHING:
             continue
         if not tables.path_crosses[path]:
-            granted[i] = 1
+            granted[v] = 1
             continue
-        rank = path_rank[path]
-        distance = max(f32(ASKING_DISTANCE), speeds[i] * speeds[i] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0))
+        rank = tables.path_rank[path]
+        distance = max(f32(ASKING_DISTANCE), speeds[v] * speeds[v] / f32(2 * COMFORTABLE_BRAKING) + f32(8.0))
         if rank == 0:
-            distance = max(distance, speeds[i] * f32(ASKING_TIME))
-        if room > distance or traffic.other_lane[w, i] >= 0:
+            distance = max(distance, speeds[v] * f32(ASKING_TIME))
+        if room > distance or traffic.other_lane[b, v] >= 0:
             continue
-        if rank == STOPS and asked[i] < 0:
-            at_line = room - world.vehicle_half_size[w, i, 0] < f32(LINE_DISTANCE)
-            if not at_line or traffic.standing[w, i] < f32(LINE_TIME):
+        if rank == STOPS and request_tick[v] < 0:
+            at_line = room - world.vehicle_half_size[b, v, 0] < f32(LINE_DISTANCE)
+            if not at_line or traffic.standing[b, v] < f32(LINE_TIME):
                 continue
         leads = True
-        j = head[lanes[i]]
-        while j >= 0:
-            leads &= j >= vehicles or places[j] <= places[i] or granted[j] == 1
-            j = following[j]
+        entry = head[lanes[v]]
+        while entry >= 0:
+            leads &= entry >= vehicles or places[entry] <= places[v] or granted[entry] == 1
+            entry = following[entry]
         if not leads:
             continue
-        if asked[i] < 0:
-            asked[i] = world.tick[w]
-        if _lights_allow(path_lane_first, path_lane, lane_light, light_state, first_light, path):
-            key = -1 if refused[i] > _patience(rank) else np.int32(rank)
+        if request_tick[v] < 0:
+            request_tick[v] = world.tick[b]
+        if _lights_allow(tables, world, b, path):
+            key = -1 if refused[v] > _patience(rank) else np.int32(rank)
             place = count
             while place > 0 and (
-                order[place - 1] > key or (order[place - 1] == key and asked[candidates[place - 1]] > asked[i])
+                order[place - 1] > key
+                or (order[place - 1] == key and request_tick[candidates[place - 1]] > request_tick[v])
             ):
                 candidates[place], order[place] = candidates[place - 1], order[place - 1]
                 place -= 1
-            candidates[place], order[place] = i, key
+            candidates[place], order[place] = v, key
             count += 1
 
     blocking = np.empty(count, np.int32)
     blocked = 0
     for c in range(count):
-        i = candidates[c]
-        path = paths[i]
-        if not _exit_has_room(path_lane_first, path_lane, path_rank, lane_length, waiting, expected, path):
-            refused[i] += f32(TICK)
-            if refused[i] > f32(DETOUR_TIME) and (world.tick[w] + i) % np.int32(DETOUR_TIME / TICK) == 0:
-                paths[i] = _detour(tables, traffic, w, lanes[i], path, i, world.tick[w])
+        v = candidates[c]
+        path = paths[v]
+        if not _exit_has_room(tables, traffic, b, path):
+            refused[v] += f32(TICK)
+            if refused[v] > f32(DETOUR_TIME) and (world.tick[b] + v) % np.int32(DETOUR_TIME / TICK) == 0:
+                paths[v] = _detour(tables, traffic, b, lanes[v], path, v, world.tick[b])
             continue
-        if not _reserved_by_others(
-            path_lane_first, path_lane, lane_junction, tables.conflict_first, tables.conflict, reserved, path
-        ) and not _in_an_egos_way(tables, world, w, egos, path):
-            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
-            expected[path_lane[path_lane_first[path + 1] - 1]] += 1
-            holding[i] = path
-            granted[i] = 1
+        if not _reserved_by_others(tables, traffic, b, path) and not _in_an_egos_way(tables, world, b, egos, path):
+            hold(tables, traffic, b, path, RESERVE)
+            traffic.expected[b, exit_of(tables, path)] += 1
+            holding[v] = path
+            granted[v] = 1
             continue
-        refused[i] += f32(TICK)
+        refused[v] += f32(TICK)
         if order[c] < 0:
-            hold(path_lane_first, path_lane, lane_junction, reserved, path, 1)
+            hold(tables, traffic, b, path, RESERVE)
             blocking[blocked] = path
             blocked += 1
     for k in range(blocked):
-        hold(path_lane_first, path_lane, lane_junction, reserved, blocking[k], -1)
+        hold(tables, traffic, b, blocking[k], RELEASE)
 
 
 @inner
-def _detour(tables, traffic, w, lane, path, i, tick):
+def _detour(tables, traffic, b, lane, path, v, tick):
     """Another path from the same lane whose exit has room, the present one where there is none."""
     first = tables.path_first[lane]
     count = tables.path_first[lane + 1] - first
-    start = np.int32(draw(traffic.key[w], STREAM_DETOUR, i, tick) % np.uint64(count))
+    start = np.int32(random_bits(traffic.key[b], STREAM_DETOUR, v, tick) % np.uint64(count))
     for k in range(count):
         other = first + (start + k) % count
-        if other != path and _exit_has_room(
-            tables.path_lane_first,
-            tables.path_lane,
-            tables.path_rank,
-            tables.lane_length,
-            traffic.waiting[w],
-            traffic.expected[w],
-            np.int32(other),
-        ):
+        if other != path and _exit_has_room(tables, traffic, b, np.int32(other)):
             return np.int32(other)
     return path

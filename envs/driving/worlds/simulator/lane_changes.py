@@ -44,85 +44,87 @@ SHORT_LANE = 40.0
 
 
 @inner
-def _ahead(head, following, s, other_s, sizes, lane, base, i):
-    """The nearest car ahead on a lane that begins `base` metres ahead of car `i`: its slot or NOTHING, and the gap."""
-    found, gap = NOTHING, f32(np.inf)
+def _ahead(world, traffic, b, v, lane, base):
+    """The nearest car ahead on a lane that begins `base` metres ahead of car `v`: its slot or NOTHING, and the gap."""
+    s, other_s, sizes = traffic.s[b], traffic.other_s[b], world.vehicle_half_size[b]
+    nearest, gap = NOTHING, f32(np.inf)
     vehicles = s.shape[0]
-    entry = head[lane]
+    entry = traffic.lane_head[b, lane]
     while entry >= 0:
-        j = entry if entry < vehicles else entry - vehicles
-        distance = base + (s[j] if entry < vehicles else other_s[j])
-        if j != i and distance > f32(0.0) and distance - sizes[i, 0] - sizes[j, 0] < gap:
-            found, gap = np.int32(j), distance - sizes[i, 0] - sizes[j, 0]
-        entry = following[entry]
-    return found, gap
+        other = entry if entry < vehicles else entry - vehicles
+        distance = base + (s[other] if entry < vehicles else other_s[other])
+        if other != v and distance > f32(0.0) and distance - sizes[v, 0] - sizes[other, 0] < gap:
+            nearest, gap = np.int32(other), distance - sizes[v, 0] - sizes[other, 0]
+        entry = traffic.lane_next[b, entry]
+    return nearest, gap
 
 
 @inner
-def _behind(head, following, s, other_s, sizes, lane, base, i):
-    """The nearest car behind on a lane that begins `base` metres behind car `i`, likewise."""
-    found, gap = NOTHING, f32(np.inf)
+def _behind(world, traffic, b, v, lane, base):
+    """The nearest car behind on a lane that begins `base` metres behind car `v`, likewise."""
+    s, other_s, sizes = traffic.s[b], traffic.other_s[b], world.vehicle_half_size[b]
+    nearest, gap = NOTHING, f32(np.inf)
     vehicles = s.shape[0]
-    entry = head[lane]
+    entry = traffic.lane_head[b, lane]
     while entry >= 0:
-        j = entry if entry < vehicles else entry - vehicles
-        distance = base - (s[j] if entry < vehicles else other_s[j])
-        if j != i and distance >= f32(0.0) and distance - sizes[i, 0] - sizes[j, 0] < gap:
-            found, gap = np.int32(j), distance - sizes[i, 0] - sizes[j, 0]
-        entry = following[entry]
-    return found, gap
+        other = entry if entry < vehicles else entry - vehicles
+        distance = base - (s[other] if entry < vehicles else other_s[other])
+        if other != v and distance >= f32(0.0) and distance - sizes[v, 0] - sizes[other, 0] < gap:
+            nearest, gap = np.int32(other), distance - sizes[v, 0] - sizes[other, 0]
+        entry = traffic.lane_next[b, entry]
+    return nearest, gap
 
 
 @inner
-def _leader(tables, head, following, s, other_s, sizes, lane, at, i):
+def _leader(tables, world, traffic, b, v, lane, at):
     """The car ahead of place `at` on a lane or on the lanes that follow it: its slot or NOTHING, and the gap in m."""
-    found, gap = _ahead(head, following, s, other_s, sizes, lane, -at, i)
-    if found == NOTHING:
+    nearest, gap = _ahead(world, traffic, b, v, lane, -at)
+    if nearest == NOTHING:
         base = tables.lane_length[lane] - at
         for k in range(tables.successor_first[lane], tables.successor_first[lane + 1]):
-            other, room = _ahead(head, following, s, other_s, sizes, tables.successor[k], base, i)
+            other, room = _ahead(world, traffic, b, v, tables.successor[k], base)
             if room < gap:
-                found, gap = other, room
-    return found, gap
+                nearest, gap = other, room
+    return nearest, gap
 
 
 @inner
-def _follower(tables, head, following, s, other_s, sizes, lane, at, i):
+def _follower(tables, world, traffic, b, v, lane, at):
     """The car behind place `at` on a lane or on the lanes before it, likewise."""
-    found, gap = _behind(head, following, s, other_s, sizes, lane, at, i)
-    if found == NOTHING:
+    nearest, gap = _behind(world, traffic, b, v, lane, at)
+    if nearest == NOTHING:
         for k in range(tables.predecessor_first[lane], tables.predecessor_first[lane + 1]):
             before = tables.predecessor[k]
             base = at + tables.lane_length[before]
-            other, room = _behind(head, following, s, other_s, sizes, before, base, i)
+            other, room = _behind(world, traffic, b, v, before, base)
             if room < gap:
-                found, gap = other, room
+                nearest, gap = other, room
             if other != NOTHING or tables.lane_length[before] > f32(SHORT_LANE):
                 continue
             for n in range(tables.predecessor_first[before], tables.predecessor_first[before + 1]):
                 first = tables.predecessor[n]
-                other, room = _behind(head, following, s, other_s, sizes, first, base + tables.lane_length[first], i)
+                other, room = _behind(world, traffic, b, v, first, base + tables.lane_length[first])
                 if room < gap:
-                    found, gap = other, room
-    return found, gap
+                    nearest, gap = other, room
+    return nearest, gap
 
 
 @inner
-def _ego_beside(world, w, egos, i, side, speed):
-    """Whether an ego is on the lane on this side of car `i`, or comes up on it so fast that it would have to brake."""
-    x, y, z, yaw = world.vehicle_pose[w, i]
+def _ego_beside(world, b, egos, v, side, speed):
+    """Whether an ego is on the lane on this side of car `v`, or comes up on it so fast that it would have to brake."""
+    x, y, z, yaw = world.vehicle_pose[b, v]
     cos, sin = np.cos(yaw), np.sin(yaw)
     for e in range(egos):
-        dx, dy = world.vehicle_pose[w, e, 0] - x, world.vehicle_pose[w, e, 1] - y
-        if world.vehicle_kind[w, e] != CAR or not same_level(world.vehicle_pose[w, e, 2] - z):
+        dx, dy = world.vehicle_pose[b, e, 0] - x, world.vehicle_pose[b, e, 1] - y
+        if world.vehicle_kind[b, e] != CAR or not same_level(world.vehicle_pose[b, e, 2] - z):
             continue
         aside = f32(side) * (dy * cos - dx * sin)
         if aside < f32(-1.0) or aside > f32(6.0):
             continue
         along = dx * cos + dy * sin
-        theirs = world.vehicle_velocity[w, e, 0] * cos + world.vehicle_velocity[w, e, 1] * sin
+        theirs = world.vehicle_velocity[b, e, 0] * cos + world.vehicle_velocity[b, e, 1] * sin
         closing = max(theirs - speed, f32(0.0))
-        lengths = world.vehicle_half_size[w, e, 0] + world.vehicle_half_size[w, i, 0] + f32(LEAST_GAP)
+        lengths = world.vehicle_half_size[b, e, 0] + world.vehicle_half_size[b, v, 0] + f32(LEAST_GAP)
         behind = lengths + max(theirs, f32(0.0)) + closing * closing / f32(2.0 * SAFE_BRAKING)
         if -behind < along < lengths + speed:
             return True
@@ -130,35 +132,34 @@ def _ego_beside(world, w, egos, i, side, speed):
 
 
 @inner
-def change_lanes(tables, world, traffic, w, egos):
+def change_lanes(tables, world, traffic, b, egos):
     """Let the cars of one world begin lane changes; the lists of `list_lanes` are kept up to date."""
-    tick = world.tick[w]
-    lanes, places, speeds, sizes = traffic.lane[w], traffic.s[w], traffic.speed[w], world.vehicle_half_size[w]
-    head, following, other_places = traffic.lane_head[w], traffic.lane_next[w], traffic.other_s[w]
-    traffic.lets_in[w, :] = -1
-    for i in range(egos, lanes.shape[0]):
-        if world.vehicle_kind[w, i] != CAR:
+    tick = world.tick[b]
+    lanes, places, speeds, sizes = traffic.lane[b], traffic.s[b], traffic.speed[b], world.vehicle_half_size[b]
+    traffic.lets_in[b, :] = -1
+    for v in range(egos, lanes.shape[0]):
+        if world.vehicle_kind[b, v] != CAR:
             continue
-        lane = lanes[i]
+        lane = lanes[v]
         must = tables.lane_ends[lane] < f32(np.inf)
-        if not must and (tick + i) % EVERY:
+        if not must and (tick + v) % EVERY:
             continue
-        s, speed = places[i], speeds[i]
+        s, speed = places[v], speeds[v]
         here = tables.lane_first[lane] + min(
             np.int32(s / tables.lane_step[lane]), tables.lane_first[lane + 1] - 2 - tables.lane_first[lane]
         )
         if tables.waypoint_left[here] < 0 and tables.waypoint_right[here] < 0:
             continue
-        if traffic.change_done[w, i] < traffic.change_length[w, i] or traffic.path_step[w, i] > 0:
+        if traffic.change_done[b, v] < traffic.change_length[b, v] or traffic.path_step[b, v] > 0:
             continue
-        if traffic.holding[w, i] != NOTHING:
+        if traffic.holding[b, v] != NOTHING:
             continue
         to_end = tables.lane_ends[lane] - s
-        wants = traffic.wants[w, i]
-        if not must and wants == 0 and tick - traffic.changed[w, i] < PAUSE:
+        wants = traffic.wants[b, v]
+        if not must and wants == 0 and tick - traffic.changed[b, v] < PAUSE:
             continue
-        desired = tables.waypoint_speed[here] * traffic.temper[w, i]
-        leader, gap = _leader(tables, head, following, places, other_places, sizes, lane, s, i)
+        desired = tables.waypoint_speed[here] * traffic.temper[b, v]
+        leader, gap = _leader(tables, world, traffic, b, v, lane, s)
         present = acceleration_behind(speed, desired, gap, speeds[leader] if leader != NOTHING else f32(0.0))
         best, gain = NOTHING, f32(-np.inf)
         for side in (1, -1):
@@ -177,20 +178,20 @@ def change_lanes(tables, world, traffic, w, egos):
                 must and room > f32(SHORTEST + LATEST_BEFORE_JUNCTION)
             ):
                 continue
-            if _ego_beside(world, w, egos, i, side, speed):
+            if _ego_beside(world, b, egos, v, side, speed):
                 continue
             safe = f32(-URGENT_BRAKING) if must and to_end < f32(SOON) else f32(-SAFE_BRAKING)
-            leader, gap = _leader(tables, head, following, places, other_places, sizes, lane_beside, at, i)
+            leader, gap = _leader(tables, world, traffic, b, v, lane_beside, at)
             mine = acceleration_behind(speed, desired, gap, speeds[leader] if leader != NOTHING else f32(0.0))
-            follower, room_behind = _follower(tables, head, following, places, other_places, sizes, lane_beside, at, i)
+            follower, room_behind = _follower(tables, world, traffic, b, v, lane_beside, at)
             before, after = f32(0.0), f32(0.0)
             if follower != NOTHING:
-                theirs = tables.waypoint_speed[beside] * traffic.temper[w, follower]
+                theirs = tables.waypoint_speed[beside] * traffic.temper[b, follower]
                 after = acceleration_behind(speeds[follower], theirs, room_behind, speed)
                 before = acceleration_behind(
                     speeds[follower],
                     theirs,
-                    room_behind + gap + f32(2.0) * sizes[i, 0],
+                    room_behind + gap + f32(2.0) * sizes[v, 0],
                     speeds[leader] if leader != NOTHING else f32(0.0),
                 )
             # One who stands there has stopped to make room.
@@ -198,32 +199,32 @@ def change_lanes(tables, world, traffic, w, egos):
             fits = gap > f32(LEAST_GAP) and room_behind > f32(LEAST_GAP_AT_REST if stands else LEAST_GAP)
             if not fits or mine < safe or (after < safe and not stands):
                 if must and to_end < f32(SOON) and follower != NOTHING and room_behind > f32(LEAST_GAP_AT_REST):
-                    traffic.lets_in[w, follower] = np.int16(i)
+                    traffic.lets_in[b, follower] = np.int16(v)
                 continue
             advantage = mine - present - f32(POLITENESS) * (before - after)
             if (must or wants == side or advantage > f32(ADVANTAGE)) and advantage > gain:
                 best, gain = beside, advantage
         if best != NOTHING:
-            _begin(tables, world, traffic, w, i, best, tick)
-            list_lanes(world, traffic, w, egos)
+            _begin(tables, world, traffic, b, v, best, tick)
+            list_lanes(world, traffic, b, egos)
 
 
 @inner
-def _begin(tables, world, traffic, w, i, beside, tick):
-    """Put car `i` on the lane of waypoint `beside`, off its centre line by as much as it is away from it."""
+def _begin(tables, world, traffic, b, v, beside, tick):
+    """Put car `v` on the lane of waypoint `beside`, off its centre line by as much as it is away from it."""
     lane = tables.waypoint_lane[beside]
-    dx = world.vehicle_pose[w, i, 0] - tables.waypoint_pose[beside, 0]
-    dy = world.vehicle_pose[w, i, 1] - tables.waypoint_pose[beside, 1]
+    dx = world.vehicle_pose[b, v, 0] - tables.waypoint_pose[beside, 0]
+    dy = world.vehicle_pose[b, v, 1] - tables.waypoint_pose[beside, 1]
     cos, sin = tables.waypoint_direction[beside, 0], tables.waypoint_direction[beside, 1]
     at = f32(beside - tables.lane_first[lane]) * tables.lane_step[lane] + dx * cos + dy * sin
     at = min(max(at, f32(0.0)), tables.lane_length[lane] - f32(0.01))
     room = tables.lane_length[lane] - at + tables.lane_to_junction[lane]
-    length = max(f32(DURATION) * (traffic.speed[w, i] + f32(TICK)), f32(SHORTEST))
-    traffic.other_lane[w, i], traffic.other_s[w, i] = traffic.lane[w, i], traffic.s[w, i]
-    traffic.lane[w, i], traffic.s[w, i] = lane, at
-    traffic.change_from[w, i] = dy * cos - dx * sin
-    traffic.change_done[w, i] = f32(0.0)
-    traffic.change_length[w, i] = min(length, max(room - f32(LATEST_BEFORE_JUNCTION), f32(SHORTEST)))
-    traffic.changed[w, i] = tick
-    choose_path(tables, traffic, w, i, lane, tick)
-    traffic.wants[w, i] = 0
+    length = max(f32(DURATION) * (traffic.speed[b, v] + f32(TICK)), f32(SHORTEST))
+    traffic.other_lane[b, v], traffic.other_s[b, v] = traffic.lane[b, v], traffic.s[b, v]
+    traffic.lane[b, v], traffic.s[b, v] = lane, at
+    traffic.change_from[b, v] = dy * cos - dx * sin
+    traffic.change_done[b, v] = f32(0.0)
+    traffic.change_length[b, v] = min(length, max(room - f32(LATEST_BEFORE_JUNCTION), f32(SHORTEST)))
+    traffic.changed[b, v] = tick
+    choose_path(tables, traffic, b, v, lane, tick)
+    traffic.wants[b, v] = 0

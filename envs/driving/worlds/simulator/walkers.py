@@ -3,8 +3,9 @@ stop for them."""
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner, uniform
+from mentorgym.envs.driving.kernel import f32, inner
 from mentorgym.envs.driving.map.tables import same_level
+from mentorgym.envs.driving.random import random_bits, uniform
 from mentorgym.envs.driving.worlds.simulator.records import (
     CROSSING,
     FIRST_WALKER_ID,
@@ -47,58 +48,58 @@ def _turn(tables, previous, at, choice):
 
 
 @inner
-def place_walker(tables, world, traffic, w, j, egos):
-    """Set walker `j` somewhere on the town's pavements, more than 10 m from every ego where that is found."""
-    town = world.town[w]
-    key = traffic.key[w]
+def place_walker(tables, world, traffic, b, w, egos):
+    """Set walker `w` somewhere on the town's pavements, more than 10 m from every ego where that is found."""
+    town = world.town[b]
+    key = traffic.key[b]
     first = tables.walkway_first[town]
     points = tables.walkway_first[town + 1] - first
     at = first
     for attempt in range(10):
-        at = np.int32(first + np.int32(draw(key, STREAM_WALKER, j, 16 * attempt) % np.uint64(points)))
+        at = np.int32(first + np.int32(random_bits(key, STREAM_WALKER, w, 16 * attempt) % np.uint64(points)))
         near = False
         for e in range(egos):
-            dx = tables.walkway_point[at, 0] - world.vehicle_pose[w, e, 0]
-            dy = tables.walkway_point[at, 1] - world.vehicle_pose[w, e, 1]
-            dz = tables.walkway_point[at, 2] - world.vehicle_pose[w, e, 2]
+            dx = tables.walkway_point[at, 0] - world.vehicle_pose[b, e, 0]
+            dy = tables.walkway_point[at, 1] - world.vehicle_pose[b, e, 1]
+            dz = tables.walkway_point[at, 2] - world.vehicle_pose[b, e, 2]
             near |= dx * dx + dy * dy < f32(100.0) and same_level(dz)
         if not near:
             break
-    traffic.walker_from[w, j] = at
-    traffic.walker_to[w, j] = _turn(tables, NOTHING, at, draw(key, STREAM_WALKER, j, 1) & np.uint64(1) != 0)
-    traffic.walker_along[w, j] = f32(0.0)
+    traffic.walker_from[b, w] = at
+    traffic.walker_to[b, w] = _turn(tables, NOTHING, at, random_bits(key, STREAM_WALKER, w, 1) & np.uint64(1) != 0)
+    traffic.walker_along[b, w] = f32(0.0)
     # CARLA's walkers: up to 1 + U(0, 1) m/s.
-    traffic.walker_speed[w, j] = f32(1.0) + uniform(key, STREAM_WALKER, j, 2)
-    traffic.walker_mode[w, j] = WALKING
-    traffic.walker_patience[w, j] = f32(0.0)
-    traffic.walker_aside[w, j, 0] = f32(1.2) * (uniform(key, STREAM_WALKER, j, 3) - f32(0.5))
-    traffic.walker_aside[w, j, 1] = f32(1.2) * (uniform(key, STREAM_WALKER, j, 4) - f32(0.5))
-    world.walker_id[w, j] = FIRST_WALKER_ID + j
-    world.walker_kind[w, j] = WALKER
+    traffic.walker_speed[b, w] = f32(1.0) + uniform(key, STREAM_WALKER, w, 2)
+    traffic.walker_mode[b, w] = WALKING
+    traffic.walker_patience[b, w] = f32(0.0)
+    traffic.walker_aside[b, w, 0] = f32(1.2) * (uniform(key, STREAM_WALKER, w, 3) - f32(0.5))
+    traffic.walker_aside[b, w, 1] = f32(1.2) * (uniform(key, STREAM_WALKER, w, 4) - f32(0.5))
+    world.walker_id[b, w] = FIRST_WALKER_ID + w
+    world.walker_kind[b, w] = WALKER
     for axis in range(3):
-        world.walker_half_size[w, j, axis] = HALF_SIZE[axis]
-    _write(tables, world, traffic, w, j, f32(0.0))
+        world.walker_half_size[b, w, axis] = HALF_SIZE[axis]
+    _write(tables, world, traffic, b, w, f32(0.0))
 
 
 @inner
-def _write(tables, world, traffic, w, j, speed):
-    start, stop = traffic.walker_from[w, j], traffic.walker_to[w, j]
+def _write(tables, world, traffic, b, w, speed):
+    start, stop = traffic.walker_from[b, w], traffic.walker_to[b, w]
     dx = tables.walkway_point[stop, 0] - tables.walkway_point[start, 0]
     dy = tables.walkway_point[stop, 1] - tables.walkway_point[start, 1]
     length = max(np.sqrt(dx * dx + dy * dy), f32(1e-3))
-    share = min(traffic.walker_along[w, j] / length, f32(1.0))
-    world.walker_pose[w, j, 0] = tables.walkway_point[start, 0] + share * dx + traffic.walker_aside[w, j, 0]
-    world.walker_pose[w, j, 1] = tables.walkway_point[start, 1] + share * dy + traffic.walker_aside[w, j, 1]
+    share = min(traffic.walker_along[b, w] / length, f32(1.0))
+    world.walker_pose[b, w, 0] = tables.walkway_point[start, 0] + share * dx + traffic.walker_aside[b, w, 0]
+    world.walker_pose[b, w, 1] = tables.walkway_point[start, 1] + share * dy + traffic.walker_aside[b, w, 1]
     height = tables.walkway_point[stop, 2] - tables.walkway_point[start, 2]
-    world.walker_pose[w, j, 2] = tables.walkway_point[start, 2] + share * height
-    world.walker_pose[w, j, 3] = np.arctan2(dy, dx)
-    world.walker_velocity[w, j, 0] = speed * dx / length
-    world.walker_velocity[w, j, 1] = speed * dy / length
+    world.walker_pose[b, w, 2] = tables.walkway_point[start, 2] + share * height
+    world.walker_pose[b, w, 3] = np.arctan2(dy, dx)
+    world.walker_velocity[b, w, 0] = speed * dx / length
+    world.walker_velocity[b, w, 1] = speed * dy / length
     return length
 
 
 @inner
-def _may_cross(tables, world, traffic, w, start, stop):
+def _may_cross(tables, world, traffic, b, start, stop):
     """Whether every vehicle that comes near the line of crossing could still stop, a standing one after a start.
 
     On a crosswalk nobody waits for a background car that waits at the line itself: it sees the walker before it starts.
@@ -108,15 +109,15 @@ def _may_cross(tables, world, traffic, w, start, stop):
     ax, ay, az = tables.walkway_point[start, 0], tables.walkway_point[start, 1], tables.walkway_point[start, 2]
     bx, by = tables.walkway_point[stop, 0], tables.walkway_point[stop, 1]
     length2 = max((bx - ax) ** 2 + (by - ay) ** 2, f32(1e-3))
-    for i in range(world.vehicle_kind.shape[1]):
-        if world.vehicle_kind[w, i] != CAR or not same_level(world.vehicle_pose[w, i, 2] - az):
+    for v in range(world.vehicle_kind.shape[1]):
+        if world.vehicle_kind[b, v] != CAR or not same_level(world.vehicle_pose[b, v, 2] - az):
             continue
-        x, y = world.vehicle_pose[w, i, 0], world.vehicle_pose[w, i, 1]
+        x, y = world.vehicle_pose[b, v, 0], world.vehicle_pose[b, v, 1]
         if abs(x - ax) > f32(80.0) or abs(y - ay) > f32(80.0):
             continue
-        speed = np.hypot(world.vehicle_velocity[w, i, 0], world.vehicle_velocity[w, i, 1])
-        waits = traffic.path_step[w, i] == 0 and not traffic.granted[w, i]
-        if crosswalk and i >= egos and waits and speed < f32(0.1):
+        speed = np.hypot(world.vehicle_velocity[b, v, 0], world.vehicle_velocity[b, v, 1])
+        waits = traffic.path_step[b, v] == 0 and not traffic.granted[b, v]
+        if crosswalk and v >= egos and waits and speed < f32(0.1):
             continue
         # A standing car may be about to go.
         speed = max(speed, f32(2.0))
@@ -124,73 +125,73 @@ def _may_cross(tables, world, traffic, w, start, stop):
         dx, dy = ax + share * (bx - ax) - x, ay + share * (by - ay) - y
         distance = np.sqrt(dx * dx + dy * dy)
         needed = (
-            speed * f32(REACTION) + speed * speed / f32(2.0 * BRAKING) + f32(MARGIN) + world.vehicle_half_size[w, i, 0]
+            speed * f32(REACTION) + speed * speed / f32(2.0 * BRAKING) + f32(MARGIN) + world.vehicle_half_size[b, v, 0]
         )
         if distance < needed:
-            yaw = world.vehicle_pose[w, i, 3]
-            if dx * np.cos(yaw) + dy * np.sin(yaw) > -world.vehicle_half_size[w, i, 0] - f32(1.0):
+            yaw = world.vehicle_pose[b, v, 3]
+            if dx * np.cos(yaw) + dy * np.sin(yaw) > -world.vehicle_half_size[b, v, 0] - f32(1.0):
                 return False
     return True
 
 
 @inner
-def _way_is_blocked(world, w, j, step, berth):
+def _way_is_blocked(world, b, w, step, berth):
     """Whether the next `step` metres lead into a vehicle, or nearer than `berth` to its ends."""
-    yaw = world.walker_pose[w, j, 3]
-    x = world.walker_pose[w, j, 0] + step * np.cos(yaw)
-    y = world.walker_pose[w, j, 1] + step * np.sin(yaw)
-    for i in range(world.vehicle_kind.shape[1]):
-        dx, dy = x - world.vehicle_pose[w, i, 0], y - world.vehicle_pose[w, i, 1]
-        if world.vehicle_kind[w, i] == CAR and abs(dx) < f32(5.0) and abs(dy) < f32(5.0):
-            cos, sin = np.cos(world.vehicle_pose[w, i, 3]), np.sin(world.vehicle_pose[w, i, 3])
-            inside = abs(dx * cos + dy * sin) < world.vehicle_half_size[w, i, 0] + berth
-            inside &= abs(dy * cos - dx * sin) < world.vehicle_half_size[w, i, 1] + f32(BERTH)
-            if inside and same_level(world.walker_pose[w, j, 2] - world.vehicle_pose[w, i, 2]):
+    yaw = world.walker_pose[b, w, 3]
+    x = world.walker_pose[b, w, 0] + step * np.cos(yaw)
+    y = world.walker_pose[b, w, 1] + step * np.sin(yaw)
+    for v in range(world.vehicle_kind.shape[1]):
+        dx, dy = x - world.vehicle_pose[b, v, 0], y - world.vehicle_pose[b, v, 1]
+        if world.vehicle_kind[b, v] == CAR and abs(dx) < f32(5.0) and abs(dy) < f32(5.0):
+            cos, sin = np.cos(world.vehicle_pose[b, v, 3]), np.sin(world.vehicle_pose[b, v, 3])
+            inside = abs(dx * cos + dy * sin) < world.vehicle_half_size[b, v, 0] + berth
+            inside &= abs(dy * cos - dx * sin) < world.vehicle_half_size[b, v, 1] + f32(BERTH)
+            if inside and same_level(world.walker_pose[b, w, 2] - world.vehicle_pose[b, v, 2]):
                 return True
     return False
 
 
 @inner
-def walk(tables, world, traffic, w):
+def walk(tables, world, traffic, b):
     """Move every walker of one world by one tick."""
-    key = traffic.key[w]
-    tick = world.tick[w]
-    for j in range(world.walker_kind.shape[1]):
-        if world.walker_kind[w, j] != WALKER:
+    key = traffic.key[b]
+    tick = world.tick[b]
+    for w in range(world.walker_kind.shape[1]):
+        if world.walker_kind[b, w] != WALKER:
             continue
-        mode = traffic.walker_mode[w, j]
-        speed = traffic.walker_speed[w, j]
+        mode = traffic.walker_mode[b, w]
+        speed = traffic.walker_speed[b, w]
         if mode == WAITING:
-            start = traffic.walker_from[w, j]
+            start = traffic.walker_from[b, w]
             stop = tables.walkway_opposite[start]
-            traffic.walker_patience[w, j] -= f32(TICK)
-            if _may_cross(tables, world, traffic, w, start, stop):
-                traffic.walker_mode[w, j] = CROSSING
-                traffic.walker_to[w, j] = stop
-                traffic.walker_patience[w, j] = f32(0.0)
-            elif traffic.walker_patience[w, j] <= f32(0.0):
-                traffic.walker_mode[w, j] = WALKING
+            traffic.walker_patience[b, w] -= f32(TICK)
+            if _may_cross(tables, world, traffic, b, start, stop):
+                traffic.walker_mode[b, w] = CROSSING
+                traffic.walker_to[b, w] = stop
+                traffic.walker_patience[b, w] = f32(0.0)
+            elif traffic.walker_patience[b, w] <= f32(0.0):
+                traffic.walker_mode[b, w] = WALKING
             else:
                 speed = f32(0.0)
         elif mode == CROSSING:
-            waited = traffic.walker_patience[w, j] > f32(POLITE)
-            if _way_is_blocked(world, w, j, f32(0.5), f32(CLOSE_BERTH if waited else BERTH)):
+            waited = traffic.walker_patience[b, w] > f32(POLITE)
+            if _way_is_blocked(world, b, w, f32(0.5), f32(CLOSE_BERTH if waited else BERTH)):
                 speed = f32(0.0)
-                traffic.walker_patience[w, j] += f32(TICK)
-        traffic.walker_along[w, j] += speed * f32(TICK)
-        length = _write(tables, world, traffic, w, j, speed)
-        if traffic.walker_along[w, j] >= length:
-            came, at = traffic.walker_from[w, j], traffic.walker_to[w, j]
-            crossed = traffic.walker_mode[w, j] == CROSSING
-            traffic.walker_along[w, j] -= length
-            traffic.walker_from[w, j] = at
-            choice = draw(key, STREAM_WALKER_TURN, j, 2 * tick)
+                traffic.walker_patience[b, w] += f32(TICK)
+        traffic.walker_along[b, w] += speed * f32(TICK)
+        length = _write(tables, world, traffic, b, w, speed)
+        if traffic.walker_along[b, w] >= length:
+            came, at = traffic.walker_from[b, w], traffic.walker_to[b, w]
+            crossed = traffic.walker_mode[b, w] == CROSSING
+            traffic.walker_along[b, w] -= length
+            traffic.walker_from[b, w] = at
+            choice = random_bits(key, STREAM_WALKER_TURN, w, 2 * tick)
             previous, swap = NOTHING if crossed else came, crossed and choice & np.uint64(1) != 0
-            traffic.walker_to[w, j] = _turn(tables, previous, at, swap)
-            traffic.walker_mode[w, j] = WALKING
+            traffic.walker_to[b, w] = _turn(tables, previous, at, swap)
+            traffic.walker_mode[b, w] = WALKING
             share = f32(CROSSWALK_SHARE) if tables.walkway_crosswalk[at] else f32(JAYWALK_SHARE)
-            wants = uniform(key, STREAM_WALKER_TURN, j, 2 * tick + 1) < share
+            wants = uniform(key, STREAM_WALKER_TURN, w, 2 * tick + 1) < share
             if wants and not crossed and tables.walkway_opposite[at] >= 0:
-                traffic.walker_mode[w, j] = WAITING
-                traffic.walker_patience[w, j] = f32(PATIENCE)
-                traffic.walker_along[w, j] = f32(0.0)
+                traffic.walker_mode[b, w] = WAITING
+                traffic.walker_patience[b, w] = f32(PATIENCE)
+                traffic.walker_along[b, w] = f32(0.0)

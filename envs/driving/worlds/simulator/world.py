@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import draw, f32, inner, kernel
+from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import TownTables, nearest_waypoint, same_level
+from mentorgym.envs.driving.random import random_bits
 from mentorgym.envs.driving.worlds.simulator.contacts import touch
 from mentorgym.envs.driving.worlds.simulator.ego_car import HALF_SIZE, REAR, gear, next_speed, slip
 from mentorgym.envs.driving.worlds.simulator.junctions import grant
@@ -30,48 +31,49 @@ NOWHERE = np.array([1e6, 1e6, -1e4, 0.0], np.float32)
 
 
 @kernel
-def _set_ego(world, traffic, w, e, x, y, z, yaw):
-    world.vehicle_pose[w, e, 0], world.vehicle_pose[w, e, 1] = x, y
-    world.vehicle_pose[w, e, 2], world.vehicle_pose[w, e, 3] = z, yaw
-    world.vehicle_velocity[w, e] = f32(0.0)
-    world.vehicle_half_size[w, e] = HALF_SIZE
-    world.vehicle_id[w, e] = e + 1
-    world.vehicle_kind[w, e] = CAR
-    world.ego_control[w, e] = f32(0.0)
-    world.ego_gear[w, e] = 1
-    world.ego_acceleration[w, e] = f32(0.0)
-    world.contact_count[w, e] = 0
-    traffic.ego_speed[w, e] = f32(0.0)
+def _set_ego(world, traffic, b, e, x, y, z, yaw):
+    world.vehicle_pose[b, e, 0], world.vehicle_pose[b, e, 1] = x, y
+    world.vehicle_pose[b, e, 2], world.vehicle_pose[b, e, 3] = z, yaw
+    world.vehicle_velocity[b, e] = f32(0.0)
+    for axis in range(3):
+        world.vehicle_half_size[b, e, axis] = HALF_SIZE[axis]
+    world.vehicle_id[b, e] = e + 1
+    world.vehicle_kind[b, e] = CAR
+    world.ego_control[b, e] = f32(0.0)
+    world.ego_gear[b, e] = 1
+    world.ego_acceleration[b, e] = f32(0.0)
+    world.contact_count[b, e] = 0
+    traffic.ego_speed[b, e] = f32(0.0)
 
 
 @kernel
-def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, walkers):
+def populate(tables, world, traffic, b, town, weather, key, poses, vehicles, walkers):
     """Start a world anew: egos at `poses` (float32 [E, 4]), `vehicles` cars on distinct spawn points, `walkers` on
     pavements."""
     egos = poses.shape[0]
-    world.tick[w], world.town[w], world.weather[w] = 0, town, weather
-    traffic.key[w] = key
-    traffic.respawns[w] = 0
-    traffic.next_id[w] = world.vehicle_kind.shape[1] + 1
-    world.vehicle_kind[w] = 0
-    world.walker_kind[w] = 0
-    traffic.reserved[w] = 0
-    traffic.expected[w] = 0
-    traffic.holding[w] = -1
+    world.tick[b], world.town[b], world.weather[b] = 0, town, weather
+    traffic.key[b] = key
+    traffic.respawns[b] = 0
+    traffic.next_id[b] = world.vehicle_kind.shape[1] + 1
+    world.vehicle_kind[b] = 0
+    world.walker_kind[b] = 0
+    traffic.reserved[b] = 0
+    traffic.expected[b] = 0
+    traffic.holding[b] = -1
     for e in range(egos):
-        _set_ego(world, traffic, w, e, poses[e, 0], poses[e, 1], poses[e, 2], poses[e, 3])
-    set_lights(
-        tables, world.town[w], key, world.tick[w], world.light_state[w], world.light_elapsed[w], world.light_duration[w]
-    )
+        _set_ego(world, traffic, b, e, poses[e, 0], poses[e, 1], poses[e, 2], poses[e, 3])
+    set_lights(tables, world, traffic, b)
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
     # A partial Fisher-Yates shuffle: distinct spawn points, near ones to the egos passed over.
-    order = np.arange(points)
-    i = egos
+    order = np.empty(points, np.int64)
     for k in range(points):
-        if i >= min(egos + vehicles, world.vehicle_kind.shape[1]):
+        order[k] = k
+    v = egos
+    for k in range(points):
+        if v >= min(egos + vehicles, world.vehicle_kind.shape[1]):
             break
-        other = k + np.int64(draw(key, STREAM_VEHICLE, k, 0) % np.uint64(points - k))
+        other = k + np.int64(random_bits(key, STREAM_VEHICLE, k, 0) % np.uint64(points - k))
         order[k], order[other] = order[other], order[k]
         lane, s = tables.spawn_lane[first + order[k]], tables.spawn_s[first + order[k]]
         p = tables.lane_first[lane] + np.int32(s / tables.lane_step[lane])
@@ -82,25 +84,26 @@ def populate(tables, world, traffic, w, town, weather, key, poses, vehicles, wal
             near |= level and dx * dx + dy * dy < f32((SPAWN_DISTANCE + 2.0) ** 2)
         if near:
             continue
-        size = np.int64(draw(key, STREAM_VEHICLE, i, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
-        world.vehicle_half_size[w, i] = VEHICLE_SIZES[size]
-        world.vehicle_id[w, i] = i + 1
-        world.vehicle_kind[w, i] = CAR
-        traffic.temper[w, i] = driver(key, i)
-        put(tables, world, traffic, w, i, lane, s, world.tick[w])
-        i += 1
-    for j in range(min(walkers, world.walker_kind.shape[1])):
-        place_walker(tables, world, traffic, w, j, egos)
+        size = np.int64(random_bits(key, STREAM_VEHICLE, v, 1) % np.uint64(VEHICLE_SIZES.shape[0]))
+        for axis in range(3):
+            world.vehicle_half_size[b, v, axis] = VEHICLE_SIZES[size, axis]
+        world.vehicle_id[b, v] = v + 1
+        world.vehicle_kind[b, v] = CAR
+        traffic.temper[b, v] = driver(key, v)
+        put(tables, world, traffic, b, v, lane, s, world.tick[b])
+        v += 1
+    for w in range(min(walkers, world.walker_kind.shape[1])):
+        place_walker(tables, world, traffic, b, w, egos)
 
 
 @inner
-def _drive_ego(tables, world, traffic, w, e):
-    throttle, steer, brake = world.ego_control[w, e]
-    pose = world.vehicle_pose[w, e]
+def _drive_ego(tables, world, traffic, b, e):
+    throttle, steer, brake = world.ego_control[b, e]
+    pose = world.vehicle_pose[b, e]
     x, y, yaw = pose[0], pose[1], pose[3]
     before_x, before_y = x, y
-    vx, vy = world.vehicle_velocity[w, e, 0], world.vehicle_velocity[w, e, 1]
-    speed = traffic.ego_speed[w, e]
+    vx, vy = world.vehicle_velocity[b, e, 0], world.vehicle_velocity[b, e, 1]
+    speed = traffic.ego_speed[b, e]
     angle = f32(slip(steer))
     for _ in range(2):
         speed = f32(next_speed(speed, throttle, brake))
@@ -109,64 +112,58 @@ def _drive_ego(tables, world, traffic, w, e):
         yaw += f32(0.05) * speed / f32(REAR) * np.sin(angle)
     yaw = np.arctan2(np.sin(yaw), np.cos(yaw))
     pose[0], pose[1], pose[3] = x, y, yaw
-    waypoint, _ = nearest_waypoint(tables, world.town[w], x, y, pose[2])
+    waypoint, _ = nearest_waypoint(tables, world.town[b], x, y, pose[2])
     if waypoint >= 0:
         pose[2] = tables.waypoint_pose[waypoint, 2]
-    world.vehicle_velocity[w, e, 0] = speed * np.cos(yaw + angle)
-    world.vehicle_velocity[w, e, 1] = speed * np.sin(yaw + angle)
-    if touch(world, w, e):
+    world.vehicle_velocity[b, e, 0] = speed * np.cos(yaw + angle)
+    world.vehicle_velocity[b, e, 1] = speed * np.sin(yaw + angle)
+    if touch(world, b, e):
         # The car that is run into does not give way: the ego stays where it was. The velocity of the impact shows for
         # this tick, because reward and contacts ask for it.
         pose[0], pose[1] = before_x, before_y
         speed = f32(0.0)
-    traffic.ego_speed[w, e] = speed
-    world.ego_gear[w, e] = gear(speed)
-    world.ego_acceleration[w, e, 0] = (world.vehicle_velocity[w, e, 0] - vx) / f32(TICK)
-    world.ego_acceleration[w, e, 1] = (world.vehicle_velocity[w, e, 1] - vy) / f32(TICK)
+    traffic.ego_speed[b, e] = speed
+    world.ego_gear[b, e] = gear(speed)
+    world.ego_acceleration[b, e, 0] = (world.vehicle_velocity[b, e, 0] - vx) / f32(TICK)
+    world.ego_acceleration[b, e, 1] = (world.vehicle_velocity[b, e, 1] - vy) / f32(TICK)
 
 
 @kernel
 def advance(tables, world, traffic, controls, running, first, last):
     """One tick of the worlds `first` to `last` that run (uint8 [B]); `controls` float32 [B, E, 3] as in
     `ego_control`."""
-    for w in range(first, last):
-        if not running[w]:
+    for b in range(first, last):
+        if not running[b]:
             continue
         egos = controls.shape[1]
-        world.ego_control[w] = controls[w]
-        world.tick[w] += 1
-        set_lights(
-            tables,
-            world.town[w],
-            traffic.key[w],
-            world.tick[w],
-            world.light_state[w],
-            world.light_elapsed[w],
-            world.light_duration[w],
-        )
-        list_lanes(world, traffic, w, egos)
-        grant(tables, world, traffic, w, egos)
-        change_lanes(tables, world, traffic, w, egos)
-        drive(tables, world, traffic, w, egos)
-        respawn_stuck(tables, world, traffic, w, egos)
-        walk(tables, world, traffic, w)
         for e in range(egos):
-            _drive_ego(tables, world, traffic, w, e)
+            for pedal in range(3):
+                world.ego_control[b, e, pedal] = controls[b, e, pedal]
+        world.tick[b] += 1
+        set_lights(tables, world, traffic, b)
+        list_lanes(world, traffic, b, egos)
+        grant(tables, world, traffic, b, egos)
+        change_lanes(tables, world, traffic, b, egos)
+        drive(tables, world, traffic, b, egos)
+        respawn_stuck(tables, world, traffic, b, egos)
+        walk(tables, world, traffic, b)
+        for e in range(egos):
+            _drive_ego(tables, world, traffic, b, e)
 
 
 @kernel
-def _is_free(world, w, ego, x, y, z):
+def _is_free(world, b, ego, x, y, z):
     """No vehicle but the ego itself, and no walker, within 12 m on one level (Found-RL: no vehicle 12 m ahead and 8 m
     behind)."""
-    for i in range(world.vehicle_kind.shape[1]):
-        dx, dy = world.vehicle_pose[w, i, 0] - x, world.vehicle_pose[w, i, 1] - y
-        level = same_level(world.vehicle_pose[w, i, 2] - z)
-        if i != ego and world.vehicle_kind[w, i] == CAR and level and dx * dx + dy * dy < f32(12.0 * 12.0):
+    for v in range(world.vehicle_kind.shape[1]):
+        dx, dy = world.vehicle_pose[b, v, 0] - x, world.vehicle_pose[b, v, 1] - y
+        level = same_level(world.vehicle_pose[b, v, 2] - z)
+        if v != ego and world.vehicle_kind[b, v] == CAR and level and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
-    for j in range(world.walker_kind.shape[1]):
-        dx, dy = world.walker_pose[w, j, 0] - x, world.walker_pose[w, j, 1] - y
-        level = same_level(world.walker_pose[w, j, 2] - z)
-        if world.walker_kind[w, j] == WALKER and level and dx * dx + dy * dy < f32(12.0 * 12.0):
+    for w in range(world.walker_kind.shape[1]):
+        dx, dy = world.walker_pose[b, w, 0] - x, world.walker_pose[b, w, 1] - y
+        level = same_level(world.walker_pose[b, w, 2] - z)
+        if world.walker_kind[b, w] == WALKER and level and dx * dx + dy * dy < f32(12.0 * 12.0):
             return False
     return True
 

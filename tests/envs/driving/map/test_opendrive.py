@@ -27,7 +27,7 @@ from mentorgym.envs.driving.map.town import build_town
 
 MAPS = Path(__file__).parent / "maps"
 OURS = sorted(MAPS.glob("*.xodr"))
-TOWNS = sorted(Path(mentorgym.envs.driving.__path__[0], "towns").glob("*.xodr"))
+TOWNS = sorted(Path(mentorgym.envs.driving.__path__[0], "map", "towns").glob("*.xodr"))
 CARLAS = ("Town01", "Town02")
 KMH, MPH = 1 / 3.6, 0.44704
 

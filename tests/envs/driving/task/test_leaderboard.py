@@ -89,7 +89,7 @@ def test_a_fixed_route_is_the_same_in_its_town_alone():
     among.reset(seed=3, options={"route": 22})
     for _ in range(50):
         one, other = alone.step(alone.expert_actions()), among.step(among.expert_actions())
-        np.testing.assert_array_equal(one[0]["state"], other[0]["state"])
+        np.testing.assert_array_equal(one[0], other[0])
 
 
 def test_no_training_route_joins_the_lanes_of_a_leaderboard_route():

@@ -33,7 +33,7 @@ def test_ours_hold_every_route_in_two_rounds():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (GOOD.replace("Village", "Vilage"), "line 3: did you mean 'Village'. unknown town 'Vilage'"),
+        (GOOD.replace("Village", "Vilage"), "line 3: unknown town 'Vilage': did you mean 'Village'"),
         (GOOD.replace("3", "25"), "line 3: route 25: Village has routes 0 to 24"),
         (GOOD.replace("3", "-1"), "line 3: route='-1' is not a whole number from 0 on"),
         (GOOD.replace("3", "3.5"), "line 3: route='3.5' is not a whole number"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mentorgym  # noqa: F401 - registers the id
 from mentorgym.envs.driving.map.tables import BROKEN, ROAD, SOLID
-from mentorgym.envs.driving.view.masks import draw, empty_view_memory, masks, remember, state_vector
+from mentorgym.envs.driving.view.masks import draw_planes, empty_view_memory, masks, remember, state_vector
 from mentorgym.envs.driving.worlds.state import (
     CAR,
     LIGHT_GREEN,
@@ -352,7 +352,7 @@ def test_no_pose_draws_out_of_range(x, y, yaw, other_x, other_yaw):
         world.walker_pose[0, 0] = other_x, other_x, 0, other_yaw
     push(world, episode, memory)
     guarded = np.full((3, 15, 96, 96), 7, np.uint8)
-    draw(tables, world, episode, memory, 0, 1, np.full(7, 255, np.uint8), guarded[1:2])
+    draw_planes(tables, world, episode, memory, 0, 1, np.full(7, 255, np.uint8), guarded[1:2])
     assert (guarded[[0, 2]] == 7).all()
     planes = drawn(tables, world, episode, memory)[0]
     if not np.isfinite([x, y, yaw]).all() or max(abs(x), abs(y)) > 50 + 37:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mentorgym.envs.driving.map.tables import BROKEN, CHANGE_LEFT, CHANGE_RIGHT, FOLLOW, LEFT, RIGHT, ROAD, SOLID
-from mentorgym.envs.driving.view.masks import draw, empty_view_memory, masks, remember
+from mentorgym.envs.driving.view.masks import draw_planes, empty_view_memory, masks, remember
 from mentorgym.envs.driving.view.picture import COMMAND_NAMES, picture, pictures, prompt_context, prompt_contexts
 from mentorgym.envs.driving.worlds.state import (
     CAR,
@@ -177,7 +177,7 @@ def test_picture_shows_at_192_pixels_what_the_masks_hold_at_96():
         walkers = (image == TINTED["walker"][3]).all(-1).reshape(96, 2, 96, 2).any((1, 3))
         hidden = (image == WHITE).all(-1).reshape(96, 2, 96, 2).any((1, 3))
         assert np.array_equal(walkers | hidden, (out[row, 10] > 0) | hidden), f"row {row}"
-    assert len(draw.signatures) == 1, "masks and pictures share one compiled kernel"
+    assert len(draw_planes.signatures) == 1, "masks and pictures share one compiled kernel"
 
 
 def layers(planes):
@@ -210,7 +210,7 @@ def test_pictures_are_their_layers_painted_one_after_another():
         move(rng, world, episode)
     planes = np.empty((8, 15, 192, 192), np.uint8)
     # Off, red, yellow, green, stop sign, vehicles, walkers.
-    draw(tables, world, episode, memory, 0, 4, np.array([0, 4, 3, 2, 1, 5, 6], np.uint8), planes)
+    draw_planes(tables, world, episode, memory, 0, 4, np.array([0, 4, 3, 2, 1, 5, 6], np.uint8), planes)
     rows = [5, 0, 3]
     for row, image in zip(rows, pictures(tables, world, episode, memory, rows), strict=True):
         painted = np.zeros((192, 192, 3), np.uint8)

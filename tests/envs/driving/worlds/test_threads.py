@@ -10,7 +10,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from mentorgym.envs.driving import DrivingVectorEnv, parallel_env
 from mentorgym.envs.driving.map.town import packaged_towns
-from tests.envs.driving.test_env import careless_actions, copied, run, same
+from tests.envs.driving.test_env import careless_actions, run, same
 
 QUICK = dict(town="Village", traffic=(15, 30))
 
@@ -20,7 +20,7 @@ def drives(num_envs: int, steps: int, threads: tuple[int, ...], **arguments) -> 
     taken = []
     for count in threads:
         envs = DrivingVectorEnv(num_envs, threads=count, **arguments)
-        first = copied(envs.reset(seed=3)[0])
+        first = envs.reset(seed=3)[0]
         taken.append([first, run(envs, careless_actions(num_envs, steps)), envs.get_state()])
         envs.close()
     return taken
@@ -114,5 +114,5 @@ def test_workers_forked_from_a_process_with_threads_have_threads_of_their_own():
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
 def test_a_number_of_threads_that_is_none(threads):
-    with pytest.raises(ValueError, match="threads=.*: give a number of threads, at least 1"):
+    with pytest.raises(ValueError, match="threads=.*: give a whole number, at least 1"):
         DrivingVectorEnv(2, threads=threads, **QUICK)
