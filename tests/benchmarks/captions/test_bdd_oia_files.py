@@ -17,6 +17,7 @@ from mentorgym import cli
 from mentorgym.agents.toolbox import Run
 from mentorgym.agents.toolbox.shards import Samples
 from mentorgym.benchmarks.harness.agents import AGENTS
+from mentorgym.benchmarks.harness.rows import read_rows
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.bddoia import REASON_ORDERS
 
@@ -119,37 +120,17 @@ def test_the_official_files_go_through_every_command(workplace: Workplace, capsy
 
     where = (*own, "--reason-order", workplace.order, "--reward-model", reward, "--output", "rows/all.jsonl")
     do("evaluate", "--env", "BddOia-Caption-v0", "--run", runs["sft"], *where, "--frames", 1)
-    do(
-        "evaluate",
-        "--env",
-        "BddOia-Caption-v0",
-        "--run",
-        *list(runs.values())[2:],
-        *where,
-        "--frames",
-        workplace.frames,
-        "--driver",
-        "truth",
-    )
-    rows = {row["driver"]: row for row in map(json.loads, Path("rows/all.jsonl").read_text().splitlines())}
+    captioners = list(runs.values())[2:]
+    do("evaluate", "--run", *captioners, *where, "--frames", workplace.frames, "--driver", "truth")
+    rows = {row["driver"]: row for row in read_rows(Path("rows/all.jsonl"))}
     assert set(rows) == {"sft", "rloo", "best_of_k", "a2c_caption", "action_sft", "truth"}
     for row in rows.values():
         assert row["backend"] == "files" and row["data"] == "bdd" and row["scenes"] == len(shards)
         assert 0.0 <= row["score"]["clip_score"] <= 1.0
     assert rows["truth"]["score"]["exact"] == 1.0
     # What a run was trained with is what it is measured with, where nothing else is said.
-    do(
-        "evaluate",
-        "--env",
-        "BddOia-Caption-v0",
-        "--run",
-        learned,
-        "--reward-model",
-        reward,
-        "--output",
-        "rows_of_run/all.jsonl",
-    )
-    (row,) = map(json.loads, Path("rows_of_run/all.jsonl").read_text().splitlines())
+    do("evaluate", "--run", learned, "--reward-model", reward, "--output", "rows_of_run/all.jsonl")
+    (row,) = read_rows(Path("rows_of_run/all.jsonl"))
     assert row["score"] == rows["rloo"]["score"]
     predictions = learned / f"predictions_bdd_test_{workplace.labels}.jsonl"
     told = [json.loads(line) for line in predictions.read_text().splitlines()]
