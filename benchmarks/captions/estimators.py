@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.benchmarks.harness.command import Reported, UsageError, report, verb
+from mentorgym.benchmarks.harness.command import TableFlags, UsageError, report, verb
 from mentorgym.benchmarks.harness.tables import markdown_lines
 
 TEXTS = 21
@@ -159,7 +159,7 @@ def table(figures: dict[str, Any]) -> list[str]:
 
 
 @dataclass
-class Args(Reported):
+class Args(TableFlags):
     """Compare the variances of policy gradient estimators."""
 
     calls: tuple[int, ...] = (4, 8)

@@ -103,7 +103,7 @@ Say = Callable[[np.ndarray, Observations], Sequence[str]]
 
 
 @dataclass
-class Shown:
+class SceneFlags:
     """The scenes to describe."""
 
     data: str = ""
@@ -122,11 +122,11 @@ class Shown:
     """scenes that are described at once"""
 
 
-Which = TypeVar("Which", bound=Shown)
+Which = TypeVar("Which", bound=SceneFlags)
 
 
 @dataclass
-class Tasks(Shown):
+class Tasks(SceneFlags):
     """The scenes to describe, and what judges that."""
 
     env: str = ENV
@@ -298,12 +298,12 @@ def settle(tasks: Which, training: Training | None) -> Which:
     return settled
 
 
-def set_of(tasks: Shown) -> SetOfScenes:
+def set_of(tasks: SceneFlags) -> SetOfScenes:
     """What tells the scenes of `tasks`, settled, from others."""
     return tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames
 
 
-def open_scenes(tasks: Shown) -> Scenes:
+def open_scenes(tasks: SceneFlags) -> Scenes:
     """The scenes that `tasks`, settled, are about."""
     with user_input():
         scenes = load_scenes(tasks.data, tasks.split, tasks.labels, tasks.reason_order, tasks.frames)

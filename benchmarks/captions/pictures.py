@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mentorgym.benchmarks.captions import measure as captions
-from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, user_input, verb
 from mentorgym.benchmarks.harness.plots import new_figure
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels
@@ -32,7 +32,7 @@ ARROWS = ((0.0, 1.0), (0.0, -1.0), (-1.0, 0.0), (1.0, 0.0))
 
 
 @dataclass
-class Args(captions.Shown):
+class Args(captions.SceneFlags):
     """Draw scenes with predictions."""
 
     run: Path | None = None
@@ -54,7 +54,7 @@ class Args(captions.Shown):
 
 
 @dataclass(frozen=True)
-class Described:
+class Description:
     """A picture uint8 [H, W, 3], what was said of it, and its true actions bool [4] and reasons bool [21] if known."""
 
     picture: np.ndarray
@@ -69,14 +69,14 @@ def colour(named: bool, true: bool | None) -> str | None:
     return (RIGHT if true else WRONG) if named else MISSED if true else None
 
 
-def action_colours(described: Described) -> list[str | None]:
+def action_colours(described: Description) -> list[str | None]:
     """Colours of the 4 actions."""
     named = language.read(described.text).actions.tolist()
     true = described.truth[0].tolist() if described.truth else [None] * len(named)
     return [colour(*each) for each in zip(named, true, strict=True)]
 
 
-def lines(described: Described) -> list[tuple[str, str]]:
+def lines(described: Description) -> list[tuple[str, str]]:
     """What stands below a picture, line by line, each with its colour."""
     reading = language.read(described.text)
     rows = []
@@ -93,33 +93,31 @@ def lines(described: Described) -> list[tuple[str, str]]:
     return rows
 
 
-def describe_scenes(speaker: captions.Speaker, tasks: captions.Shown) -> list[Described]:
+def describe_scenes(speaker: captions.Speaker, tasks: captions.SceneFlags) -> list[Description]:
     """Scenes of `tasks`, settled, with what is said of them."""
     scenes = captions.open_scenes(tasks)
     indices = captions.choose(scenes, tasks.limit)
     texts = captions.describe(speaker.open(scenes.labels), scenes, indices, tasks.frames, tasks.batch_size)
     actions, reasons = scenes.labels.actions, scenes.labels.reasons
     return [
-        Described(scenes.frames(index, 1)[0], text, (actions[index], reasons[index]))
+        Description(scenes.frames(index, 1)[0], text, (actions[index], reasons[index]))
         for index, text in zip(indices.tolist(), texts, strict=True)
     ]
 
 
-def describe_pictures(speaker: captions.Speaker, paths: Sequence[Path]) -> list[Described]:
+def describe_pictures(speaker: captions.Speaker, paths: Sequence[Path]) -> list[Description]:
     """Users' pictures, which are shown one by one, for each has a size of its own."""
     say = speaker.open(Labels([], np.zeros((0, 4), bool), np.zeros((0, 21), bool)))
     described = []
     for path in paths:
-        try:
+        with user_input(f"{path} is no picture that can be read: "):
             picture = np.asarray(Image.open(path).convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            raise UsageError(f"{path} is no picture that can be read: {error}") from None
         (text,) = say(np.zeros(1, np.int64), {"frames": picture[None, None], "instruction": (language.PROMPT,)})
-        described.append(Described(picture, text, None))
+        described.append(Description(picture, text, None))
     return described
 
 
-def draw(described: Sequence[Described], across: int, title: str, path: Path) -> None:
+def draw(described: Sequence[Description], across: int, title: str, path: Path) -> None:
     """Write the pictures as a grid, PNG."""
     across = min(across, len(described))
     down = -(-len(described) // across)

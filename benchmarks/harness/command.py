@@ -155,7 +155,7 @@ def made_by(command: str) -> str:
 
 
 @dataclass
-class Reported:
+class TableFlags:
     """Flags of a benchmark that writes its table to a file."""
 
     table: Path | None = None

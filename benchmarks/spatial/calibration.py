@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mentorgym.benchmarks.harness.command import Reported, UsageError, report, user_input, verb
+from mentorgym.benchmarks.harness.command import TableFlags, UsageError, report, user_input, verb
 from mentorgym.benchmarks.harness.tables import markdown_lines
 from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
@@ -29,7 +29,7 @@ FIGURES = ("valid", "displacement", "place_bits", "surface_bits")
 
 
 @dataclass
-class Args(Reported):
+class Args(TableFlags):
     """How often moves are valid, and how far and where to they go."""
 
     run: tuple[Path, ...] = ()

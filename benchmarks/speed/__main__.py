@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mentorgym
-from mentorgym.benchmarks.harness.command import Reported, refuse, report, verb
+from mentorgym.benchmarks.harness.command import TableFlags, refuse, report, verb
 from mentorgym.names import nearest_name
 
 SUBJECTS = {
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse(f"mentorgym speed: no subject {subject!r}: {nearest_name(subject, SUBJECTS)}")
     module = importlib.import_module(f"mentorgym.benchmarks.speed.{subject}")
 
-    def time(args: Reported, command: str) -> dict[str, Any]:
+    def time(args: TableFlags, command: str) -> dict[str, Any]:
         figures = module.measure(args)
         report(module.TITLE, module.table(figures), args.table, command)
         return {"version": mentorgym.__version__, **figures}

@@ -25,7 +25,7 @@ from mentorgym.benchmarks.harness.tables import markdown_lines
 from mentorgym.benchmarks.speed.stepping import TRAFFIC, DrivingRun
 from mentorgym.benchmarks.speed.timing import (
     CORES,
-    Timed,
+    TimingFlags,
     alternate,
     keep_to_cores,
     load,
@@ -40,7 +40,7 @@ START = "import gymnasium as gym, mentorgym; gym.make('CarlaNoCrash-v0', town='S
 
 
 @dataclass
-class Args(Timed):
+class Args(TimingFlags):
     """Time the steps of CarlaNoCrash-v0 with masks."""
 
     num_envs: tuple[int, ...] = (16, 64, 512)

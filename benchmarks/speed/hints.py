@@ -17,7 +17,7 @@ from torch import nn
 
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.benchmarks.harness.command import progress_console
-from mentorgym.benchmarks.speed.timing import Timed, alternate, median_ratio, require_counts
+from mentorgym.benchmarks.speed.timing import TimingFlags, alternate, median_ratio, require_counts
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.mentors import Mentor, MentorService, Request, load_mentor
 from mentorgym.wrappers.vector import ActionHints
@@ -42,7 +42,7 @@ SIZE, PATCH, WIDTH, LAYERS, HEADS, ANSWERS = 192, 16, 128, 4, 4, 30
 
 
 @dataclass
-class Args(Timed):
+class Args(TimingFlags):
     """Time steps with and without a slow mentor."""
 
     seconds: float = 60.0

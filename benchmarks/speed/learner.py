@@ -22,7 +22,7 @@ from mentorgym.agents.toolbox import Batch, ReplayBuffer, start_torch, to_tensor
 from mentorgym.agents.toolbox.masks import CHANNELS
 from mentorgym.benchmarks.harness.command import progress_console
 from mentorgym.benchmarks.harness.tables import markdown_lines
-from mentorgym.benchmarks.speed.timing import Timed, alternate, keep_to_cores, median_ratio, require_counts
+from mentorgym.benchmarks.speed.timing import TimingFlags, alternate, keep_to_cores, median_ratio, require_counts
 from mentorgym.envs.driving import DrivingVectorEnv
 
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -36,7 +36,7 @@ ARGS = sac.Args(batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE)
 
 
 @dataclass
-class Args(Timed):
+class Args(TimingFlags):
     """Time updates of SAC."""
 
     transitions: int = 1024

@@ -26,7 +26,7 @@ import numpy as np
 
 from mentorgym.benchmarks.harness.command import progress_console, user_input
 from mentorgym.benchmarks.harness.tables import markdown_lines
-from mentorgym.benchmarks.speed.timing import Timed, alternate, keep_to_cores, load, require_counts
+from mentorgym.benchmarks.speed.timing import TimingFlags, alternate, keep_to_cores, load, require_counts
 from mentorgym.envs.rendering.render import Camera
 from mentorgym.envs.spatial import models, picture
 from mentorgym.envs.spatial.arrangement import Arrangement
@@ -42,7 +42,7 @@ FINE = 4
 
 
 @dataclass
-class Args(Timed):
+class Args(TimingFlags):
     """Time pictures of the spatial environment."""
 
     pictures: int = 8

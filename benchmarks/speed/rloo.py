@@ -21,7 +21,7 @@ from PIL import Image
 from mentorgym.agents import rloo
 from mentorgym.agents.toolbox import start_torch
 from mentorgym.agents.toolbox.captioner import Captioner, Sampling, load_captioner
-from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console
+from mentorgym.benchmarks.harness.command import TableFlags, UsageError, progress_console
 from mentorgym.benchmarks.speed.timing import keep_to_cores, median_ratio, require_counts
 from mentorgym.envs.caption import language
 from mentorgym.extras import remedy
@@ -39,7 +39,7 @@ GROUP_SIZE, TOKENS = 8, 24
 
 
 @dataclass
-class Args(Reported):
+class Args(TableFlags):
     """Time updates of RLOO and of TRL's trainer."""
 
     updates: int = 10

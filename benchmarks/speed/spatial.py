@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from mentorgym.benchmarks.harness.tables import markdown_lines
-from mentorgym.benchmarks.speed.timing import Timed, alternate, keep_to_cores, require_counts
+from mentorgym.benchmarks.speed.timing import TimingFlags, alternate, keep_to_cores, require_counts
 from mentorgym.envs.spatial.vector import SpatialVectorEnv
 
 TITLE = "Speed of the spatial environment"
 
 
 @dataclass
-class Args(Timed):
+class Args(TimingFlags):
     """Time moves of the spatial environment."""
 
     num_envs: tuple[int, ...] = (64, 512, 4096)

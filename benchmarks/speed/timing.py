@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mentorgym.benchmarks.harness.command import Reported, UsageError, progress_console
+from mentorgym.benchmarks.harness.command import TableFlags, UsageError, progress_console
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -15,7 +15,7 @@ Rate = TypeVar("Rate")
 
 
 @dataclass
-class Timed(Reported):
+class TimingFlags(TableFlags):
     """Flags of a benchmark of speed."""
 
     repeats: int = 5

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from mentorgym.benchmarks.captions import pictures as caption_pictures
-from mentorgym.benchmarks.captions.pictures import MISSED, RIGHT, UNKNOWN, WRONG, Described, action_colours, lines
+from mentorgym.benchmarks.captions.pictures import MISSED, RIGHT, UNKNOWN, WRONG, Description, action_colours, lines
 
 PICTURE = np.zeros((4, 6, 3), np.uint8)
 TRUTH = (np.arange(4) == 1, np.arange(21) == 7)
 
 
 def test_what_is_said_and_true_is_green_what_is_wrong_red_and_what_is_missed_gray():
-    said = Described(PICTURE, "Action: stop, forward. Reason: Obstacle: car.", TRUTH)
+    said = Description(PICTURE, "Action: stop, forward. Reason: Obstacle: car.", TRUTH)
     assert lines(said) == [
         ("forward", WRONG),
         ("stop", RIGHT),
@@ -26,7 +26,7 @@ def test_what_is_said_and_true_is_green_what_is_wrong_red_and_what_is_missed_gra
 
 
 def test_of_ones_own_pictures_nobody_knows_what_is_true():
-    assert lines(Described(PICTURE, "Action: turn left. Reason: Road is clear.", None)) == [
+    assert lines(Description(PICTURE, "Action: turn left. Reason: Road is clear.", None)) == [
         ("turn left", UNKNOWN),
         ("Road is clear", UNKNOWN),
     ]
@@ -37,10 +37,10 @@ def test_of_ones_own_pictures_nobody_knows_what_is_true():
     [("", "(nothing)"), ("A truck\x00 is\nparked.", "A truck is parked."), ("$x_{1}$ " * 400, "$x_{1}$")],
 )
 def test_other_texts_stand_as_they_are_shortened(text: str, told: str):
-    words = [words for words, own in lines(Described(PICTURE, text, None)) if own == UNKNOWN]
+    words = [words for words, own in lines(Description(PICTURE, text, None)) if own == UNKNOWN]
     assert words[0].startswith(told)
     assert sum(map(len, words)) <= 80
-    missed = [words for words, own in lines(Described(PICTURE, text, TRUTH)) if own == MISSED]
+    missed = [words for words, own in lines(Description(PICTURE, text, TRUTH)) if own == MISSED]
     assert missed == ["stop", "Traffic light is not green"]
 
 
@@ -59,7 +59,7 @@ def test_a_grid_of_scenes_and_one_of_pictures_are_drawn(drawn_captions, capsys: 
 
 
 def test_what_looks_like_a_formula_is_drawn_as_it_is(tmp_path: Path):
-    caption_pictures.draw([Described(PICTURE, r"$\frac{$ \\", TRUTH)], 4, r"$\bad$ on $x_$", tmp_path / "one.png")
+    caption_pictures.draw([Description(PICTURE, r"$\frac{$ \\", TRUTH)], 4, r"$\bad$ on $x_$", tmp_path / "one.png")
     with Image.open(tmp_path / "one.png") as drawing:
         assert drawing.width > 300
 
