@@ -9,8 +9,8 @@ interval of that mean. `--what` chooses:
 
 - `learning`: the episodes that ended within a window of steps: how many, their mean return, reward and metres driven
   per step, mean speed, and metres driven for each episode's end. On endless training routes an episode ends with a
-  failure, so the last are metres between failures. Parked cars fail seldom and collect rewards at red lights; the speed
-  tells them from good drivers.
+  failure, so the last are metres between failures. Parked cars fail seldom and collect rewards at red lights; their
+  low speed shows it.
 - `losses`: every loss, and over those that a mentor's hints enter their weight, dashed, as it decays.
 - `feedback`: how much of what mentors were asked was answered, after how long, and how many steps later.
 - `clip`: the margin of the actions that a CLIP scorer judged, and the bonus.
@@ -177,7 +177,7 @@ def read_curve(folder: Path, window: int, what: str = "learning") -> Curve:
 
 
 def group(configs: Mapping[Path, dict[str, Any]]) -> dict[str, list[Path]]:
-    """The folders of each agent by a name that tells it from the others: its file's, and the flags that differ.
+    """The folders of each agent by its name: its file's, and the flags in which agents differ.
 
     Raises UsageError for two runs of one agent and seed.
     """

@@ -159,7 +159,7 @@ class Args(Tasks):
 
 @dataclass(frozen=True)
 class Speaker:
-    """Who describes scenes."""
+    """An agent, a model or a baseline that describes scenes."""
 
     name: str
     open: Callable[[Labels], Say]

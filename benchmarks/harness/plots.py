@@ -1,4 +1,4 @@
-"""Figures of the commands, as PNG: what seeds came to, thin, and their mean with its interval, thick."""
+"""Figures of the commands, as PNG: seeds as thin lines, their mean with its interval as a thick one."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""What RLS3's runs came to: scores against samples and iterations, by term and by complexity, as pictures and tables.
+"""Learning curves of RLS3's runs: scores against samples and iterations, by term and by complexity, as pictures and tables.
 
     mentorgym spatial-curves --name spatial --run runs/UnitySpatial-v0/rls3__seed*
 
@@ -232,7 +232,7 @@ def over(values: Sequence[float], others: Sequence[float]) -> str:
 
 
 def tables(agents: Mapping[str, Sequence[History]]) -> list[str]:
-    """The tables of the page: what each variant came to, by term, and by the number of terms."""
+    """The tables of the page: the scores of each variant, by term, and by the number of terms."""
     header = ["variant", "seeds", "samples", "valid", "fine-tunings", "test, start", "test, end", "best validation"]
     base = next(iter(agents))
     ends = {agent: [history.scores("test")[-1][2] for history in own] for agent, own in agents.items()}

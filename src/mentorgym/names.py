@@ -18,7 +18,9 @@ def nearest_name(name: object, valid: Iterable[str | None]) -> str:
     """A hint for an error message: the nearest valid name, if one is near, and all of them. Case does not count."""
     valid = list(valid)
     names = {each.lower(): each for each in valid if isinstance(each, str)}
-    close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    text = str(name).lower()
+    beginnings = [each for each in names if text and each.startswith(text)]
+    close = difflib.get_close_matches(text, names, n=1, cutoff=0.6) or beginnings
     return (f"did you mean {names[close[0]]!r}? " if close else "") + f"Valid are {', '.join(map(repr, valid))}"
 
 
