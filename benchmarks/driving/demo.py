@@ -20,7 +20,7 @@ from mentorgym.agents import sac
 from mentorgym.benchmarks.driving.drivers import AgentDriver, Driver, ExpertDriver, RandomDriver, read_training
 from mentorgym.benchmarks.driving.measure import Episode, Tasks, cells, evaluate, make_envs
 from mentorgym.benchmarks.driving.video import load_encoder, write_video
-from mentorgym.benchmarks.harness.command import progress_console, show, verb
+from mentorgym.benchmarks.harness.command import program, progress_console, show, verb
 from mentorgym.benchmarks.leaderboard import rank, terminal_tables
 
 CALIBRATION_STEPS = 1_600
@@ -67,10 +67,14 @@ def train(args: Args) -> Path:
         # Nothing to resume from: a checkpoint holds the replay, which takes longer to write than it is worth here.
         return sac.train(replace(flags, total_steps=steps, buffer_size=steps, checkpoint_every=2 * steps))
 
-    lines = (train_for(CALIBRATION_STEPS) / "metrics.jsonl").read_text("utf-8").splitlines()
-    speed = [row["speed/steps_per_s"] for row in map(json.loads, lines) if "speed/steps_per_s" in row][-1]
-    affordable = int(speed * (deadline - time.monotonic()))
+    affordable = int(steps_per_second(train_for(CALIBRATION_STEPS)) * (deadline - time.monotonic()))
     return train_for(max(affordable, CALIBRATION_STEPS))
+
+
+def steps_per_second(folder: Path) -> float:
+    """The speed that the run in `folder` logged last."""
+    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [float(row["speed/steps_per_s"]) for row in map(json.loads, lines) if "speed/steps_per_s" in row][-1]
 
 
 def panel(driver: Driver, tasks: Tasks) -> Iterator[np.ndarray]:
@@ -135,13 +139,15 @@ def main(args: Args, command: str) -> dict[str, Any]:
     film = args.folder / "expert_and_sac.mp4"
     progress_console.print("filming the expert and SAC on the same route, in the same traffic")
     panels = [panel(driver, tasks) for driver in (ExpertDriver(), agent)]
+    place = f"--env-args town={args.town} traffic={args.traffic}"
+    hours = 1_000_000 / steps_per_second(folder) / 3600
     write_video(film, side_by_side(panels, round(args.seconds * FPS)), FPS)
     show(
         *terminal_tables(rank(rows)),
         f"film: {film}",
         f"run:  {folder}",
         f"rows: {args.folder / 'rows'}",
-        "SAC needs far more steps than that. To train it longer and rank it, in this town and in an unseen one:",
-        "  mentorgym leaderboard --add sac -- --total-steps 1000000",
+        f"SAC needs far more steps. This trains 1,000,000, {hours:.1f} hours here, and ranks it beside all others:",
+        f"  {program()} leaderboard --add sac -- --total-steps 1000000 {place}",
     )
     return {"film": str(film), "run": str(folder)}

@@ -6,8 +6,11 @@ import dataclasses
 import inspect
 import io
 import json
+import os
 import shlex
+import shutil
 import sys
+import time
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ progress_console = Console(stderr=True)
 """Progress goes to standard error, so that standard output holds results alone."""
 
 Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 30.0
 
 WIDTH_OF_FILES = 1000
 """Columns that there are in a file or a pipe: enough for any table, so that nothing is cut."""
@@ -45,16 +50,38 @@ def show_result(**result: Any) -> dict[str, Any]:
     return result
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
+class Bars(rich.progress.Progress):
+    """Progress bars; where standard error is no terminal, a line every SECONDS_BETWEEN_LINES instead."""
+
+    _last_line = float("-inf")
+
+    def advance(self, task_id: rich.progress.TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._print_line(task_id)
+
+    def update(self, task_id: rich.progress.TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._print_line(task_id)
+
+    def _print_line(self, task_id: rich.progress.TaskID) -> None:
+        if not self.console.is_terminal and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            task = self._tasks[task_id]
+            share = f"{task.percentage:.0f} %" if task.total else f"{task.completed:,.0f}"
+            self.console.print(f"{task.description}: {share}", markup=False)
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """`items` one by one, with a bar that goes when they end."""
-    return rich.progress.track(items, description, total, console=progress_console, transient=True)
+    with progress_bars(transient=True) as bars:
+        yield from bars.track(items, total, description=description)
 
 
-def progress_bars(count: str = "") -> rich.progress.Progress:
-    """Bars with their descriptions, the text `count` (a format with `task`) and times."""
+def progress_bars(count: str = "", transient: bool = False) -> Bars:
+    """Bars with their descriptions, the text `count` (a format with `task`) and times; `transient` ones go."""
     columns = rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(), rich.progress.TextColumn(count)
     times = rich.progress.TimeElapsedColumn(), rich.progress.TimeRemainingColumn()
-    return rich.progress.Progress(*columns, *times, console=progress_console)
+    return Bars(*columns, *times, console=progress_console, transient=transient)
 
 
 @contextlib.contextmanager
@@ -137,6 +164,15 @@ def _with_json(flags: type) -> type:
     return dataclasses.make_dataclass(
         flags.__name__, [("as_json", json_flag, False)], bases=(flags,), namespace={"__doc__": flags.__doc__}
     )
+
+
+def program() -> str:
+    """How a shell calls `mentorgym` here: by its name, or by its path where the environment is not active."""
+    own = Path(sys.executable).with_name("mentorgym")
+    on_path = shutil.which("mentorgym")
+    if on_path and Path(on_path).absolute() == own.absolute():
+        return "mentorgym"
+    return shlex.quote(os.path.relpath(own))
 
 
 def command_line(name: str, arguments: Sequence[str]) -> str:

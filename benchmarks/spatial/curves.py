@@ -1,4 +1,4 @@
-"""Learning curves of RLS3's runs: scores against samples and iterations, by term and by complexity, as pictures and tables.
+"""Learning curves of RLS3's runs: scores against samples and iterations, by term and complexity, drawn and as tables.
 
     mentorgym spatial-curves --name spatial --run runs/UnitySpatial-v0/rls3__seed*
 

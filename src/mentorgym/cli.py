@@ -29,6 +29,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "watch and play": {
         "watch": (f"{_HARNESS}.driving.watch", "film an agent, a mentor or the expert"),
+        "unity-player": ("mentorgym.envs.spatial.unity.player", "serve the spatial scenes as a Unity player does"),
         "play": (f"{_HARNESS}.driving.play", "drive with the keyboard in a window"),
         "decide": (f"{_HARNESS}.captions.decide", "describe pictures of yours and decide on an action"),
         "caption-pictures": (f"{_HARNESS}.captions.pictures", "pictures of street scenes with what a model says"),
@@ -41,6 +42,9 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "stage": (f"{_HARNESS}.captions.stage", "write staged street scenes as files"),
         "miniature": (f"{_HARNESS}.captions.miniature", "write a small data set in BDD-OIA's layout"),
         "spatial-export": (f"{_HARNESS}.spatial.export", "write spatial samples in other formats"),
+        "write-towns": ("mentorgym.envs.driving.map.towns.write_towns", "write our towns as OpenDRIVE"),
+        "write-routes": ("mentorgym.envs.driving.task.write_routes", "write the fixed routes of our towns"),
+        "write-suites": ("mentorgym.envs.driving.task.suites.write_suites", "write the suites of the benchmarks"),
         "spatial-start": (f"{_HARNESS}.spatial.start", "train the models that RLS3 starts from"),
     },
     "studies": {

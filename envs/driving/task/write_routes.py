@@ -1,4 +1,4 @@
-"""Writes the fixed routes of our towns: `python -m mentorgym.envs.driving.task.write_routes [--check]`.
+"""Writes the fixed routes of our towns: `mentorgym write-routes [--check]`.
 
 `nocrash_<town>.csv` holds the start and goal poses of 25 routes, `leaderboard_<town>.xml` routes with via points in the
 CARLA leaderboard's format; both are in CARLA's frame. They are as hard as the routes that they stand for as far as
@@ -144,7 +144,7 @@ def leaderboard_xml(name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files beside the towns; with --check, say which would change and return 1 if any."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="mentorgym write-routes", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file would change")
     check = parser.parse_args(arguments).check
     writers: dict[str, Callable[[str], str]] = {}

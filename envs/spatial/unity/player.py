@@ -3,7 +3,7 @@
 It shows the link at work where there is no Unity, and it is what the link is tested against. Either it takes the place
 of an Editor in which Play is pressed, next to `unity="editor"`:
 
-    python -m mentorgym.envs.spatial.unity.player --mlagents-port 5004
+    mentorgym unity-player --mlagents-port 5004
 
 or that of a build, `unity="./player"`, as an executable file of two lines (a Python that has mentorgym, and this):
 
@@ -179,7 +179,9 @@ class Player:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the port that the command line names; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Serve UnitySpatial-v0's scenes as a Unity player would.")
+    parser = argparse.ArgumentParser(
+        prog="mentorgym unity-player", description="Serve UnitySpatial-v0's scenes as a Unity player would."
+    )
     parser.add_argument("--mlagents-port", type=int, default=EDITOR_PORT, help="where Python listens")
     parser.add_argument("--layout", choices=("hwc", "chw"), default="hwc", help="of the pictures' shapes")
     # What Unity's own players take too.

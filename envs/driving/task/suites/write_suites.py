@@ -1,4 +1,4 @@
-"""Writes the suites beside this file: `python -m mentorgym.envs.driving.task.suites.write_suites [--check]`.
+"""Writes the suites beside this file: `mentorgym write-suites [--check]`.
 
 Each route of a benchmark is driven once in Found-RL's weathers of training ("train_eval", seed 0) and once in new ones
 ("new", seed 1); odd routes take the second weather of the two. NoCrash has four levels of traffic, the Leaderboard one.
@@ -42,7 +42,7 @@ def suite_csv(name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the files; with --check, say which would change and return 1 if any."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="mentorgym write-suites", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file would change")
     check = parser.parse_args(arguments).check
     stale = []
