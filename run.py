@@ -27,7 +27,7 @@ LINT = ("-m", "ruff", "check", ".")
 TYPES = (".ci/check_types.py",)
 # verb: the extra of pyproject.toml it needs, and Python's arguments for each step; the user's join the last step
 VERBS = {
-    "demo": ("video", [("-m", "mentorgym.benchmarks.driving.demo")]),
+    "demo": ("video", [("-m", "mentorgym", "demo")]),
     "test": ("test", [TYPES, LINT, ("-m", "pytest", "-m", "not slow")]),
     "slow": ("test", [("-m", "pytest", "-m", "slow")]),
     "lint": ("test", [TYPES, LINT]),

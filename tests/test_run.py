@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from mentorgym import cli
+
 SCRIPT = Path(__file__).resolve().parents[1] / "run.py"
 
 
@@ -145,3 +147,14 @@ def test_the_verbs_of_make_are_those_of_the_script():
     targets = (SCRIPT.parent / "Makefile").read_text("utf-8").splitlines()[0].split()[1:]
     assert targets
     assert all(f" {target} " in help_text for target in targets)
+
+
+def test_the_jobs_of_the_project_are_its_own_verbs_and_files(run: ModuleType):
+    for _, steps in run.VERBS.values():
+        for step in steps:
+            if step[:2] == ("-m", "mentorgym"):
+                assert step[2] in {verb for verbs in cli.VERBS.values() for verb in verbs}
+            elif step[0] == "-m":
+                assert importlib.util.find_spec(step[1]) and not step[1].startswith("mentorgym")
+            else:
+                assert (SCRIPT.parent / step[0]).is_file()
