@@ -38,6 +38,7 @@ from mentorgym.agents.toolbox.metrics import METRICS
 from mentorgym.agents.toolbox.runs import NOT_HASHED
 from mentorgym.benchmarks.harness import plots
 from mentorgym.benchmarks.harness.command import UsageError, output_files, show, verb
+from mentorgym.files import read_text
 
 LEARNING = {
     "episodes": "",
@@ -109,7 +110,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         seed = config["args"]["seed"]
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        lines = [json.loads(line) for line in read_text(folder / "metrics.jsonl").split("\n") if line]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} is not the folder of a training run: {error}") from error
     log: list[dict[str, Any]] = []

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mentorgym.files import decode, read_text
 from mentorgym.mentors.mentor import IMAGE_SLOT
+from mentorgym.pictures import read_rgb
 
 ANCHORS = "anchors.json"
 UNFINISHED = "unfinished"
@@ -99,7 +101,7 @@ class Samples(Sequence[Sample]):
         if not self.words:
             raise ValueError(f"{self.source} holds no samples: collect some first")
         anchors = self.source / ANCHORS
-        self.anchors: list[list[str]] = json.loads(anchors.read_text("utf-8")) if anchors.is_file() else []
+        self.anchors: list[list[str]] = json.loads(read_text(anchors)) if anchors.is_file() else []
         """texts [C][K], or none"""
 
     def _read_shard(self, path: Path) -> None:
@@ -119,9 +121,9 @@ class Samples(Sequence[Sample]):
                 for key, parts in files.items():
                     if "png" not in parts:
                         raise ValueError(f"sample {key} has no picture")
-                    words = json.loads(content(parts["json"])) if "json" in parts else {}
+                    words = json.loads(decode(content(parts["json"]))) if "json" in parts else {}
                     if "txt" in parts:
-                        words["caption"] = content(parts["txt"]).decode()
+                        words["caption"] = decode(content(parts["txt"]))
                     self.words.append(words)
                     self._places.append(_Place(path, parts["png"].offset_data, parts["png"].size))
         except (tarfile.TarError, ValueError) as error:
@@ -129,7 +131,7 @@ class Samples(Sequence[Sample]):
 
     def _read_sharegpt(self) -> None:
         try:
-            for record in json.loads(self.source.read_text("utf-8")):
+            for record in json.loads(read_text(self.source)):
                 turns = {turn["from"]: turn["value"] for turn in record["conversations"]}
                 (image,) = record.get("images") or [record["image"]]
                 self.words.append({"prompt": turns["human"], "answer": turns["gpt"]})
@@ -166,11 +168,10 @@ class Samples(Sequence[Sample]):
             return file.read(size)
 
     def picture(self, index: int) -> np.ndarray:
-        """A picture, uint8 [H, W, 3]; ValueError, naming file and remedy, where it cannot be read."""
+        """A picture, upright, uint8 [H, W, 3]; ValueError, naming file and remedy, where it cannot be read."""
         try:
-            with Image.open(io.BytesIO(self.file(index))) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return read_rgb(io.BytesIO(self.file(index)))
+        except (OSError, ValueError) as error:
             path, offset, _ = self._places[index]
             raise ValueError(
                 f"cannot read the picture at byte {offset} of {path} ({error}): delete the file and write it again"

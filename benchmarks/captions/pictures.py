@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mentorgym.benchmarks.captions import measure as captions
 from mentorgym.benchmarks.harness.command import UsageError, show, user_input, verb
 from mentorgym.benchmarks.harness.plots import new_figure
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.scenes import Labels
+from mentorgym.pictures import read_rgb
 
 RIGHT, WRONG, MISSED, UNKNOWN = "#1a8a2e", "#cc2222", "#8a8a8a", "#111111"
 
@@ -111,7 +111,7 @@ def describe_pictures(speaker: captions.Speaker, paths: Sequence[Path]) -> list[
     described = []
     for path in paths:
         with user_input(f"{path} is no picture that can be read: "):
-            picture = np.asarray(Image.open(path).convert("RGB"))
+            picture = read_rgb(path)
         (text,) = say(np.zeros(1, np.int64), {"frames": picture[None, None], "instruction": (language.PROMPT,)})
         described.append(Description(picture, text, None))
     return described

@@ -66,7 +66,7 @@ def _real_lengths(town: str) -> Iterator[tuple[str, list[float]]]:
     measured = []
     for split, file in FILES.items():
         try:
-            root = ElementTree.fromstring(find_routes(file).read_text("utf-8"))
+            root = ElementTree.fromstring(find_routes(file).read_bytes())
         except (ValueError, ElementTree.ParseError):
             break
         lengths = []

@@ -60,7 +60,7 @@ def agent_names() -> list[str]:
     """Names of the files in `agents/` that define `train`; none of them is imported."""
 
     def trains(path: Path) -> bool:
-        body = ast.parse(path.read_text("utf-8")).body
+        body = ast.parse(path.read_bytes()).body
         return any(isinstance(node, ast.FunctionDef) and node.name == "train" for node in body)
 
     return sorted(path.stem for path in AGENTS.glob("*.py") if trains(path))

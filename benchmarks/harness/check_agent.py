@@ -50,7 +50,7 @@ def check_agent(path: Path) -> list[str]:
     if path.stem in sys.stdlib_module_names:
         return [f"{path.name} has the name of a module of the standard library: rename the file"]
     try:
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         return [f"line {error.lineno}: {error.msg}: correct the syntax"]
     problems = check_source(tree)

@@ -37,6 +37,7 @@ from mentorgym.benchmarks.harness.agents import load_agent
 from mentorgym.benchmarks.harness.cells import Cell
 from mentorgym.benchmarks.harness.command import UsageError
 from mentorgym.benchmarks.harness.tables import as_arguments
+from mentorgym.files import read_text
 from mentorgym.names import nearest_name
 
 MATRICES = Path(__file__).parents[1] / "matrices"
@@ -115,8 +116,8 @@ def read_matrix(path: Path, overrides: Mapping[str, Any] | None = None) -> list[
     run, for unknown keys, agents and flags, naming the nearest known one, and for values of the wrong type.
     """
     try:
-        matrix = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        matrix = tomllib.loads(read_text(path))
+    except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     try:
         return make_cells(matrix, dict(overrides or {}))

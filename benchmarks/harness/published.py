@@ -65,7 +65,7 @@ def read_published(path: Path, columns: tuple[str, ...], metrics: Collection[str
     if not path.is_file():
         return []
     figures: dict[tuple[str, ...], Figure] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             if tuple(header := next(reader, [])) != columns:

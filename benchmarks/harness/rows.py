@@ -26,7 +26,8 @@ from typing import Any
 from mentorgym.agents.toolbox.runs import describe_start, write_atomically
 from mentorgym.benchmarks.families import measure_of
 from mentorgym.benchmarks.harness.agents import Training
-from mentorgym.benchmarks.harness.command import UsageError
+from mentorgym.benchmarks.harness.command import UsageError, user_input
+from mentorgym.files import read_text
 
 ROWS = Path("runs/rows")
 """Where rows go by default, in the working directory."""
@@ -119,11 +120,14 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of the JSON-lines file at `path`; raises UsageError with file, line and reason for what is no row."""
     rows = []
     header: Row = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    with user_input(f"{path}: "):
+        text = read_text(path)
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}:{number}: not JSON ({error.msg}); restore the line or delete it") from None
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", error)
+            raise UsageError(f"{path}:{number}: not JSON ({reason}); restore the line or delete it") from None
         schema = row.pop("schema", None) if isinstance(row, dict) else None
         if schema == SCHEMA:
             header = row

@@ -32,7 +32,9 @@ from rich.progress import track
 
 from mentorgym.cache import cache_folder, keep
 from mentorgym.envs.caption.scenes import Labels, Scenes
+from mentorgym.files import read_text
 from mentorgym.names import nearest_name
+from mentorgym.pictures import read_rgb, upright_size
 
 LAYOUTS = ("25k_images", "gt_4a_21r")
 
@@ -60,8 +62,6 @@ END_OF_JPEG = b"\xff\xd9"
 
 MANY = 1000
 """Pictures, from which on decoding them takes seconds: progress is shown, and which are whole is kept on disk."""
-
-_ANY_READING_ERROR = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class BddOiaScenes:
@@ -164,9 +164,9 @@ class BddOiaScenes:
                 f"pictures belong in {_picture_folder(self.folder, layout, split if split != 'toy' else 'train')}"
             )
         self.labels = Labels([names[index] for index in kept], own[kept], _reordered(in_file, reason_order)[kept])
-        with Image.open(self._paths[0]) as first:
-            scale = min(1.0, LONGEST_EDGE / max(first.size))
-            self.picture_shape = (max(1, round(first.height * scale)), max(1, round(first.width * scale)), 3)
+        size = upright_size(self._paths[0])
+        scale = min(1.0, LONGEST_EDGE / max(size))
+        self.picture_shape = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)), 3)
 
     def frames(self, index: int, count: int) -> np.ndarray:
         """The last `count` frames of scene `index`, uint8 [count, H, W, 3], the newest last.
@@ -208,8 +208,8 @@ class BddOiaScenes:
 
     def _read(self, path: Path) -> np.ndarray:
         try:
-            return _decode(path, *self.picture_shape[:2])
-        except _ANY_READING_ERROR as error:
+            return read_rgb(path, self.picture_shape[:2])
+        except ValueError as error:
             raise ValueError(
                 f"cannot read the picture {path} ({error}): fetch it anew, or delete it, and the sample is left out"
             ) from None
@@ -297,7 +297,7 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {error}") from None
 
@@ -398,14 +398,6 @@ def _subset(actions: np.ndarray, reasons: np.ndarray, split: str) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-def _decode(path: Path, height: int, width: int) -> np.ndarray:
-    """A picture, uint8 [height, width, 3]; raises one of _ANY_READING_ERROR."""
-    with Image.open(path) as image:
-        # A JPEG is decoded at a fraction of its size where that is enough.
-        image.draft("RGB", (width, height))
-        return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-
-
 def _fault_of(path: Path) -> str:
     """What shows that a picture cannot be read; "" where nothing does."""
     try:
@@ -415,8 +407,8 @@ def _fault_of(path: Path) -> str:
             if image.format == "JPEG" and END_OF_JPEG not in file.read():
                 return "with a picture that is cut short"
         # At 1 x 1 a JPEG is decoded at an eighth of its size: fast, and refused where it would be at any other.
-        _decode(path, 1, 1)
-    except _ANY_READING_ERROR:
+        read_rgb(path, (1, 1))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return "with a picture that cannot be read"
     return ""
 

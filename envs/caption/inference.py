@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from mentorgym.envs.caption import language
 from mentorgym.envs.caption.reward import clean
 from mentorgym.mentors.load import WEIGHTS, load_mentor
 from mentorgym.mentors.mentor import IMAGE_SLOT, Request, without_slot
+from mentorgym.pictures import read_rgb
 
 AT_ONCE = 16
 """Pictures that the model reads together."""
@@ -32,15 +32,17 @@ class Decision(NamedTuple):
 
 
 def read_picture(picture: str | Path | np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] of a file, or such an array itself. Raises ValueError, naming the file, where it is neither."""
+    """uint8 [H, W, 3] of a file, upright, or such an array itself.
+
+    Raises ValueError, naming the file, where it is neither.
+    """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"a picture is uint8 [H, W, 3], not {picture.dtype} {picture.shape}")
         return picture
     try:
-        with Image.open(picture) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return read_rgb(picture)
+    except ValueError as error:
         raise ValueError(f"cannot read the picture {picture}: {error}") from None
 
 

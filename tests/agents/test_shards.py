@@ -80,6 +80,13 @@ def test_sharegpt_records_go_round(folder, tmp_path):
         assert words == {name: WORDS[name] for name in ("prompt", "answer")}
 
 
+def test_records_of_another_systems_editor_are_read(folder, tmp_path):
+    path = write_sharegpt(Samples(folder), tmp_path)
+    expected = Samples(path).words
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n").decode().encode("utf-8-sig"))
+    assert Samples(path).words == expected
+
+
 def test_samples_without_an_answer_are_no_conversations(tmp_path):
     write_shard(tmp_path / "00000.tar", [("0", to_png(drawn(0)), {"caption": "A road."})])
     with pytest.raises(ValueError, match="without a prompt and an answer"):

@@ -1,6 +1,6 @@
 """Routes: planning over lanes at 1 m, and reading the files that name them."""
 
-import csv
+import codecs
 import heapq
 import os
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from mentorgym.envs.driving.kernel import f32, inner, kernel
 from mentorgym.envs.driving.map.tables import LEFT, RIGHT
 from mentorgym.envs.driving.map.town import Town
 from mentorgym.envs.driving.worlds.state import ROUTE_CAPACITY
+from mentorgym.files import TableError, decode, read_table
 
 UNREACHABLE, TOO_LONG = -1, -2
 
@@ -159,15 +160,18 @@ def plan(tables, start, goal, out, length):
 
 @kernel
 def snap(tables, town, x, y, yaw):
-    """The waypoint nearest to (x, y) that points within 90 degrees of `yaw`, no lane's end, and its distance in m."""
+    """The waypoint nearest to (x, y) that points within 90 degrees of `yaw`, no lane's end, and its distance in m.
+
+    For a `yaw` of NaN the direction does not count.
+    """
     best, nearest = -1, f32(np.inf)
     for lane in range(tables.town_lane_first[town], tables.town_lane_first[town + 1]):
         for p in range(tables.lane_first[lane], tables.lane_first[lane + 1] - 1):
             dx, dy = tables.waypoint_pose[p, 0] - x, tables.waypoint_pose[p, 1] - y
             squared = dx * dx + dy * dy
-            if (
-                squared < nearest
-                and tables.waypoint_direction[p, 0] * np.cos(yaw) + tables.waypoint_direction[p, 1] * np.sin(yaw) > 0
+            if squared < nearest and (
+                np.isnan(yaw)
+                or tables.waypoint_direction[p, 0] * np.cos(yaw) + tables.waypoint_direction[p, 1] * np.sin(yaw) > 0
             ):
                 best, nearest = p, squared
     return best, np.sqrt(nearest)
@@ -238,15 +242,23 @@ def find_routes(routes: str | os.PathLike) -> Path:
 
 
 def read_routes(town: Town, path: Path) -> list[Route]:
-    """The routes of a file in CARLA's frame: a CSV of start and goal poses, or a leaderboard XML (this town's only).
+    """The routes of a file in CARLA's frame: a CSV of start and goal poses, or XML of a CARLA Leaderboard.
+
+    A CSV may be a spreadsheet's, with semicolons or tabs, decimal commas and more columns. XML is in Leaderboard 1's
+    layout, Roach's and Found-RL's, or Leaderboard 2's; of it, the routes of this town are read, and those that name no
+    town.
 
     Raises RouteError naming file and line or route: unreadable, missing columns, off the map, unreachable.
     """
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        markup = data.removeprefix(codecs.BOM_UTF8).lstrip()
+        is_xml = path.suffix.lower() == ".xml" or markup.startswith(b"<")
+        named = _xml_poses(markup, path, town.name) if is_xml else _csv_poses(decode(data), path)
+    except RouteError:
+        raise
+    except (OSError, ValueError) as error:
         raise RouteError(f"the route file {path} cannot be read: {error}") from error
-    named = _xml_poses(text, path, town.name) if path.suffix == ".xml" else _csv_poses(text, path)
     routes = []
     for name, where, poses in named:
         try:
@@ -271,42 +283,78 @@ COLUMNS = ("start_x_m", "start_y_m", "start_yaw_deg", "goal_x_m", "goal_y_m", "g
 
 
 def _csv_poses(text: str, path: Path):
-    rows = csv.DictReader(text.splitlines())
-    if missing := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
+    try:
+        table = read_table(text)
+    except TableError as error:
+        raise RouteError(f"{path}, {error}") from error
+    if missing := [name for name in COLUMNS if name not in table.columns]:
         raise RouteError(f"{path} lacks the columns {', '.join(missing)}: a route file has route, {', '.join(COLUMNS)}")
+    for row in table.rows:
+        if not row.is_whole:
+            raise RouteError(f"{path}, line {row.line}: not a row of numbers (it has not {len(table.columns)} cells)")
+    lines = [[row.cells[name] for name in COLUMNS] for row in table.rows]
+    marks = set("".join(cell for cells in lines for cell in cells)) & set(",.")
+    if len(marks) > 1:
+        raise RouteError(f"{path} has commas and points in its numbers: write points for decimals, and no thousands")
     named: list[tuple[str, str, list[list[float]]]] = []
-    for row in rows:
-        where = f"line {rows.line_num}"
+    for row, cells in zip(table.rows, lines, strict=True):
+        where = f"line {row.line}"
         try:
-            values = [float(row[name]) for name in COLUMNS]
-        except (TypeError, ValueError) as error:
+            # Where the comma does not separate cells, it is the decimal mark.
+            values = [float(cell.replace(",", ".")) for cell in cells]
+        except ValueError as error:
             raise RouteError(f"{path}, {where}: not a row of numbers ({error})") from error
         if not np.isfinite(values).all():
             raise RouteError(f"{path}, {where}: not a row of finite numbers")
-        named.append((row.get("route") or str(len(named)), where, [values[:3], values[3:]]))
+        named.append((row.cells.get("route") or str(len(named)), where, [values[:3], values[3:]]))
     if not named:
         raise RouteError(f"{path} holds no routes")
     return named
 
 
-def _xml_poses(text: str, path: Path, town: str):
+def _xml_poses(data: bytes, path: Path, town: str):
     try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise RouteError(f"{path} is not XML: {error}") from error
     named = []
-    for route in root.iter("route"):
-        where = f"route {route.get('id')}"
-        if route.get("town") != town:
+    routes = list(root.iter("route"))
+    for number, route in enumerate(routes):
+        name = str(route.get("id") or number)
+        where = f"route {name}"
+        if (route.get("town") or town) != town:
             continue
+        points = _points(route)
+        if points is None:
+            raise RouteError(f"{path}, {where}: it is of several cars, and a route is driven by one")
         try:
-            poses = [[float(point.attrib[key]) for key in ("x", "y", "yaw")] for point in route.iter("waypoint")]
+            poses = [[float(point.attrib[key]) for key in ("x", "y")] for point in points]
+            headings = [float(point.attrib["yaw"]) if _has_heading(point) else None for point in points]
         except (KeyError, ValueError) as error:
             raise RouteError(f"{path}, {where}: a waypoint needs the numbers x, y, yaw ({error})") from error
-        if len(poses) < 2 or not np.isfinite(poses).all():
+        if len(poses) < 2 or not np.isfinite([*np.ravel(poses), *(each or 0.0 for each in headings)]).all():
             raise RouteError(f"{path}, {where}: a route needs two waypoints with finite numbers")
-        named.append((str(route.get("id")), where, poses))
+        # A pose without a heading has NaN.
+        named.append(
+            (name, where, [[*pose, np.nan if yaw is None else yaw] for pose, yaw in zip(poses, headings, strict=True)])
+        )
     if not named:
-        towns = sorted({str(route.get("town")) for route in root.iter("route")})
+        towns = sorted({str(route.get("town")) for route in routes})
         raise RouteError(f"{path} holds no routes of {town}, but of {', '.join(towns) or 'no town'}")
     return named
+
+
+def _points(route: ElementTree.Element) -> list[ElementTree.Element] | None:
+    """The points of a route, in any layout of the Leaderboard; None for a route of several cars.
+
+    Leaderboard 1 has `waypoint` in the route itself, Roach and Found-RL in its `ego_vehicle`, and Leaderboard 2
+    `position`, without a heading, in its `waypoints`.
+    """
+    if (positions := route.find("waypoints")) is not None:
+        return positions.findall("position") + positions.findall("waypoint")
+    cars = route.findall("ego_vehicle")
+    return None if len(cars) > 1 else list((cars[0] if cars else route).iter("waypoint"))
+
+
+def _has_heading(point: ElementTree.Element) -> bool:
+    return point.tag == "waypoint" or "yaw" in point.attrib

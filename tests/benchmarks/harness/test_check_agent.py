@@ -55,6 +55,12 @@ def test_an_agent_without_a_problem(fake_drive, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_agent_of_another_systems_editor(fake_drive, tmp_path):
+    path = tmp_path / "brakes.py"
+    path.write_bytes(AGENT.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert check_agent(path) == []
+
+
 def test_the_template_is_an_agent(tmp_path):
     path = tmp_path / "my_agent.py"
     path.write_text(Path(template.__file__).read_text())

@@ -58,6 +58,13 @@ def test_cells_come_seed_by_seed_with_the_flags_of_the_nearest_table(matrix: Pat
     assert [cell.args.total_steps for cell in read_matrix(matrix, {"total_steps": 7})] == [7, 7, 7]
 
 
+def test_a_matrix_of_another_systems_editor_is_read(matrix: Path):
+    expected, text = read_matrix(matrix), matrix.read_text()
+    for end in ("\r\n", "\r"):
+        matrix.write_bytes(text.replace("\n", end).encode("utf-8-sig"))
+        assert read_matrix(matrix) == expected
+
+
 def test_agents_that_no_environment_changes_have_one_run_a_seed_and_names_tell_environments_of_one_id_apart(
     matrix: Path,
 ):

@@ -100,3 +100,15 @@ def test_nothing_is_written_into_a_corrupted_file(tmp_path: Path):
     with pytest.raises(UsageError, match="rows.jsonl:1"):
         add_rows(path, [ROW])
     assert path.read_text() == "{\n"
+
+
+def test_rows_of_another_systems_editor_are_read(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    add_rows(path, [ROW, ROW | {"route": 1, "command": "a\u2028b"}])
+    expected = read_rows(path)
+    text = path.read_text().replace("\\u2028", "\u2028").replace("\n", "\r\n")
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert read_rows(path) == expected
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(UsageError, match="rows.jsonl: byte 0 is not utf-8 text: save the file as UTF-8"):
+        read_rows(path)

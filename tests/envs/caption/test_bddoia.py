@@ -535,3 +535,18 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path: Path, arguments: tuple[
 def test_the_writer_refuses_what_it_does_not_know(tmp_path: Path, split: str, layout: str):
     with pytest.raises(ValueError, match="did you mean"):
         write_bddoia(tmp_path, split, LargeScenes(1), layout)
+
+
+def test_pictures_with_an_orientation_are_read_upright_and_annotations_with_a_byte_order_mark(folder: Path):
+    expected = BddOiaScenes(folder, "test").frames(0, 1)[0].astype(int)
+    for path in {*annotations(folder)}:
+        path.write_bytes(path.read_bytes().decode().replace("\n", "\r\n").encode("utf-8-sig"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for index in range(2):
+        with Image.open(picture_of(folder, index)) as image:
+            sideways = image.transpose(Image.Transpose.ROTATE_90)
+        sideways.save(picture_of(folder, index), quality=95, exif=exif)
+    scenes = BddOiaScenes(folder, "test")
+    assert scenes.picture_shape == (90, 160, 3) and len(scenes.labels.names) == 8
+    np.testing.assert_allclose(scenes.frames(0, 1)[0].astype(int), expected, atol=8)

@@ -5,7 +5,6 @@ fixed routes; `traffic`, a level; `weather`, a preset; `seed`, a whole number th
 different traffic. The environment is seeded with 1000 * seed + route.
 """
 
-import csv
 import functools
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from mentorgym.envs.driving.map.opendrive import OpenDriveError
 from mentorgym.envs.driving.map.town import TownError, find_map, load_town
 from mentorgym.envs.driving.task.routes import RouteError, find_routes, read_routes
 from mentorgym.envs.driving.task.tasks import LEADERBOARD, NOCRASH, TRAFFIC, WEATHERS, packaged_routes
+from mentorgym.files import TableError, read_table, read_text
 from mentorgym.names import nearest_name
 
 BENCHMARKS = {"CarlaNoCrash-v0": NOCRASH, "CarlaLeaderboard-BEV-v0": LEADERBOARD}
@@ -68,8 +68,6 @@ def _count_routes(env: str, town: str, route_file: str | None) -> int:
 
 
 def _episode(row: dict[str, str], route_file: str | None) -> Episode:
-    if None in row or None in row.values():
-        raise SuiteError(f"a line has {len(COLUMNS)} fields: {', '.join(COLUMNS)}")
     if row["env"] not in BENCHMARKS:
         raise SuiteError(f"unknown env {row['env']!r}: {nearest_name(row['env'], BENCHMARKS)}")
     if row["traffic"] not in TRAFFIC:
@@ -88,31 +86,31 @@ def _episode(row: dict[str, str], route_file: str | None) -> Episode:
 def read_suite(path: Path, route_file: str | None = None) -> list[Episode]:
     """The episodes of a suite in their order; `route_file` has the routes of towns in place of their own.
 
+    Columns that a suite does not need are passed over.
+
     Raises SuiteError that names file and line: unreadable, other columns, an unknown environment, town, traffic level
     or weather, a route that the town does not have or that is off its map, an episode that stands there twice.
     """
     try:
-        rows = csv.DictReader(path.read_text("utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        table = read_table(read_text(path))
+    except TableError as error:
+        raise SuiteError(f"{path}, {error}") from error
+    except (OSError, ValueError) as error:
         raise SuiteError(f"the suite {path} cannot be read: {error}") from error
-    if tuple(rows.fieldnames or ()) != COLUMNS:
+    if not set(COLUMNS) <= set(table.columns):
         raise SuiteError(f"{path}, line 1: a suite has the columns {','.join(COLUMNS)}")
     lines: dict[Episode, int] = {}
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise SuiteError(f"{path}, line {rows.line_num}: {error}") from error
-        if row is None:
-            break
-        where = f"{path}, line {rows.line_num}"
+    for line, row, is_whole in table.rows:
+        where = f"{path}, line {line}"
+        if not is_whole:
+            raise SuiteError(f"{where}: a line has {len(table.columns)} fields: {', '.join(table.columns)}")
         try:
             episode = _episode(row, route_file)
         except (SuiteError, TownError, RouteError, OpenDriveError) as error:
             raise SuiteError(f"{where}: {error}") from error
         if episode in lines:
             raise SuiteError(f"{where}: the episode of line {lines[episode]} again; give it another seed, or delete it")
-        lines[episode] = rows.line_num
+        lines[episode] = line
     if not lines:
         raise SuiteError(f"{path} names no episodes")
     return list(lines)
