@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from mentorgym.agents.toolbox import (
@@ -55,6 +54,7 @@ from mentorgym.agents.toolbox import (
     to_tensors,
     unpack,
 )
+from mentorgym.tensors import load_tensors
 from mentorgym.wrappers.vector import ClipReward
 
 FEATURES = 256
@@ -466,7 +466,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, 
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     flags = json.loads((Path(folder) / "config.json").read_text())["args"]
     policy = Policy(ENCODERS[flags["encoder"]][0](), Actor(flags["hidden"]))
-    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    policy.load_state_dict(load_tensors(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 

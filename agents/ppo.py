@@ -34,7 +34,6 @@ import numpy as np
 import safetensors.numpy
 import torch
 from gymnasium.vector import VectorEnv
-from safetensors.torch import load_file
 from torch import nn
 from torch.distributions import Beta, kl_divergence
 
@@ -54,6 +53,7 @@ from mentorgym.agents.toolbox import (
     to_tensors,
     unpack,
 )
+from mentorgym.tensors import load_tensors
 
 FEATURES = 256
 GO, STOP, TURN = 1, 2, 3
@@ -489,7 +489,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, 
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
     policy = Policy(ENCODERS[config["args"]["encoder"]][0](), Actor())
-    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    policy.load_state_dict(load_tensors(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 

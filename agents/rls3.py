@@ -36,7 +36,7 @@ import numpy as np
 import safetensors.numpy
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from mentorgym.agents.toolbox import (
@@ -59,6 +59,7 @@ from mentorgym.envs.spatial.objects import OBJECTS
 from mentorgym.envs.spatial.rooms import ROOMS
 from mentorgym.envs.spatial.world import REACH
 from mentorgym.names import nearest_name
+from mentorgym.tensors import load_tensors
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 STATE_SIZE, FEATURES, ACTION_SIZE = 32, 65, 3
@@ -708,7 +709,7 @@ def train(args: Args) -> Path:
     space = envs.single_observation_space
     networks = Networks(space.low, space.high, args.initial_temperature).to(args.device)
     if args.pretrained:
-        networks.load_state_dict(load_file(Path(args.pretrained) / PRETRAINED))
+        networks.load_state_dict(load_tensors(Path(args.pretrained) / PRETRAINED))
     sampler, progress = Sampler(args, networks), Progress()
     stored: dict[str, Any] = {"replay": sampler.replay, "model": student, "progress": progress}
     run.load(networks, sampler.optimizers, stored)
@@ -754,7 +755,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[np.ndarray
     if json.loads((Path(folder) / "config.json").read_text("utf-8"))["args"]["sampler"] == "random":
         raise ValueError(f"{folder} is of a random sampler: there is no policy to load")
     policy = Policy(StateEncoder(np.zeros(STATE_SIZE), np.zeros(STATE_SIZE)), Actor())
-    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    policy.load_state_dict(load_tensors(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 

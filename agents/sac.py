@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
 from mentorgym.agents.toolbox import (
@@ -53,6 +52,7 @@ from mentorgym.agents.toolbox import (
     to_tensors,
     unpack,
 )
+from mentorgym.tensors import load_tensors
 from mentorgym.wrappers.vector import ClipReward
 
 FEATURES = 256
@@ -430,7 +430,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, 
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
     policy = Policy(ENCODERS[config["args"]["encoder"]][0](), Actor())
-    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    policy.load_state_dict(load_tensors(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 

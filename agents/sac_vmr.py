@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
 from mentorgym.agents.toolbox import (
@@ -51,6 +50,7 @@ from mentorgym.agents.toolbox import (
     unpack,
     with_hints,
 )
+from mentorgym.tensors import load_tensors
 
 FEATURES = 256
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -464,7 +464,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, 
     """The policy that a run's folder holds: from batched observations to actions without exploration (`Policy.act`)."""
     config = json.loads((Path(folder) / "config.json").read_text())
     policy = Policy(ENCODERS[config["args"]["encoder"]][0](), Actor())
-    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    policy.load_state_dict(load_tensors(Path(folder) / "policy.safetensors"))
     return policy.to(device).act
 
 

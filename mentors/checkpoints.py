@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mentorgym.extras import import_transformers
+from mentorgym.tensors import TensorFileError, check_tensors, stand_in
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -47,8 +48,10 @@ def load_config(name: str, hub_code: bool = False) -> Any:
         raise ValueError(f"no weights in {name}: there is no such folder")
     try:
         return transformers.AutoConfig.from_pretrained(name, trust_remote_code=hub_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"cannot read the configuration of {name}: {first_line(error)}") from None
+    except ImportError:
+        raise
+    except Exception as error:  # Damaged files lead to errors of many types.
+        raise ValueError(f"cannot read the configuration of {name}: {reason(error, name)}") from None
 
 
 def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = False) -> Any:
@@ -60,8 +63,10 @@ def load_model(auto_class: Any, name: str, dtype: torch.dtype, hub_code: bool = 
         model, loaded = auto_class.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=hub_code, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"cannot load {name} (safetensors only): {first_line(error)}") from None
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"cannot load {name} (safetensors only): {reason(error, name)}") from None
     finally:
         if shows_progress:
             logging.enable_progress_bar()
@@ -84,6 +89,20 @@ def save_pretrained(model: Any, processor: Any, dtype: torch.dtype, folder: Path
         if shows_progress:
             logging.enable_progress_bar()
     processor.save_pretrained(folder)
+
+
+def reason(error: BaseException, name: str) -> str:
+    """Why `name` cannot be loaded: the file in that folder that is damaged, or else the first line of the error."""
+    folder = Path(name).expanduser()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.suffix == ".safetensors":
+            try:
+                check_tensors(path)
+            except TensorFileError as fault:
+                return str(fault)
+        elif path.suffix in (".json", ".model", ".txt", ".jinja") and (place := stand_in(path)):
+            return f"{path} {place}"
+    return first_line(error)
 
 
 def first_line(error: BaseException) -> str:

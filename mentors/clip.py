@@ -19,8 +19,9 @@ from mentorgym.extras import (
     import_transformers,
     torchvision_fault,
 )
-from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
+from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model, reason
 from mentorgym.mentors.mentor import Feedback, Request
+from mentorgym.tensors import check_tensors
 
 TEXTS_AT_ONCE = 64
 
@@ -70,8 +71,10 @@ class TransformersScorer:
         try:
             self.image_processor = image_processor.from_pretrained(name)
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{name} lacks its tokenizer or preprocessor: {first_line(error)}") from None
+        except ImportError:
+            raise
+        except Exception as error:  # Damaged files lead to errors of many types.
+            raise ValueError(f"{name} lacks its tokenizer or preprocessor: {reason(error, name)}") from None
         self.scale = float(self.model.logit_scale.exp())
         self.bias = float(getattr(config, "logit_bias", 0.0))
         settings = [self.tokenizer.backend_tokenizer.to_str(), config.text_config.to_json_string(use_diff=False)]
@@ -119,6 +122,7 @@ class OpenClipScorer:
                 f"no weights in {name}: the folder needs open_clip_config.json and {' or '.join(OPENCLIP_WEIGHTS)}"
             )
         try:
+            check_tensors(weights)
             # By default open_clip also loads pickled weights, and downloads those of a text tower that it names.
             model, _, self.preprocess = open_clip.create_model_and_transforms(
                 f"local-dir:{folder}", load_weights=False, pretrained_text=False

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mentorgym.extras import import_transformers, is_installed, remedy
-from mentorgym.mentors.checkpoints import check_device, check_dtype, first_line, load_config, load_model
+from mentorgym.mentors.checkpoints import check_device, check_dtype, load_config, load_model, reason
 from mentorgym.mentors.mentor import GRID, IMAGE_SLOT, Feedback, Request, without_slot
 
 ROWS_AT_ONCE = 256
@@ -245,10 +245,10 @@ def _load_processor(name: str, hub_code: bool) -> Any:
     except Exception as error:  # Without torchvision some families raise errors of many types.
         if not is_installed("torchvision"):
             raise ImportError(
-                f"cannot load the processor of {name} ({first_line(error)}); if its family needs torchvision, as "
+                f"cannot load the processor of {name} ({reason(error, name)}); if its family needs torchvision, as "
                 "InternVL3, Qwen2.5-VL and SmolVLM2 do: " + remedy("vlm-torchvision")
             ) from None
-        raise ValueError(f"cannot load the processor of {name}: {first_line(error)}") from None
+        raise ValueError(f"cannot load the processor of {name}: {reason(error, name)}") from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ValueError(f"the processor of {name} does not take both pictures and texts")
     return processor

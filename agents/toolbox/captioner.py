@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from mentorgym.extras import import_extra
 from mentorgym.mentors.checkpoints import save_pretrained
 from mentorgym.mentors.mentor import IMAGE_SLOT
 from mentorgym.mentors.vlm import VlmMentor, load_vlm, render_prompt, render_reply
+from mentorgym.tensors import load_tensors
 
 ROWS_AT_ONCE = 64
 """Scenes that the greedy policy answers in one batch."""
@@ -301,7 +302,7 @@ class Trained:
         save_file({name: each.detach() for name, each in self.parameters.items()}, folder / "trained.safetensors")
 
     def load(self, folder: Path) -> None:
-        loaded = load_file(folder / "trained.safetensors")
+        loaded = load_tensors(folder / "trained.safetensors")
         with torch.no_grad():
             for name, each in self.parameters.items():
                 each.copy_(loaded[name])
@@ -318,7 +319,7 @@ class Random:
         save_file({"state": self.generator.get_state()}, folder / "random.safetensors")
 
     def load(self, folder: Path) -> None:
-        self.generator.set_state(load_file(folder / "random.safetensors")["state"])
+        self.generator.set_state(load_tensors(folder / "random.safetensors")["state"])
 
 
 def written_as(captioner: Captioner, instructions: Sequence[str], texts: Sequence[str]) -> Written:

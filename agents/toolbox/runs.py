@@ -4,8 +4,8 @@ A run's folder is `<runs>/<environment>/<agent>__seed<k>__<hash of the flags>/`:
 
 - `config.json`: the agent, its flags, and for each start the commit, versions, hardware and time;
 - `metrics.jsonl`: one JSON object a line, keys from `metrics.METRICS`;
-- `checkpoints/<step>/`: the newest state to resume from (safetensors and JSON); when training ends, it stays only where
-  a run with more steps may go on from it;
+- `checkpoints/<step>/`: the two newest states to resume from (safetensors and JSON), the older one for where the newer
+  is damaged; when training ends, the newest stays, and only where a run with more steps may go on from it;
 - `policy.safetensors`: the policy alone, as of the newest checkpoint; `eval.jsonl`: what the harness measured of it;
 - `done`: there once training has ended, with its steps and seconds.
 """
@@ -29,8 +29,8 @@ from typing import Any, ClassVar, Protocol
 import gymnasium as gym
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import mentorgym
@@ -39,6 +39,7 @@ from mentorgym.agents.toolbox.masks import MASKS_SHAPE
 from mentorgym.agents.toolbox.replay import ACTION_SIZE, STATE_SIZE, Batch
 from mentorgym.envs.driving import DrivingVectorEnv
 from mentorgym.memory import keep_large_blocks
+from mentorgym.tensors import load_tensors
 
 NOT_HASHED = ("seed", "runs", "resume", "device", "torch_threads", "log_every", "checkpoint_every", "routes")
 """Flags that leave alone what a run computes; the seed has its own place in the folder's name."""
@@ -210,6 +211,7 @@ class Run:
         self._opened = False
         self._step = 0
         self._shorter: Path | None = None
+        self._checkpoint: Path | None = None
         self._seconds_before = 0.0
         self._start = self._saved = time.monotonic()
         self._save_after = SAVE_AFTER
@@ -302,7 +304,7 @@ class Run:
         optimizers: Mapping[str, torch.optim.Optimizer],
         stored: Mapping[str, Stored],
     ) -> None:
-        """Write a checkpoint, whole or not at all, and drop the one before; `stored` by the name of its folder.
+        """Write a checkpoint, whole or not at all, beside the one before; `stored` by the name of its folder.
 
         Raises Interrupted afterwards if the process was asked to end.
         """
@@ -322,6 +324,10 @@ class Run:
         checkpoints = self.folder / "checkpoints"
         temporary = checkpoints / "unfinished"
         shutil.rmtree(temporary, ignore_errors=True)
+        # Only the last whole one stays, so that there are never more than two on the disk.
+        for folder in newest_first(self.folder):
+            if folder != self._checkpoint:
+                shutil.rmtree(folder)
         temporary.mkdir(parents=True)
         save_file(networks.state_dict(), temporary / "networks.safetensors")
         for name, optimizer in optimizers.items():
@@ -332,14 +338,15 @@ class Run:
         state = {"step": step, "seconds": self.seconds, "resumes": self.resumes}
         (temporary / "state.json").write_text(json.dumps(state) + "\n")
         set_ordinary_permissions(temporary)
+        sync(temporary)
         checkpoint = checkpoints / f"{step:012d}"
-        older = newest_first(self.folder)
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        replaced = checkpoints / f"{step:012d}-replaced"
+        if checkpoint.exists():
+            checkpoint.rename(replaced)
         temporary.rename(checkpoint)
-        for folder in older:
-            if folder != checkpoint:
-                shutil.rmtree(folder)
-        self._step, self._saved = step, time.monotonic()
+        sync_entry(checkpoint)
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._checkpoint, self._step, self._saved = checkpoint, step, time.monotonic()
         # Writing a large replay buffer may take long: at most 2 % of the time goes into it.
         self._save_after = max(SAVE_AFTER, 50 * (self._saved - began))
 
@@ -348,7 +355,10 @@ class Run:
     ) -> int:
         """Restore the newest checkpoint, if there is one, and return its step, 0 for none.
 
-        Without one of its own, an `extendable` run takes the last one of the longest shorter run.
+        Without one of its own, an `extendable` run takes the last one of the longest shorter run. Where a checkpoint is
+        damaged, the one before is restored.
+
+        Raises ValueError where there are checkpoints, and none can be restored.
         """
         if not self.args.resume:
             return 0
@@ -357,14 +367,18 @@ class Run:
             self._shorter, checkpoints = shorter, newest_first(shorter)
         if not checkpoints:
             return 0
-        folder = checkpoints[0]
-        networks.load_state_dict(load_file(folder / "networks.safetensors"))
-        for name, optimizer in optimizers.items():
-            restore_optimizer(optimizer, load_file(folder / f"optimizer_{name}.safetensors"))
-        restore_random_states(load_file(folder / "random.safetensors"))
-        for name, part in stored.items():
-            part.load(folder / name)
-        state = json.loads((folder / "state.json").read_text())
+        for folder in checkpoints:
+            try:
+                state = restore(folder, networks, optimizers, stored)
+                break
+            except Exception as error:  # Damaged files lead to errors of many types.
+                fault = f"{type(error).__name__}: {error}"
+                say(f"{self.agent}: the checkpoint {folder} cannot be restored: {fault}")
+        else:
+            raise ValueError(
+                f"no checkpoint in {checkpoints[0].parent} can be restored ({fault}): --no-resume starts over"
+            )
+        self._checkpoint = folder
         self._seconds_before = state["seconds"]
         self.resumes = state["resumes"] + 1
         self._step = state["step"]
@@ -376,6 +390,7 @@ class Run:
         temporary = self.folder / "policy.unfinished"
         save_file(modules.state_dict(), temporary, None if step is None else {"step": str(step)})
         set_ordinary_permissions(temporary)
+        sync(temporary)
         temporary.replace(self.folder / "policy.safetensors")
 
     def finish(self, step: int, *state: Any) -> None:
@@ -387,6 +402,8 @@ class Run:
         INTERRUPTION.awaited = False
         if self.extendable:
             self._write_checkpoint(step, *state)
+            for folder in newest_first(self.folder)[1:]:
+                shutil.rmtree(folder)
         set_ordinary_permissions(self.folder)
         write_atomically(self.folder / "done", json.dumps({"step": step, "seconds": round(self.seconds, 3)}) + "\n")
         if not self.extendable:
@@ -431,10 +448,25 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def policy_step(folder: Path) -> int | None:
     """The environment steps behind the policy in the folder of a run that still trains; None before there is one."""
-    with contextlib.suppress(OSError), safe_open(folder / "policy.safetensors", "pt") as file:
+    with contextlib.suppress(OSError, SafetensorError), safe_open(folder / "policy.safetensors", "pt") as file:
         step = (file.metadata() or {}).get("step")
         return None if step is None else int(step)
     return None
+
+
+def restore(
+    folder: Path, networks: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], stored: Mapping[str, Stored]
+) -> dict[str, Any]:
+    """Restore the checkpoint in `folder`, and return its `step`, `seconds` and `resumes`."""
+    numbers = json.loads((folder / "state.json").read_text())
+    state = {name: numbers[name] for name in ("step", "seconds", "resumes")}
+    networks.load_state_dict(load_tensors(folder / "networks.safetensors"))
+    for name, optimizer in optimizers.items():
+        restore_optimizer(optimizer, load_tensors(folder / f"optimizer_{name}.safetensors"))
+    restore_random_states(load_tensors(folder / "random.safetensors"))
+    for name, part in stored.items():
+        part.load(folder / name)
+    return state
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -473,7 +505,30 @@ def write_atomically(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     temporary = path.with_name(path.name + ".unfinished")
     temporary.write_text(text, "utf-8")
+    sync(temporary)
     temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or a folder with all that is in it, before a rename makes it count."""
+    for each in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        # Windows opens no folder, and syncs no file that is open for reading alone.
+        with contextlib.suppress(PermissionError):
+            handle = os.open(each, os.O_RDONLY if each.is_dir() else os.O_RDWR)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def sync_entry(path: Path) -> None:
+    """Have the disk hold the name of a file or folder."""
+    with contextlib.suppress(PermissionError):
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def describe_start() -> dict[str, Any]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from mentorgym.agents.toolbox import ACTION_SIZE, STATE_SIZE, Recorder, Run, make_envs, run_program, start_torch
+from mentorgym.tensors import load_tensors
 
 
 @dataclasses.dataclass
@@ -130,7 +130,7 @@ def train(args: Args) -> Path:
 def load_policy(folder: Path | str, device: str = "cpu") -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """The policy of a run's folder: from batched observations to actions without exploration."""
     policy = Policy()
-    policy.load_state_dict(load_file(Path(folder) / "policy.safetensors"))
+    policy.load_state_dict(load_tensors(Path(folder) / "policy.safetensors"))
     return policy.act
 
 

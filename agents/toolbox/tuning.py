@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_model, save_file, save_model
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +20,7 @@ from mentorgym.agents.toolbox.augmentation import Change
 from mentorgym.agents.toolbox.progress import ProgressLine
 from mentorgym.agents.toolbox.runs import Run, say
 from mentorgym.agents.toolbox.shards import Sample, Samples
+from mentorgym.tensors import load_tensors
 
 
 class Weights:
@@ -82,7 +83,7 @@ class Best:
         (folder / "state.json").write_text(json.dumps(state) + "\n")
 
     def load(self, folder: Path) -> None:
-        self.tensors = load_file(folder / "tensors.safetensors")
+        self.tensors = load_tensors(folder / "tensors.safetensors")
         for name, value in json.loads((folder / "state.json").read_text()).items():
             setattr(self, name, value)
 

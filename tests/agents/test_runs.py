@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from mentorgym.agents.toolbox.runs import (
     drop_half_line,
     flatten_optimizer,
     parse_keywords,
+    policy_step,
     random_states,
     restore_optimizer,
     restore_random_states,
@@ -229,16 +231,119 @@ def test_a_flag_that_divides_is_above_zero(agent, flags, message, short_flags):
         short_flags(agent, **flags)
 
 
-def test_only_the_newest_checkpoint_stays(short_sac):
-    run = Run("sac", short_sac)
+def parts_of(step: int) -> tuple:
+    """Networks with a parameter that is `step`, their optimizers after an update, and a buffer with a row."""
     networks = sac.Networks("small", 0.1)
-    buffer = sac.ReplayBuffer(4, 2)
+    optimizers = sac.make_optimizers(networks, 1e-3)
+    for optimizer in optimizers.values():
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    with torch.no_grad():
+        next(networks.parameters()).fill_(step)
+    return networks, optimizers, {"replay": sac.ReplayBuffer(4, 2)}
+
+
+def checkpoints_of(run: Run) -> list[str]:
+    return sorted(path.name for path in (run.folder / "checkpoints").iterdir())
+
+
+def test_the_two_newest_checkpoints_stay(short_sac):
+    run = Run("sac", short_sac)
     for step in (900, 1000, 1100):
-        run.save(step, networks, {}, {"replay": buffer})
+        run.save(step, *parts_of(step))
     # What a kill in the middle of writing leaves behind.
     (run.folder / "checkpoints" / "unfinished").mkdir()
-    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == ["000000001100", "unfinished"]
-    assert Run("sac", short_sac).load(networks, {}, {"replay": buffer}) == 1100
+    assert checkpoints_of(run) == ["000000001000", "000000001100", "unfinished"]
+    assert Run("sac", short_sac).load(*parts_of(0)) == 1100
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+DAMAGE = {
+    "networks cut off": lambda folder: cut_off(folder / "networks.safetensors"),
+    "networks empty": lambda folder: os.truncate(folder / "networks.safetensors", 0),
+    "networks of zeros": lambda folder: (folder / "networks.safetensors").write_bytes(bytes(4096)),
+    "networks of another kind": lambda folder: shutil.copy(
+        folder / "random.safetensors", folder / "networks.safetensors"
+    ),
+    "no networks": lambda folder: (folder / "networks.safetensors").unlink(),
+    "an optimizer cut off": lambda folder: cut_off(folder / "optimizer_actor.safetensors"),
+    "random numbers cut off": lambda folder: cut_off(folder / "random.safetensors"),
+    "replay cut off": lambda folder: cut_off(folder / "replay" / "replay.safetensors"),
+    "no replay": lambda folder: shutil.rmtree(folder / "replay"),
+    "state cut off": lambda folder: cut_off(folder / "state.json"),
+    "state empty": lambda folder: os.truncate(folder / "state.json", 0),
+    "state without a step": lambda folder: (folder / "state.json").write_text("{}"),
+    "an empty folder": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_older_checkpoint_is_used_where_the_newer_is_damaged(short_sac, capsys, damage):
+    run = Run("sac", short_sac)
+    for step in (100, 200):
+        run.save(step, *parts_of(step))
+    DAMAGE[damage](run.folder / "checkpoints" / "000000000200")
+    again, parts = Run("sac", short_sac), parts_of(0)
+    assert again.load(*parts) == 100
+    assert (next(parts[0].parameters()) == 100).all()
+    assert "000000000200 cannot be restored: " in capsys.readouterr().err
+    again.save(200, *parts)
+    assert checkpoints_of(run) == ["000000000100", "000000000200"], "the whole one stays, the damaged one does not"
+    assert Run("sac", short_sac).load(*parts_of(0)) == 200
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_says_so(short_sac):
+    run = Run("sac", short_sac)
+    for step in (100, 200):
+        run.save(step, *parts_of(step))
+        cut_off(run.folder / "checkpoints" / f"{step:012d}" / "networks.safetensors")
+    with pytest.raises(ValueError, match="no checkpoint in .*checkpoints can be restored .*is cut off.*--no-resume"):
+        Run("sac", short_sac).load(*parts_of(0))
+    assert Run("sac", dataclasses.replace(short_sac, resume=False)).load(*parts_of(0)) == 0
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_counts_and_the_older_stays_until_then(short_sac, monkeypatch):
+    run = Run("sac", short_sac)
+    run.save(100, *parts_of(100))
+    folder, synced = run.folder / "checkpoints", set()
+    fsync, rename = os.fsync, Path.rename
+
+    def note(handle: int) -> None:
+        synced.add(os.path.realpath(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    def check(path: Path, target: Path) -> Path:
+        written = {str(each) for each in [path, *path.rglob("*")]}
+        assert path.name == "unfinished" and written <= synced
+        assert (folder / "000000000100" / "state.json").is_file() and not target.exists()
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "rename", check)
+    run.save(200, *parts_of(200))
+    assert str(folder) in synced, "the new name, too"
+
+
+def test_a_checkpoint_at_the_step_of_the_last_one_takes_its_place(short_sac):
+    run = Run("sac", short_sac)
+    for step, value in ((100, 1), (200, 2), (200, 3)):
+        run.save(step, *parts_of(value))
+    parts = parts_of(0)
+    assert Run("sac", short_sac).load(*parts) == 200
+    assert (next(parts[0].parameters()) == 3).all()
+    assert checkpoints_of(run) == ["000000000200"]
+
+
+def test_a_policy_that_is_cut_off_is_named(short_sac):
+    folder = sac.train(short_sac)
+    cut_off(folder / "policy.safetensors")
+    with pytest.raises(ValueError, match=r"policy.safetensors is cut off: .* fetch it again"):
+        sac.load_policy(folder)
+    assert policy_step(folder) is None
 
 
 def test_half_a_line_is_removed(tmp_path):

@@ -1,5 +1,6 @@
 """Mentors by name: what each spec gives, and the one clear error where it gives nothing."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from mentorgym import extras
 from mentorgym.extras import import_extra, import_transformers, torchvision_fault
 from mentorgym.mentors import Request, load_mentor
+from mentorgym.mentors.load import WEIGHTS
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -130,3 +132,31 @@ def test_a_torchvision_that_cannot_be_imported_is_named_with_the_remedy(tmp_path
 def test_the_names_of_mentors_load_no_torch():
     code = "import sys, mentorgym.mentors.load; print(*sorted({'torch', 'transformers', 'httpx'} & sys.modules.keys()))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 9000000\n" % (b"0f" * 32)
+
+
+@pytest.mark.parametrize("kind", ["clip", "vlm"])
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.safetensors", lambda data: POINTER, "model.safetensors is a Git LFS pointer .*`git lfs pull`"),
+        ("model.safetensors", lambda data: data[:-7], "model.safetensors is cut off: it has .* bytes: fetch it again"),
+        ("model.safetensors", lambda data: b"", "model.safetensors is empty: download it again"),
+        ("model.safetensors", lambda data: b"<!DOCTYPE html><html>", "model.safetensors is a web page"),
+        ("config.json", lambda data: POINTER, "config.json is a Git LFS pointer"),
+        ("config.json", lambda data: data[:40], "cannot read the configuration of"),
+        ("tokenizer.json", lambda data: POINTER, "tokenizer.json is a Git LFS pointer"),
+        ("tokenizer.json", lambda data: data[:99], "tokenizer|processor"),
+    ],
+)
+def test_a_damaged_file_of_a_model_is_named_with_its_folder(
+    tmp_path: Path, kind: str, file: str, content, message: str
+):
+    folder = tmp_path / "model"
+    shutil.copytree(WEIGHTS / kind, folder)
+    (folder / file).write_bytes(content((folder / file).read_bytes()))
+    with pytest.raises((ValueError, ImportError), match=message) as raised:
+        load_mentor(f"{kind}:{folder}", **({"anchors": [["left", "right"]]} if kind == "clip" else {}))
+    assert str(folder) in str(raised.value)
