@@ -29,6 +29,9 @@ from mentorgym.agents.toolbox.runs import explain, write_atomically
 from mentorgym.envs.driving.view.language import PROMPT, check_prompt, grid
 from mentorgym.mentors.load import load_mentor, weights_digest
 from mentorgym.mentors.mentor import GRID, Mentor
+from mentorgym.mentors.replies import READINGS
+from mentorgym.names import nearest_name
+from mentorgym.wrappers.feedback import reader_of
 
 BRAKE = np.array([-1.0, 0.0], np.float32)
 
@@ -61,6 +64,9 @@ class Args:
     """the mentor's keyword arguments, as in: max_new_tokens=32"""
     prompt: str = ""
     """what is asked, with <image> and the fields {speed}, {forward}, {right}, {command}; by default the built-in one"""
+    reading: str = "strict"
+    """which replies are driven: strict, what the prompt asks for; first_numbers, the first three numbers of any text,
+    as in Found-RL's released code"""
     score_grid: bool = False
     """take the likeliest of 30 replies, one for each semantic action, instead of letting the model write"""
 
@@ -68,6 +74,8 @@ class Args:
 def open_mentor(args: Args, device: str) -> Mentor:
     """The model that `args` name; raises as `load_mentor` does, and ValueError for a prompt that cannot be filled."""
     check_prompt(args.prompt or PROMPT)
+    if args.reading not in READINGS:
+        raise ValueError(f"--reading {args.reading}: {nearest_name(args.reading, READINGS)}")
     options: dict[str, Any] = parse_keywords(args.mentor_args)
     if args.score_grid or options.get("answers") == GRID:
         options["answers"] = grid()
@@ -81,8 +89,8 @@ class Policy:
 
     observation = "state"
 
-    def __init__(self, mentor: Mentor, prompt: str):
-        self.mentor, self.prompt = mentor, prompt
+    def __init__(self, mentor: Mentor, prompt: str, reading: str = "strict"):
+        self.mentor, self.prompt, self.reading = mentor, prompt, reading
         self._last: dict[int, np.ndarray] = {}
         self._questions: dict[int, int] = {}
         self._parsed: dict[int, int] = {}
@@ -96,8 +104,9 @@ class Policy:
         """Actions float32 [N, 2] for the rows of `envs`, which have an `adapter`."""
         rows = range(envs.num_envs)
         feedback = self.mentor(envs.adapter.requests(rows, self.prompt))
+        to_action = reader_of(envs.adapter, self.reading)
         for row, reply in zip(rows, feedback, strict=True):
-            action = None if reply is None else envs.adapter.to_action(reply)
+            action = None if reply is None else to_action(reply)
             self._questions[row] += 1
             if action is not None:
                 self._last[row] = action
@@ -139,7 +148,7 @@ def load_policy(folder: Path | str, device: str = "cpu") -> Policy:
     description = json.loads((Path(folder) / "policy.json").read_text("utf-8"))
     if description["weights"] != weights_digest(args.mentor):
         raise ValueError(f"the weights of {args.mentor} have changed since {folder}: run its command with --no-resume")
-    return Policy(open_mentor(args, device), description["prompt"])
+    return Policy(open_mentor(args, device), description["prompt"], args.reading)
 
 
 def drive(args: Args) -> Path:

@@ -50,7 +50,8 @@ class Adapter(Protocol):
     """What the wrappers use of an environment family: `env.adapter` of single and vector environments.
 
     Where the actions of a family are texts, `to_action` reads each as numbers. A family with small models of its own
-    names them in `own_models`, a dict from "clip" or "vlm" to a name that `load_mentor` takes.
+    names them in `own_models`, a dict from "clip" or "vlm" to a name that `load_mentor` takes. A family whose actions
+    are numbers may have `first_numbers_to_action`, which is as `to_action` and reads any text by its first numbers.
     """
 
     picture_shape: tuple[int, int, int]

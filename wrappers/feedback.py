@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from mentorgym.mentors.mentor import GRID, Adapter, Feedback
+from mentorgym.mentors.replies import READINGS
 from mentorgym.mentors.service import MentorService
 from mentorgym.wrappers.normaliser import Normaliser
 
@@ -68,6 +69,16 @@ def check_autoreset(envs: gym.vector.VectorEnv) -> None:
         )
 
 
+def reader_of(adapter: Adapter, reading: str) -> Callable[[Feedback], np.ndarray | None]:
+    """What an adapter reads feedback with in one of READINGS; ValueError where the environment has no such reading."""
+    if reading == "strict":
+        return adapter.to_action
+    reader = getattr(adapter, f"{reading}_to_action", None)
+    if reading not in READINGS or reader is None:
+        raise ValueError(f"reading={reading!r}: actions of this environment are read 'strict' alone")
+    return reader
+
+
 class MentorClient:
     """Asks a mentor about the observations of N environments and collects its answers.
 
@@ -86,6 +97,8 @@ class MentorClient:
         max_wait: seconds that a request waits for others of its batch.
         max_outstanding: most open requests of one environment.
         pause_timeout: longest wait of a step, in seconds; answers that arrive later are unavailable.
+        reading: what counts as an action in a reply: "strict" takes what the prompt asks for and leaves out what is
+            malformed; "first_numbers" takes the first numbers of any text, as Found-RL's released code does.
         worker: "process" or "thread"; None is "process" for a name and "thread" for a callable.
 
     Raises:
@@ -113,11 +126,13 @@ class MentorClient:
         max_wait: float = 0.01,
         max_outstanding: int = 4,
         pause_timeout: float = 30.0,
+        reading: str = "strict",
         worker: Literal["process", "thread"] | None = None,
     ):
         for name, value, valid in (
             ("at_bound", at_bound, ("skip", "pause")),
             ("mode", mode, ("async", "sync")),
+            ("reading", reading, READINGS),
             ("worker", worker, ("process", "thread", None)),
         ):
             if value not in valid:
@@ -136,6 +151,7 @@ class MentorClient:
         if isinstance(options.get("answers"), str) and options["answers"] == GRID:
             options["answers"] = list(adapter.answers)
         self.adapter, self.num_envs = adapter, num_envs
+        self.to_action = reader_of(adapter, reading)
         self.every, self.events, self.prompt = int(every), bool(events), prompt
         self.patience = pause_timeout if at_bound == "pause" else 0.0
         self.sync, self.timeout = mode == "sync", pause_timeout
@@ -292,7 +308,7 @@ class Hints(MentorClient):
         keys: list[Key] = []
         actions = []
         for key, feedback in arrived:
-            action = None if feedback is None else self.adapter.to_action(feedback)
+            action = None if feedback is None else self.to_action(feedback)
             self.count(action is not None)
             if action is None and feedback is not None:
                 self.warn(feedback, repr(self.adapter.answers[0]))
@@ -390,7 +406,7 @@ class Bonuses(MentorClient):
     def _numbers(self, action: Any) -> np.ndarray:
         """An action as float32 [A]; of a text, what the adapter reads in it, all 0 where it reads no action."""
         if isinstance(action, str):
-            read = self.adapter.to_action(action)
+            read = self.to_action(action)
             return np.zeros(self.adapter.action_size, np.float32) if read is None else read
         return np.array(action, np.float32)
 

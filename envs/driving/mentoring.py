@@ -110,6 +110,10 @@ class DrivingAdapter:
             return None
         return np.clip(feedback, -1.0, 1.0).astype(np.float32)
 
+    def first_numbers_to_action(self, feedback: Feedback) -> np.ndarray | None:
+        """As `to_action`, but a reply counts by its first three numbers (`language.first_numbers_to_action`)."""
+        return language.first_numbers_to_action(feedback) if isinstance(feedback, str) else self.to_action(feedback)
+
     def margins(self, probabilities: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """See `language.margins`."""
         return language.margins(probabilities, actions)

@@ -1,7 +1,6 @@
 """What a mentor is told of a room, and what its replies mean."""
 
 import itertools
-import re
 import string
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from mentorgym.envs.spatial.relations import RELATIONS, relation_of
 from mentorgym.envs.spatial.world import PICTURE_SHAPE
 from mentorgym.mentors.load import WEIGHTS
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
+from mentorgym.mentors.replies import bare_numbers, first_numbers
 
 if TYPE_CHECKING:
     from mentorgym.envs.spatial.vector import SpatialVectorEnv
@@ -28,8 +28,6 @@ FIELDS = ("object", "other", "question", "x", "y")
 
 STEP = 0.5
 """How far the replies that a model may be held to move an object along each axis."""
-
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 class SpatialAdapter:
@@ -109,11 +107,15 @@ class SpatialAdapter:
             raise ValueError(f"the prompt has unknown fields {sorted(unknown)}; there are {', '.join(FIELDS)}")
 
     def to_action(self, feedback: Feedback) -> np.ndarray | None:
-        """The first three numbers of a text, or three numbers, clipped to -1 to 1, float32 [3]; None for fewer."""
-        if isinstance(feedback, str):
-            numbers = np.array([float(text) for text in _NUMBER.findall(feedback)[: self.action_size]], np.float64)
-        else:
-            numbers = np.asarray(feedback, np.float64)
+        """Three numbers, or a text of three numbers alone, clipped to -1 to 1, float32 [3]; None for any other."""
+        return self._clipped(bare_numbers(feedback, self.action_size) if isinstance(feedback, str) else feedback)
+
+    def first_numbers_to_action(self, feedback: Feedback) -> np.ndarray | None:
+        """As `to_action`, but a text counts by its first three numbers, whatever stands around them."""
+        return self._clipped(first_numbers(feedback, self.action_size) if isinstance(feedback, str) else feedback)
+
+    def _clipped(self, feedback: np.ndarray | list[float] | None) -> np.ndarray | None:
+        numbers = np.asarray([] if feedback is None else feedback, np.float64)
         if numbers.shape != (self.action_size,) or not np.isfinite(numbers).all():
             return None
         return np.clip(numbers, -1.0, 1.0).astype(np.float32)

@@ -29,6 +29,9 @@ class FakeAdapter:
     def to_action(self, feedback: str) -> np.ndarray | None:
         return language.to_action(feedback)
 
+    def first_numbers_to_action(self, feedback: str) -> np.ndarray | None:
+        return language.first_numbers_to_action(feedback)
+
 
 class FakeDrive(gym.vector.VectorEnv):
     """Route k is 3 + k m long, a step of full acceleration covers 1 m, and the seed decides how slippery the road is.

@@ -156,6 +156,31 @@ def test_the_single_wrapper_logs_what_it_cannot_read(caplog):
     assert f"'{'x' * 200} ...'" in message and "x" * 201 not in message
 
 
+def chat(requests):
+    """A mentor that talks of numbers."""
+    return ["I see 2 cars and 1 walker 30 m ahead, so I brake" for _ in requests]
+
+
+@pytest.mark.parametrize(("reading", "hints"), [({}, 0), ({"reading": "strict"}, 0), ({"reading": "first_numbers"}, 2)])
+def test_a_chatty_reply_is_a_hint_only_where_first_numbers_are_wanted(reading, hints):
+    import gymnasium as gym
+
+    envs = vector.ActionHints(gym.make_vec("UnitySpatial-v0", num_envs=2), chat, mode="sync", **reading)
+    _, infos = envs.reset(seed=0)
+    assert len(infos["hints"].actions) == hints
+    assert envs.counters()["availability"] == hints / 2
+    envs.close()
+
+
+def test_a_reading_that_an_environment_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="reading='loose': choose one of strict, first_numbers"):
+        vector.ActionHints(ScriptedVectorEnv(1), expert, reading="loose")
+    with pytest.raises(
+        ValueError, match="reading='first_numbers': actions of this environment are read 'strict' alone"
+    ):
+        vector.ActionHints(ScriptedVectorEnv(1), expert, reading="first_numbers")
+
+
 def test_an_unavailable_answer_is_no_fault(caplog):
     envs = vector.ActionHints(ScriptedVectorEnv(1), lambda requests: [None] * len(requests), mode="sync")
     drive(envs, 2)

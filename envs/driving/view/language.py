@@ -6,7 +6,6 @@ server); the wording is our own.
 
 import json
 import math
-import re
 import string
 from itertools import product
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from mentorgym.envs.driving.action import from_control, to_control
 from mentorgym.envs.driving.view.picture import COMMAND_NAMES
 from mentorgym.mentors.mentor import IMAGE_SLOT
+from mentorgym.mentors.replies import bare_numbers, first_numbers, object_numbers
 
 PROMPT = (
     IMAGE_SLOT + "You drive the white car, seen from above; it faces up. Speed: {speed:.1f} m/s. "
@@ -142,26 +142,29 @@ def answer(action: np.ndarray) -> str:
     return json.dumps({"throttle": throttle, "steer": steer, "brake": brake})
 
 
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+CONTROLS = ("throttle", "steer", "brake")
+"""Keys of an answer."""
 
 
 def to_action(reply: str) -> np.ndarray | None:
-    """The action float32 [2] that a reply suggests, clipped into range; None if it suggests none.
+    """The action float32 [2] that a reply suggests, clipped into range; None for a reply that is malformed.
 
-    By its keys where the reply holds a flat JSON object, otherwise by its first three numbers, throttle, steer and
-    brake (Found-RL).
+    A reply is the JSON that the prompt asks for, which may stand in a code fence or between sentences, or the three
+    numbers throttle, steer and brake alone. Found-RL (section 4.1) masks what is malformed.
     """
-    start, end = reply.find("{"), reply.find("}")
-    numbers: list[float] = []
-    if 0 <= start < end:
-        try:
-            controls = json.loads(reply[start : end + 1])
-            numbers = [float(controls[key]) for key in ("throttle", "steer", "brake")]
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            numbers = []
-    if not numbers:
-        numbers = [float(text) for text in _NUMBER.findall(reply)[:3]]
-    if len(numbers) < 3 or not all(map(math.isfinite, numbers)):
+    return _action(object_numbers(reply, CONTROLS) or bare_numbers(reply, len(CONTROLS)))
+
+
+def first_numbers_to_action(reply: str) -> np.ndarray | None:
+    """As `to_action`, or else by the first three numbers of a reply, whatever stands around them.
+
+    This is the parser of Found-RL's released code. It takes "I see 2 cars and 1 walker 30 m ahead" for an action.
+    """
+    return _action(object_numbers(reply, CONTROLS) or first_numbers(reply, len(CONTROLS)))
+
+
+def _action(numbers: list[float] | None) -> np.ndarray | None:
+    if numbers is None or not all(map(math.isfinite, numbers)):
         return None
     return from_control(np.array(numbers))
 

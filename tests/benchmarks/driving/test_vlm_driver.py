@@ -113,3 +113,17 @@ def test_the_grid_has_a_reply_for_each_semantic_action(fake_drive, monkeypatch: 
     asked.clear()
     vlm_driver.open_mentor(vlm_driver.Args(mentor="http://localhost:8000/v1"), "cuda")
     assert not asked, "where an endpoint's model runs is not for its client to say"
+
+
+CHAT = "I see 2 cars and 1 walker 30 m ahead"
+
+
+@pytest.mark.parametrize(("reading", "action"), [("strict", [-1.0, 0.0]), ("first_numbers", [-1.0, 1.0])])
+def test_a_chatty_reply_is_driven_only_where_first_numbers_are_wanted(fake_drive, reading, action):
+    policy = vlm_driver.load_policy(make_run(CHAT, reading=reading))
+    envs = fake_drive.FakeDrive(num_envs=1, observation="state")
+    envs.reset()
+    policy.start(0, seed=0)
+    assert policy.act(envs, {}).tolist() == [action]
+    with pytest.raises(ValueError, match="--reading loose: Valid are 'strict', 'first_numbers'"):
+        make_run(CHAT, reading="loose")

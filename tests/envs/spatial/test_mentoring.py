@@ -29,7 +29,7 @@ def adapter() -> SpatialAdapter:
 
 def moves(requests):
     """A suggestion of so many hundredths as the context counts, modulo 100."""
-    return [f"I would say {request.context % 100 / 100} -0.5 and 7." for request in requests]
+    return [f"[{request.context % 100 / 100}, -0.5, 7]" for request in requests]
 
 
 def scorer(requests):
@@ -117,7 +117,9 @@ def test_each_context_has_the_true_caption_and_two_false_ones():
     ("feedback", "action"),
     [
         ("0.3 -0.2 0.0", (0.3, -0.2, 0)),
-        ("x: 2, y: -.5, z: 1e-1 and 9", (1, -0.5, 0.1)),
+        ("(2; -.5; 1e-1)", (1, -0.5, 0.1)),
+        ("x: 2, y: -.5, z: 1e-1 and 9", None),
+        ("The cup is 0.3 m from 1 of 2 chairs", None),
         ("[0.25,0.5,-7]", (0.25, 0.5, -1)),
         ("to the left", None),
         ("0.3 0.2", None),
@@ -136,6 +138,14 @@ def test_three_numbers_are_a_displacement(adapter: SpatialAdapter, feedback, act
     else:
         assert read.dtype == np.float32
         np.testing.assert_allclose(read, action, atol=1e-6)
+
+
+def test_the_first_numbers_of_any_text_are_a_displacement_where_that_is_wanted(adapter: SpatialAdapter):
+    np.testing.assert_allclose(
+        adapter.first_numbers_to_action("x: 2, y: -.5, z: 1e-1 and 9"), (1, -0.5, 0.1), atol=1e-6
+    )
+    assert adapter.first_numbers_to_action("0.3 of 2") is None
+    np.testing.assert_array_equal(adapter.first_numbers_to_action(np.array([0.5, 3, -3])), [0.5, 1, -1])
 
 
 def test_the_replies_that_a_model_is_held_to_are_26_displacements(adapter: SpatialAdapter):

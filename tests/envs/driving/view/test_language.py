@@ -120,7 +120,23 @@ def test_an_answer_has_the_keys_that_the_prompt_asks_for():
         ('Sure! {"brake": 0.4, "steer": 0.1, "throttle": 0.2} Drive safely.', (-0.4, 0.1)),
         ('{"throttle": 3, "steer": -7, "brake": -1}', (1, -1)),
         ("0.3 0.1 0.0", (0.3, 0.1)),
-        ("throttle=.3, steer=-.1, brake=0, done", (0.3, -0.1)),
+        ("  [0.3, -0.1, 0]\n", (0.3, -0.1)),
+        ("```\n0.3; -.1; 0\n```", (0.3, -0.1)),
+        ('```json\n{"throttle": 0.3, "steer": -0.1, "brake": 0}\n```', (0.3, -0.1)),
+        ('I brake for 2 cars, so: {"throttle": "0.0", "steer": 0, "brake": 0.7, "why": {"cars": 2}}', (-0.7, 0)),
+        ('Ahead is {"cars": 2}. {"throttle": 0.3, "steer": -0.1, "brake": 0}', (0.3, -0.1)),
+        ("throttle=.3, steer=-.1, brake=0, done", None),
+        ("The light is red and 3 cars wait 12 m ahead, 0 walkers.", None),
+        ("1. 2. 3.\n", (-1.0, 1.0)),
+        ("0.3 0.1", None),
+        ("0.3 0.1 0.0 0.0", None),
+        ("0.3 0.1 0.0 m", None),
+        ('{"throttle": true, "steer": 0, "brake": 0}', None),
+        ('{"throttle": "fast", "steer": 0, "brake": 0}', None),
+        ('{"action": {"throttle": 0.3, "steer": 0, "brake": 0}}', None),
+        ("{'throttle': 0.3, 'steer': 0, 'brake': 0}", None),
+        ('Either {"throttle": 1, "steer": 0, "brake": 0} or {"throttle": 0, "steer": 0, "brake": 1}', None),
+        ("{" * 100_000, None),
         ('{"throttle": 0.5, "steer": -0.25', None),
         ('{"throttle": null, "steer": 0, "brake": 0}', None),
         ('{"throttle": NaN, "steer": 0, "brake": 0}', None),
@@ -143,10 +159,34 @@ def test_a_reply_reads_as_an_action_or_not_at_all(reply: str, action: tuple[floa
         assert read == pytest.approx(np.array(action), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("reply", "action"),
+    [
+        ("throttle=.3, steer=-.1, brake=0, done", (0.3, -0.1)),
+        ("{'throttle': 0.3, 'steer': -0.1, 'brake': 0}", (0.3, -0.1)),
+        ("In 3 s the 2 cars ahead leave 0.5 m of room", (1, 1)),
+        ('3 cars, 2 lanes, 1 light: {"throttle": 0.3, "steer": -0.1, "brake": 0}', (0.3, -0.1)),
+        ("0.3 and 0.1", None),
+    ],
+)
+def test_the_first_numbers_of_any_text_are_an_action_where_that_is_wanted(reply: str, action):
+    read = language.first_numbers_to_action(reply)
+    assert (read is None) if action is None else read == pytest.approx(np.array(action), abs=1e-6)
+
+
 @given(st.text())
-def test_no_text_breaks_the_reader(reply: str):
-    action = language.to_action(reply)
-    assert action is None or (np.abs(action) <= 1).all()
+def test_no_text_breaks_the_readers(reply: str):
+    for reader in (language.to_action, language.first_numbers_to_action):
+        action = reader(reply)
+        assert action is None or (np.abs(action) <= 1).all()
+
+
+@given(unit, unit, st.text(alphabet="abc 0123456789.,:-", max_size=40))
+def test_words_around_an_answer_change_nothing_and_alone_are_none(acceleration: float, steer: float, words: str):
+    answer = language.answer(np.array([acceleration, steer]))
+    expected = language.to_action(answer)
+    np.testing.assert_array_equal(language.to_action(f"{words}{answer}{words}"), expected)
+    assert language.to_action(f"see {words}") is None
 
 
 @given(unit, unit)
