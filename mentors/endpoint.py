@@ -3,12 +3,17 @@
 import asyncio
 import base64
 import io
+import ipaddress
 import json
 import logging
 import os
 import random
+import re
 import secrets
+import socket
 import threading
+import urllib.parse
+import urllib.request
 import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,6 +22,15 @@ import numpy as np
 from PIL import Image
 
 from mentorgym.extras import import_extra
+from mentorgym.mentors.chat import (
+    LONGEST_EXCERPT,
+    REPLACEMENTS,
+    EndpointFault,
+    error_of,
+    read_events,
+    refused_field,
+    text_of,
+)
 from mentorgym.mentors.mentor import IMAGE_SLOT, Feedback, Request
 
 Result = TypeVar("Result")
@@ -24,22 +38,10 @@ Result = TypeVar("Result")
 MAX_REPLY = 1 << 20
 """Largest body of a response, in bytes."""
 
-RETRIED = (408, 409, 425, 429)
-"""Statuses, besides those from 500 on, after which a request is sent again."""
-
 LONGEST_PAUSE = 8.0
 """Longest pause between two attempts, in seconds, where the endpoint does not ask for a longer one."""
 
 _log = logging.getLogger(__name__)
-
-
-class EndpointFault(Exception):
-    """The reason why an attempt brought no reply."""
-
-    def __init__(self, reason: str, status: int = 0, retry_after: float | None = None):
-        super().__init__(reason)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class EndpointMentor:
@@ -76,15 +78,27 @@ class EndpointMentor:
         self.spacing = 1 / requests_per_second if requests_per_second else 0.0
         self._next_start = 0.0
         self._reported: set[str] = set()
+        self._generation: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0, "seed": 0}
         self._key = _api_key(self.url)
         # Uncompressed, so that MAX_REPLY bounds the memory that a reply takes.
         headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         limits = httpx.Limits(max_connections=concurrency)
         try:
-            self._client = httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits)
-            httpx.URL(self.url)
+            host = httpx.URL(self.url).host
         except (httpx.InvalidURL, ValueError) as error:
             raise ValueError(f"{url} is not the address of an endpoint: {error}") from None
+        # What is asked of this machine, and the key with it, never goes to a proxy.
+        local = is_loopback(host)
+        self._proxy = "" if local else _proxy_for(self.url)
+        try:
+            self._client = httpx.AsyncClient(
+                headers=headers, timeout=timeout, limits=limits, trust_env=not local, verify=httpx.create_ssl_context()
+            )
+        except (httpx.InvalidURL, ValueError, ImportError) as error:
+            raise ValueError(
+                f"the proxy settings for {url} cannot be used ({error}): correct or unset HTTP_PROXY, HTTPS_PROXY, "
+                "ALL_PROXY and NO_PROXY"
+            ) from None
         self._room = asyncio.Semaphore(concurrency)
         # The client is bound to one event loop, and the caller's thread may run another one.
         self._loop = asyncio.new_event_loop()
@@ -126,13 +140,7 @@ class EndpointMentor:
             parts.insert(0, {"type": "text", "text": before})
         if after:
             parts.append({"type": "text", "text": after})
-        payload = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": parts}],
-            "max_tokens": self.max_new_tokens,
-            "temperature": 0,
-            "seed": 0,
-        }
+        payload: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": parts}]}
         if schema is not None:
             reply_format = {"name": "reply", "schema": schema, "strict": True}
             payload["response_format"] = {"type": "json_schema", "json_schema": reply_format}
@@ -145,8 +153,8 @@ class EndpointMentor:
         try:
             return await self._ask(payload)
         except EndpointFault as fault:
-            # Each status is logged once, whatever the body is.
-            kind = str(fault.status or fault)
+            # Each status is logged once, whatever the body is; texts may begin alike and end with a number.
+            kind = str(fault.status or str(fault)[:40])
             if kind not in self._reported:
                 self._reported.add(kind)
                 _log.warning("no reply from %s: %s; further faults of this kind are not reported", self.url, fault)
@@ -154,19 +162,32 @@ class EndpointMentor:
 
     async def _ask(self, payload: dict[str, Any]) -> str:
         """The reply, after at most `retries` further attempts; raises the fault of the last one."""
-        for attempt in range(self.retries + 1):
+        attempt = 0
+        while True:
+            sent = dict(self._generation)
             try:
-                return _text_of(await self._exchange("POST", "/chat/completions", payload))
+                return text_of(await self._exchange("POST", "/chat/completions", payload | sent))
             except EndpointFault as fault:
-                final = 0 < fault.status < 500 and fault.status not in RETRIED
-                if final or attempt == self.retries:
-                    raise
+                if fault.field in sent:
+                    self._replace(fault)
+                    continue
+                if fault.final or attempt == self.retries:
+                    raise EndpointFault(self._censored(str(fault)), fault.status) from None
                 pause = fault.retry_after
             if pause is None:
                 # Random, so that requests that failed together are not sent again together.
                 pause = min(self.backoff * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
             await asyncio.sleep(pause)
-        raise AssertionError
+            attempt += 1
+
+    def _replace(self, fault: EndpointFault) -> None:
+        """Send what the endpoint takes in place of the field that it refuses, from now on."""
+        if fault.field not in self._generation:  # A request beside this one was refused earlier.
+            return
+        value, other = self._generation.pop(fault.field), REPLACEMENTS[fault.field]
+        if other:
+            self._generation[other] = value
+        _log.info("%s refuses %s; it gets %s instead", self.url, fault.field, other or "nothing")
 
     async def _exchange(self, method: str, path: str, payload: dict[str, Any] | None = None) -> Any:
         """The JSON of one attempt; raises EndpointFault for every failure."""
@@ -186,14 +207,22 @@ class EndpointMentor:
             raise EndpointFault(f"no reply within {self.timeout:g} s") from None
         except Exception as error:  # No fault of the endpoint may end the training.
             raise EndpointFault(self._censored(f"{type(error).__name__} {error}".strip())) from None
-        if response.status_code != 200:
-            text = body[:300].decode(errors="replace").strip()
-            reason = self._censored(f"status {response.status_code} {text}".strip())
-            raise EndpointFault(reason, response.status_code, self._retry_after(response.headers))
+        status = response.status_code
+        text = body[:LONGEST_EXCERPT].decode(errors="replace").strip()
+        if not 200 <= status < 300:
+            reason = self._censored(f"status {status} {text}".strip())
+            field = refused_field(body) if status in (400, 422) else ""
+            raise EndpointFault(reason, status, self._retry_after(response.headers), field)
         try:
-            return json.loads(body)
+            answer = read_events(body) if body.lstrip().startswith((b"data:", b"event:", b":")) else json.loads(body)
         except (ValueError, RecursionError):
-            raise EndpointFault("a reply that is not JSON") from None
+            raise EndpointFault(self._censored(f"a reply that is not JSON: {text[:100]}")) from None
+        if words := error_of(answer):
+            message, code = words
+            field = refused_field(body) if code in (0, 400, 422) else ""
+            reason = self._censored(f"an error in place of a reply: {message[:LONGEST_EXCERPT]}")
+            raise EndpointFault(reason, code, self._retry_after(response.headers), field)
+        return answer
 
     async def _pace(self) -> None:
         """Wait for this request's turn under the rate limit."""
@@ -215,11 +244,15 @@ class EndpointMentor:
     async def _first_model(self) -> str:
         try:
             models = await self._exchange("GET", "/models")
-            return str(models["data"][0]["id"])
         except EndpointFault as fault:
             raise self._unusable(fault) from None
-        except (LookupError, TypeError):
-            raise ConnectionError(f"{self.url} lists no models; name one with the option `model`") from None
+        # Most have "data"; some list without it, or "models".
+        entries = models.get("data") or models.get("models") if isinstance(models, dict) else models
+        first = entries[0] if isinstance(entries, list) and entries else None
+        name = first.get("id") or first.get("name") if isinstance(first, dict) else None
+        if not isinstance(name, str):
+            raise ConnectionError(f"{self.url} lists no models; name one with the option `model`")
+        return name
 
     async def _probe(self) -> bool:
         """Whether the endpoint follows a schema that no model follows by chance; raises where there is no reply."""
@@ -235,7 +268,7 @@ class EndpointMentor:
         try:
             reply = await self._ask(self._payload(picture, prompt, schema))
         except EndpointFault as fault:
-            if fault.status not in (400, 422):
+            if fault.status not in (400, 422) and not _ABOUT_SCHEMAS.search(str(fault)):
                 raise self._unusable(fault) from None
             try:
                 await self._ask(self._payload(picture, prompt, None))
@@ -252,8 +285,10 @@ class EndpointMentor:
             401: "; set MENTORGYM_API_KEY, or for https OPENAI_API_KEY, to the endpoint's key",
             403: "; set MENTORGYM_API_KEY, or for https OPENAI_API_KEY, to the endpoint's key",
             404: "; the address usually ends in /v1, and the option `model` names a model that is served there",
-            400: "; the model has to take images",
+            400: "; the model has to take images" if _ABOUT_IMAGES.search(str(fault)) else "",
         }.get(fault.status, "")
+        if self._proxy:
+            hint += f"; it was asked through the proxy {self._proxy}: NO_PROXY names hosts to ask without one"
         return ConnectionError(f"{self.url} is not a usable chat endpoint: {fault}{hint}")
 
 
@@ -265,14 +300,36 @@ def _api_key(url: str) -> str | None:
     return key or None
 
 
-def _text_of(answer: Any) -> str:
+_ABOUT_SCHEMAS = re.compile("response_format|schema")
+_ABOUT_IMAGES = re.compile(r"image|vision|multi-?modal|(be|expected) a (valid )?string", re.IGNORECASE)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: localhost, 127.0.0.0/8, ::1, or the unspecified address, in any spelling."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host in ("localhost", "localhost.localdomain") or host.endswith(".localhost"):
+        return True
     try:
-        text = answer["choices"][0]["message"]["content"]
-    except (LookupError, TypeError):
-        text = None
-    if not isinstance(text, str):
-        raise EndpointFault("a reply without text")
-    return text
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            # The resolver reads 127.1 and 0x7f000001, too.
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
+
+
+def _proxy_for(url: str) -> str:
+    """Host and port of the proxy that the environment names for an address, "" for none."""
+    parts = urllib.parse.urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    # Without the password that may be in it.
+    return proxy.rpartition("@")[2].rpartition("//")[2]
 
 
 def _shut_down(loop: asyncio.AbstractEventLoop, thread: threading.Thread, client: Any) -> None:

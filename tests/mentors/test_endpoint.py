@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mentorgym.mentors import Request, load_mentor
+from mentorgym.mentors.endpoint import is_loopback
 
 SCHEMA = {"type": "object", "properties": {"steer": {"type": "number"}}, "required": ["steer"]}
 
@@ -360,3 +361,187 @@ def test_nothing_is_left_behind(server: Server):
     mentor.close()
     mentor.close()
     assert not any(thread.name == "endpoint" for thread in threading.enumerate())
+
+
+def refusing(*fields: str) -> Callable[[Handler, str], bool]:
+    """Refuses requests with any of these fields, as OpenAI's endpoint does."""
+
+    def misbehave(handler: Handler, word: str) -> bool:
+        sent = handler.server.asked[-1]
+        for field in fields:
+            if field in sent:
+                error = {"message": f"Unsupported parameter: {field!r} is not supported.", "param": field}
+                handler.reply(json.dumps({"error": error}).encode(), 400)
+                return True
+        return False
+
+    return misbehave
+
+
+@pytest.mark.parametrize("fields", [("max_tokens",), ("temperature",), ("seed", "temperature", "max_tokens")])
+def test_fields_that_a_model_refuses_are_replaced_or_left_out(server: Server, fields):
+    server.misbehave = refusing(*fields)
+    with mentor_at(server.url, retries=0, max_new_tokens=20) as mentor:
+        asked = len(server.asked)
+        assert mentor([ask("a"), ask("b")]) == ["a", "b"]
+        assert len(server.asked) == asked + 2, "what was refused once is not sent again"
+    last = server.asked[-1]
+    assert last.keys().isdisjoint(fields)
+    assert last["max_completion_tokens" if "max_tokens" in fields else "max_tokens"] == 20
+    assert {"temperature", "seed"} - set(fields) <= last.keys()
+
+
+def test_fields_that_are_refused_in_the_middle_of_a_batch_cost_no_answer(server: Server):
+    with mentor_at(server.url, retries=0) as mentor:
+        server.misbehave = refusing("max_tokens", "seed")
+        assert mentor([ask(str(index)) for index in range(6)]) == [str(index) for index in range(6)]
+
+
+def test_an_error_that_comes_with_status_200_is_told_in_its_own_words(server: Server, caplog):
+    bodies = {
+        "quota": b'{"error": {"message": "daily quota is used up", "code": 402}}',
+        "busy": b'{"error": "too many requests"}',
+    }
+
+    def misbehave(handler: Handler, word: str) -> bool:
+        if word in bodies:
+            handler.reply(bodies[word])
+        return word in bodies
+
+    server.misbehave = misbehave
+    with mentor_at(server.url, retries=1) as mentor:
+        before = len(server.asked)
+        assert mentor([ask("quota"), ask("busy"), ask("a")]) == [None, None, "a"]
+        assert len(server.asked) == before + 4, "402 is final, and what has no code is tried again"
+    assert "daily quota is used up" in caplog.text and "too many requests" in caplog.text
+    server.misbehave = lambda handler, word: bool(handler.reply(bodies["quota"]) or True)
+    with pytest.raises(ConnectionError, match="an error in place of a reply: daily quota is used up$"):
+        load_mentor(server.url, retries=0)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (400, b'{"error": {"message": "credit balance is too low"}}', r'credit balance is too low"}}$'),
+        (400, b'{"error": {"message": "image_url is only supported by certain models"}}', "has to take images$"),
+        (200, b'{"choices": [{"message": {"content": null, "refusal": "not this"}}]}', "the model refuses: not this$"),
+        (
+            200,
+            b'{"choices": [{"message": {"content": null, "reasoning": "well"}, "finish_reason": "length"}]}',
+            "well.*raise max_new_tokens",
+        ),
+    ],
+)
+def test_an_endpoint_is_refused_in_its_own_words(server: Server, status: int, body: bytes, message: str):
+    server.misbehave = lambda handler, word: bool(handler.reply(body, status) or True)
+    with pytest.raises(ConnectionError, match=message):
+        load_mentor(server.url, retries=0)
+
+
+def test_a_reply_that_is_streamed_unasked_is_read(server: Server):
+    def misbehave(handler: Handler, word: str) -> bool:
+        handler.reply(b'data: {"choices": [{"delta": {"content": "green"}}]}\n\ndata: [DONE]\n\n')
+        return True
+
+    server.misbehave = misbehave
+    with mentor_at(server.url) as mentor:
+        assert mentor([ask("a")]) == ["green"]
+
+
+def test_an_endpoint_that_refuses_schemas_with_status_200_is_asked_without(server: Server):
+    def misbehave(handler: Handler, word: str) -> bool:
+        if "response_format" in handler.server.asked[-1]:
+            handler.reply(b'{"error": "response_format is not supported"}')
+            return True
+        return False
+
+    server.misbehave = misbehave
+    with mentor_at(server.url, schema=SCHEMA, retries=0) as mentor:
+        assert not mentor.structured and mentor([ask("a")]) == ["a"]
+
+
+@pytest.mark.parametrize("models", [{"data": [{"id": "m"}]}, [{"id": "m"}], {"models": [{"name": "m"}]}])
+def test_the_list_of_models_is_read_in_each_layout(server: Server, monkeypatch, models):
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.reply(json.dumps(models).encode()))
+    with mentor_at(server.url) as mentor:
+        assert mentor.model == "m"
+
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.fixture
+def proxy(monkeypatch) -> Iterator[list[tuple[str, str | None]]]:
+    """The addresses and keys that a proxy has been asked for, which the environment names."""
+    seen: list[tuple[str, str | None]] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def log_message(self, format, *args) -> None:
+            """Without a word."""
+
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers.get("Authorization")))
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_CONNECT = do_GET
+
+    for name in PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        for name in PROXY_VARIABLES[:3]:
+            monkeypatch.setenv(name, f"http://me:word@127.0.0.1:{server.server_port}")
+        yield seen
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "127.1", "0.0.0.0"])
+def test_what_is_asked_of_this_machine_goes_to_no_proxy(server: Server, proxy, monkeypatch, host: str):
+    monkeypatch.setenv("MENTORGYM_API_KEY", "not-a-real-key")
+    with mentor_at(server.url.replace("127.0.0.1", host)) as mentor:
+        assert mentor([ask("a")]) == ["a"]
+    assert proxy == []
+    assert server.headers_seen[-1]["Authorization"] == "Bearer not-a-real-key"
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "NO_PROXY"])
+def test_proxy_settings_that_cannot_be_used_matter_for_other_machines_alone(server, proxy, monkeypatch, variable):
+    monkeypatch.setenv(variable, "socks9://nowhere" if variable == "ALL_PROXY" else "fe80::/10,[")
+    with mentor_at(server.url) as mentor:
+        assert mentor([ask("a")]) == ["a"]
+    with pytest.raises(ValueError, match="the proxy settings for http://endpoint.invalid/v1 cannot be used"):
+        load_mentor("http://endpoint.invalid/v1", retries=0)
+
+
+def test_a_proxy_that_refuses_another_machine_is_named_without_its_password(proxy):
+    with pytest.raises(ConnectionError, match=r"through the proxy 127.0.0.1:\d+: NO_PROXY names hosts") as raised:
+        load_mentor("http://endpoint.invalid/v1", retries=0)
+    assert "word" not in str(raised.value)
+    assert [path for path, _ in proxy] == ["http://endpoint.invalid/v1/models"]
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost.", True),
+        ("api.localhost", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("::ffff:127.0.0.1", True),
+        ("127.255.0.3", True),
+        ("0x7f000001", True),
+        ("localhost.example.org", False),
+        ("128.0.0.1", False),
+        ("10.0.0.1", False),
+        ("mylocalhost", False),
+        ("", False),
+        ("fe80::1", False),
+    ],
+)
+def test_this_machine_is_known_in_any_spelling(host: str, here: bool):
+    assert is_loopback(host) == here
