@@ -78,7 +78,7 @@ class DrivingEnv(SingleEnv):
             "Avenue"), a name under `MENTORGYM_MAPS` or `CARLA_ROOT`, or the path of an `.xodr` file. Of several towns
             training drives in number (seed + number of the episode) mod their count, and soft resets stay where they
             are; the test routes of all are numbered one town after another.
-        routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or leaderboard XML),
+        routes: the test routes: None for the town's own, or a file (CSV of start and goal poses, or Leaderboard XML),
             by path or by name under `MENTORGYM_ROUTES`. Training never draws their pairs of start and goal lanes.
         traffic: "empty", "regular" (the default), "dense", "busy", or a pair (vehicles, walkers), the same in every
             episode; or "train", which draws both anew for each episode (Found-RL: 0 to 150 vehicles and 0 to 200
