@@ -372,7 +372,7 @@ class Run:
                 state = restore(folder, networks, optimizers, stored)
                 break
             except Exception as error:  # Damaged files lead to errors of many types.
-                fault = f"{type(error).__name__}: {error}"
+                fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 say(f"{self.agent}: the checkpoint {folder} cannot be restored: {fault}")
         else:
             raise ValueError(

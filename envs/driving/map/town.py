@@ -92,7 +92,7 @@ def find_map(town: str | os.PathLike) -> Path:
     """
     path = Path(town)
     if path.suffix == ".xodr":
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise TownError(f"there is no map at {path}")
         return path
     ours = packaged_towns()
@@ -104,7 +104,7 @@ def find_map(town: str | os.PathLike) -> Path:
     if folder := os.environ.get("CARLA_ROOT"):
         searched.append(Path(folder) / "CarlaUE4/Content/Carla/Maps/OpenDrive" / f"{town}.xodr")
     for candidate in searched:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False for a name that is too long for one, too.
             return candidate
     where = ", ".join(map(str, searched)) or "no folder: neither MENTORGYM_MAPS nor CARLA_ROOT is set"
     raise TownError(

@@ -234,7 +234,7 @@ def find_routes(routes: str | os.PathLike) -> Path:
     path = Path(routes)
     folder = os.environ.get("MENTORGYM_ROUTES")
     for candidate in [path, *([Path(folder) / path] if folder else [])]:
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     raise RouteError(
         f"there is no route file {path}; pass its path, or set MENTORGYM_ROUTES to the folder that holds it"
@@ -294,13 +294,13 @@ def _csv_poses(text: str, path: Path):
             raise RouteError(f"{path}, line {row.line}: not a row of numbers (it has not {len(table.columns)} cells)")
     lines = [[row.cells[name] for name in COLUMNS] for row in table.rows]
     marks = set("".join(cell for cells in lines for cell in cells)) & set(",.")
-    if len(marks) > 1:
-        raise RouteError(f"{path} has commas and points in its numbers: write points for decimals, and no thousands")
+    # Where the comma separates cells, one in a number is a thousands separator.
+    if len(marks) > 1 or ("," in marks and table.delimiter == ","):
+        raise RouteError(f"{path} has commas in its numbers: write points for decimals, and nothing for thousands")
     named: list[tuple[str, str, list[list[float]]]] = []
     for row, cells in zip(table.rows, lines, strict=True):
         where = f"line {row.line}"
         try:
-            # Where the comma does not separate cells, it is the decimal mark.
             values = [float(cell.replace(",", ".")) for cell in cells]
         except ValueError as error:
             raise RouteError(f"{path}, {where}: not a row of numbers ({error})") from error

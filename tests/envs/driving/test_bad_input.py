@@ -63,6 +63,8 @@ def write_map(path, *roads: str):
         ("suburb", TownError, r"unknown town 'suburb': did you mean 'Suburb'\?"),
         ("", TownError, "unknown town ''"),
         ("maps/nowhere.xodr", TownError, "there is no map at maps/nowhere.xodr"),
+        ("V" * 5000, TownError, "unknown town 'VVV"),
+        ("V" * 5000 + ".xodr", TownError, "there is no map at VVV"),
     ],
 )
 def test_a_town_that_is_not_there(town, error, message):
@@ -215,6 +217,8 @@ def test_a_tree_that_names_no_routes(tmp_path, village, text, message):
 def test_a_route_file_that_is_not_there_or_not_text(tmp_path, village, monkeypatch):
     with pytest.raises(RouteError, match="no route file lost.csv; pass its path, or set MENTORGYM_ROUTES"):
         DrivingVectorEnv(**QUICK, routes="lost.csv")
+    with pytest.raises(RouteError, match="no route file lll"):
+        DrivingVectorEnv(**QUICK, routes="l" * 5000)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RouteError, match="binary.csv cannot be read"):
         read_routes(village, tmp_path / "binary.csv")

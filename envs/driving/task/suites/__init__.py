@@ -49,7 +49,7 @@ def find_suite(suite: str | os.PathLike) -> Path:
     """A suite by the name of one of ours or by its file's path. Raises SuiteError when there is none."""
     if str(suite) in packaged_suites():
         return packaged_suites()[str(suite)]
-    if not Path(suite).is_file():
+    if not os.path.isfile(suite):
         raise SuiteError(f"unknown suite {str(suite)!r}: {nearest_name(suite, packaged_suites())}, or a file's path")
     return Path(suite)
 

@@ -86,3 +86,5 @@ def test_a_suite_that_is_not_there():
     assert find_suite("nocrash").name == "nocrash.csv"
     with pytest.raises(SuiteError, match="unknown suite 'nocrush': did you mean 'nocrash'.*, or a file's path"):
         find_suite("nocrush")
+    with pytest.raises(SuiteError, match="unknown suite 'nnn"):
+        find_suite("n" * 5000)
