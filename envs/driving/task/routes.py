@@ -322,7 +322,7 @@ def _xml_poses(data: bytes, path: Path, town: str):
     for number, route in enumerate(routes):
         name = str(route.get("id") or number)
         where = f"route {name}"
-        if (route.get("town") or town) != town:
+        if (_town_of(route) or town) != town:
             continue
         points = _points(route)
         if points is None:
@@ -339,9 +339,14 @@ def _xml_poses(data: bytes, path: Path, town: str):
             (name, where, [[*pose, np.nan if yaw is None else yaw] for pose, yaw in zip(poses, headings, strict=True)])
         )
     if not named:
-        towns = sorted({str(route.get("town")) for route in routes})
+        towns = sorted({str(_town_of(route)) for route in routes})
         raise RouteError(f"{path} holds no routes of {town}, but of {', '.join(towns) or 'no town'}")
     return named
+
+
+def _town_of(route: ElementTree.Element) -> str | None:
+    """The town that a route names, as "map" in the oldest files; None or "" where it names none."""
+    return route.get("town") or route.get("map")
 
 
 def _points(route: ElementTree.Element) -> list[ElementTree.Element] | None:

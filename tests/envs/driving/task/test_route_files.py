@@ -106,6 +106,7 @@ def layouts(poses) -> dict[str, str]:
     other = "<scenario name='1' type='Accident'><trigger_point x='0' y='0' z='0' yaw='0'/></scenario>"
     return {
         "Leaderboard 1": f"<route id='5' town='Village'><weather id='x'/>{ones}</route>",
+        "the oldest": f"<route id='5' map='Village'>{ones}</route><route id='6' map='Town02'>{ones}</route>",
         "no town": f"<route id='5'>{ones}</route>",
         "an empty town": f"<route id='5' town=''>{ones}</route>",
         "Roach": f"<route id='5'><ego_vehicle id='hero'>{ones}</ego_vehicle></route>",
