@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measure = family_for(arguments).measure
 
     def evaluate(args: Any, command: str) -> dict[str, Any]:
-        rows, outputs = measure.measure(args, command)
+        rows, outputs, remarks = measure.measure(args, command)
         written = [str(path) for path in dict.fromkeys(outputs)]
         show(measure.summary(rows, args), f"rows: {', '.join(written)}")
-        return measure.summarise(rows) | {"outputs": written}
+        return measure.summarise(rows) | {"outputs": written} | remarks
 
     verb("evaluate", measure.Args, measure.__doc__)(evaluate)(arguments)
 

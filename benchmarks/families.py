@@ -53,8 +53,9 @@ class Measure(Protocol):
     def environment_defaults(self, env: str) -> Mapping[str, Any]:
         """The environment's arguments that need not be named in the name of a run."""
 
-    def measure(self, args: Any, command: str) -> tuple[list[Row], list[Path]]:
-        """Score all that `args` name, and write the rows; returns the rows and the files."""
+    def measure(self, args: Any, command: str) -> tuple[list[Row], list[Path], dict[str, Any]]:
+        """Score all that `args` name, and write the rows; returns the rows, the files, and what else the JSON object
+        of the command holds."""
 
     def summarise(self, rows: Sequence[Row]) -> dict[str, Any]:
         """`rows` as `mentorgym evaluate --json` prints them."""

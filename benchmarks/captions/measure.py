@@ -422,7 +422,7 @@ def make_row(speaker: Speaker, args: Args, tasks: Tasks, labels: Labels, texts: 
     }
 
 
-def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
+def measure(args: Args, command: str) -> tuple[list[Row], list[Path], dict[str, Any]]:
     """Measure everybody that `args` name and write the rows and predictions; returns the rows and where they went."""
     if family_of(args.env) != FAMILY:
         raise UsageError(f"--env {args.env}: captions are measured in {ENV}")
@@ -454,7 +454,7 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
             write_atomically(speaker.training.folder / name, "".join(json.dumps(each) + "\n" for each in predictions))
         rows.append(row)
         outputs.append(output)
-    return rows, outputs
+    return rows, outputs, {}
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def main(args: Args, command: str) -> dict[str, Any]:
     rows = [
         row
         for driver in (RandomDriver(), ExpertDriver(), agent)
-        for row in evaluate(driver, driver.name, tasks, command, args.folder / "rows" / f"{driver.name}.jsonl")
+        for row in evaluate(driver, driver.name, tasks, command, args.folder / "rows" / f"{driver.name}.jsonl")[0]
     ]
     film = args.folder / "expert_and_sac.mp4"
     progress_console.print("filming the expert and SAC on the same route, in the same traffic")

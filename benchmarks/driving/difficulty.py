@@ -7,6 +7,11 @@ real ones along the polyline through their points. Each line has the quartiles o
 are planned on CARLA's maps and read from its route files where `MENTORGYM_MAPS` and `MENTORGYM_ROUTES` name folders
 with them, else they are the figures that `task.write_routes` states. Exits with 1 where a quartile is more than 30 %
 off, of figures under 1 more than 0.3.
+
+    mentorgym difficulty --route-file leaderboard1_routes_training.xml --town Town03 Town04
+
+lists instead the routes of a file as they are planned in these towns: the metres of the line through a route's points,
+the metres along its lanes, and the legs that are longer than 1.5 times their line and 20 m.
 """
 
 import os
@@ -18,7 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 from rich.table import Table
 
-from mentorgym.benchmarks.harness.command import UsageError, show, verb
+from mentorgym.benchmarks.harness.command import UsageError, show, user_input, verb
 from mentorgym.benchmarks.harness.tables import text_table
 from mentorgym.envs.driving.map.town import TownError, find_map, load_town, packaged_towns
 from mentorgym.envs.driving.task import write_routes
@@ -33,9 +38,18 @@ FILES = {"training": "leaderboard1_routes_training.xml", "testing": "leaderboard
 """The public routes, by their names in CARLA's repository."""
 
 
+LEG_FACTOR, LEG_METRES = 1.5, 20.0
+"""A leg is long when it has more than so many times the metres of its line, and so many metres more."""
+
+
 @dataclass
 class Args:
-    """Compare our fixed routes with those that they stand for."""
+    """Compare our fixed routes with those that they stand for, or list those of a file."""
+
+    route_file: str | None = None
+    """file whose routes are listed instead, by path or by name in MENTORGYM_ROUTES"""
+    town: tuple[str, ...] = ()
+    """towns that these routes are in: ours, names in MENTORGYM_MAPS, or paths to .xodr"""
 
 
 def quartiles(values: Sequence[float] | np.ndarray) -> list[float]:
@@ -110,6 +124,40 @@ def compare() -> list[dict[str, Any]]:
     return entries
 
 
+def route_lengths(town: str, route_file: str) -> list[dict[str, Any]]:
+    """One entry for each route of a file in a town: `points`, metres of the `line` through them, `metres` along lanes,
+    and `long_legs` as [number, metres of its line, metres]; or the `problem` of one that cannot be driven."""
+    loaded = load_town(town)
+    entries: list[dict[str, Any]] = []
+    for route in read_routes(loaded, find_routes(route_file)):
+        entry: dict[str, Any] = {"town": loaded.name, "route": route.name, "points": len(route.stops)}
+        if route.problem:
+            entries.append(entry | {"problem": route.problem})
+            continue
+        place = loaded.tables.waypoint_pose[route.waypoints, :2].astype(float)
+        along = np.append(0.0, np.cumsum(np.hypot(*np.diff(place, axis=0).T)))
+        lines = np.hypot(*np.diff(place[route.stops], axis=0).T)
+        legs = np.diff(along[route.stops])
+        long = np.flatnonzero(legs > LEG_FACTOR * lines + LEG_METRES)
+        long_legs = [[int(k), round(float(lines[k]), 1), round(float(legs[k]), 1)] for k in long]
+        entries.append(entry | {"line": float(lines.sum()), "metres": float(along[-1]), "long_legs": long_legs})
+    return entries
+
+
+def table_of_routes(entries: Sequence[dict[str, Any]]) -> Table:
+    """The entries of `route_lengths` for the terminal."""
+    rows = []
+    for entry in entries:
+        words = [entry["town"], entry["route"], str(entry["points"])]
+        if "problem" in entry:
+            rows.append([*words, "", "", "", entry["problem"]])
+            continue
+        legs = ", ".join(f"{k}: {line:.0f} to {metres:.0f} m" for k, line, metres in entry["long_legs"])
+        figures = (f"{entry['line']:.0f}", f"{entry['metres']:.0f}", f"{entry['metres'] / entry['line']:.2f}")
+        rows.append([*words, *figures, legs])
+    return text_table(["town", "route", "points", "line", "metres", "ratio", "long legs"], rows)
+
+
 def table(entries: Sequence[dict[str, Any]]) -> Table:
     """`entries` for the terminal."""
     rows = []
@@ -123,6 +171,13 @@ def table(entries: Sequence[dict[str, Any]]) -> Table:
 @verb("difficulty")
 def main(args: Args) -> dict[str, Any]:
     """Compare the routes; raises UsageError where a quartile is too far off."""
+    if args.route_file is not None or args.town:
+        if args.route_file is None or not args.town:
+            raise UsageError("--route-file and --town go together: a file, and the towns that its routes are in")
+        with user_input():
+            entries = [entry for town in args.town for entry in route_lengths(town, args.route_file)]
+        show(table_of_routes(entries))
+        return {"routes": entries}
     entries = compare()
     show(table(entries), "quartiles of all routes of a town")
     if off := [entry for entry in entries if not entry["near"]]:

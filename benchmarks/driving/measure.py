@@ -19,6 +19,7 @@ Other families of environments have flags of their own, as in `mentorgym evaluat
 
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -163,12 +164,15 @@ def cells(tasks: Tasks) -> list[Cell]:
     return [Cell(*names) for names in itertools.product(tasks.town, tasks.traffic, tasks.weather)]
 
 
-def episodes(tasks: Tasks, num_routes: int) -> list[Episode]:
-    """Every episode of a cell of `tasks` whose town has `num_routes` routes."""
-    if wrong := [route for route in tasks.routes if not 0 <= route < num_routes]:
-        raise UsageError(f"no route {wrong[0]}: there are {num_routes}, counted from 0")
+def episodes(tasks: Tasks, num_routes: int, problems: Mapping[int, str]) -> list[Episode]:
+    """Every episode of a cell of `tasks` whose town has `num_routes` routes, `problems` says which are no use."""
+    for route in tasks.routes:
+        if not 0 <= route < num_routes:
+            raise UsageError(f"no route {route}: there are {num_routes}, counted from 0")
+        if route in problems:
+            raise UsageError(f"route {route} cannot be driven: {problems[route]}")
     # A number given twice is still one episode.
-    routes = dict.fromkeys(tasks.routes or range(num_routes))
+    routes = dict.fromkeys(tasks.routes or (route for route in range(num_routes) if route not in problems))
     return [Episode(route, seed) for seed in dict.fromkeys(tasks.seeds) for route in routes]
 
 
@@ -268,8 +272,13 @@ def name_of(driver: Driver, env: str) -> str:
     return run_name(driver.name, training.flags, {"env_id": env.split(":")[-1], **environment_defaults(trained_in)})
 
 
-def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path) -> list[Row]:
-    """Drive every episode of `tasks`, showing progress, and add the rows to `output`, cell by cell."""
+def evaluate(
+    driver: Driver, name: str, tasks: Tasks, command: str, output: Path
+) -> tuple[list[Row], dict[tuple[str, int], str]]:
+    """Drive every episode of `tasks`, showing progress, and add the rows to `output`, cell by cell.
+
+    Returns the rows and, by town and number, why routes are left out.
+    """
     if output.exists():
         read_rows(output)
     training = driver.training
@@ -279,6 +288,7 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
     parts = rounds(tasks)
     header = make_header("", "embedded", name or name_of(driver, parts[0][0].env), training, command)
     rows: list[Row] = []
+    left_out: dict[tuple[str, int], str] = {}
     with progress_bars("{task.completed:.1f}/{task.total} episodes") as progress:
         for part, cell, listed in parts:
             env = part.env.split(":")[-1]
@@ -286,7 +296,13 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
             seen = TRAINING_TOWNS.get(trained_on, TRAINING_TOWNS["CarlaNoCrash-v0"]) if towns is None else towns
             envs = make_envs(part, cell, driver.observation)
             try:
-                queue = episodes(tasks, envs.num_routes) if listed is None else listed
+                problems = envs.route_problems
+                queue = episodes(tasks, envs.num_routes, problems) if listed is None else listed
+                if listed is None and not tasks.routes:
+                    for route, problem in problems.items():
+                        if (cell.town, route) not in left_out:
+                            print(f"mentorgym: route {route} is left out: {problem}", file=sys.stderr, flush=True)
+                        left_out[cell.town, route] = problem
                 label = f"{header['driver']}: {cell.town}, {cell.traffic} traffic"
                 report = functools.partial(progress.update, progress.add_task(label, total=len(queue)))
                 where = header | {"env": env} | asdict(cell) | {"seen": cell.town in seen}
@@ -297,7 +313,7 @@ def evaluate(driver: Driver, name: str, tasks: Tasks, command: str, output: Path
                 envs.close()
             add_rows(output, finished)
             rows += finished
-    return rows
+    return rows, left_out
 
 
 def summaries(rows: Sequence[Row], group: Sequence[str] = GROUP) -> list[dict[str, Any]]:
@@ -352,13 +368,18 @@ def summary(rows: Sequence[Row], args: Args) -> Table:
     return text_table(header, cells, 3)
 
 
-def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
-    """Drive all episodes with all drivers that `args` name; returns the rows and the files that they went to."""
+def measure(args: Args, command: str) -> tuple[list[Row], list[Path], dict[str, Any]]:
+    """Drive all episodes with all drivers that `args` name; returns the rows, the files that they went to, and
+    `routes_left_out`, the town, number and problem of each route that cannot be driven."""
     choose_columns(args.columns, (*SCORES, *MORE_SCORES))
     rows: list[Row] = []
     outputs = []
+    left_out: dict[tuple[str, int], str] = {}
     for driver in load_drivers(args.driver, args.run, args.device):
         output = args.output or default_file(driver.training, args.name or driver.name, rounds(args)[0][0].env)
-        rows += evaluate(driver, args.name, args, command, output)
+        driven, problems = evaluate(driver, args.name, args, command, output)
+        rows += driven
+        left_out |= problems
         outputs.append(output)
-    return rows, outputs
+    routes = [{"town": town, "route": route, "problem": problem} for (town, route), problem in left_out.items()]
+    return rows, outputs, {"routes_left_out": routes}

@@ -76,7 +76,9 @@ def play(scene: Scene, window: Window) -> list[dict[str, Any]]:
                 if command or window.closed:
                     break
             if command == "n":
-                episode = Episode((episode.route + 1) % envs.num_routes, episode.seed)
+                routes = [route for route in range(envs.num_routes) if route not in envs.route_problems]
+                following = (routes.index(episode.route) + 1) % len(routes)
+                episode = Episode(routes[following], episode.seed)
             elif command == "escape":
                 window.close()
     finally:

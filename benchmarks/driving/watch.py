@@ -75,7 +75,7 @@ def open_scene(scene: Scene) -> tuple[DrivingVectorEnv, Episode]:
     tasks = Tasks(env=scene.env, routes=(scene.route,), seeds=(scene.seed,), route_file=scene.route_file, num_envs=1)
     envs = make_envs(tasks, Cell(scene.town, scene.traffic, scene.weather), "masks")
     try:
-        (episode,) = episodes(tasks, envs.num_routes)
+        (episode,) = episodes(tasks, envs.num_routes, envs.route_problems)
     except UsageError:
         envs.close()
         raise

@@ -133,7 +133,7 @@ def environment_defaults(env: str) -> Mapping[str, Any]:
     return {"env_id": ENV, "camera": "close"}
 
 
-def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
+def measure(args: Args, command: str) -> tuple[list[Row], list[Path], dict[str, Any]]:
     """Measure all that `args` name and write the rows; returns the rows and where they went."""
     if family_of(args.env) != "spatial":
         raise UsageError(f"--env {args.env}: models are shown the rooms of {ENV}")
@@ -153,7 +153,7 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         rows.append(make_row(args, spec, None, command))
         outputs.append(args.output or default_file(None, args.name or spec, ENV))
         add_rows(outputs[-1], rows[-1:])
-    return rows, outputs
+    return rows, outputs, {}
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:

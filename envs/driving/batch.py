@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mentorgym.envs.checks import check_choice, check_count, check_seed
 from mentorgym.envs.driving.action import to_control
 from mentorgym.envs.driving.expert import drive_by_rules
 from mentorgym.envs.driving.map.tables import join
-from mentorgym.envs.driving.map.town import Town, find_map, load_town
+from mentorgym.envs.driving.map.town import STORAGE_LENGTH, Town, find_map, load_town
 from mentorgym.envs.driving.random import episode_key, random_bits
 from mentorgym.envs.driving.task import rules, tasks, termination
 from mentorgym.envs.driving.task.reward import accumulate, found_rl
@@ -112,6 +113,12 @@ class DrivingBatch:
         threads = check_count("threads", threads)
         self.num_worlds, self.num_egos = worlds, egos
         self.towns = tuple(load_town(name) for name in names)
+        for each in self.towns:
+            if training and not each.tables.spawn_first[-1]:
+                raise ValueError(
+                    f"{each.name} has no place to start from: episodes begin on lanes outside junctions, of "
+                    f"{STORAGE_LENGTH:.0f} m at least; take another map, or split='test' with a route file"
+                )
         self._tables = join([each.tables for each in self.towns])
         self.routes: list[Route] = []
         protected: list[Route] = []
@@ -121,10 +128,10 @@ class DrivingBatch:
             if not own and not training:
                 raise ValueError(f"{each.name} has no test routes of its own: name a file of them, routes='...csv'")
             shift = self._tables.lane_first[first]
-            self.routes += [Route(route.name, route.waypoints + shift) for route in own]
+            self.routes += [replace(route, waypoints=route.waypoints + shift) for route in own]
             for either in (tasks.NOCRASH, tasks.LEADERBOARD):
                 fixed = tasks.packaged_routes(each, find_map(name), either) or []
-                protected += [Route(route.name, route.waypoints + shift) for route in fixed]
+                protected += [replace(route, waypoints=route.waypoints + shift) for route in fixed]
         self._test_pairs = tasks.lane_pairs([*protected, *self.routes], self._tables)
         self.split, self.observation, self.soft_reset = split, observation, soft_reset
         self.render_mode, self.threads = render_mode, threads
@@ -192,8 +199,16 @@ class DrivingBatch:
 
     @property
     def num_routes(self) -> int:
-        """How many fixed routes the test split has, those of all towns one after another; 0 without any."""
+        """How many fixed routes the test split has, those of all towns one after another; 0 without any.
+
+        Routes of a file that cannot be driven count too, so that numbers are those of the file.
+        """
         return len(self.routes)
+
+    @property
+    def route_problems(self) -> dict[int, str]:
+        """Why fixed routes cannot be driven, by their numbers. Episodes pass over them, and to name one is an error."""
+        return {number: route.problem for number, route in enumerate(self.routes) if route.problem}
 
     # The start of an episode
 
@@ -223,6 +238,10 @@ class DrivingBatch:
                 f"options['route']={numbers.tolist()}: {' + '.join(town.name for town in self.towns)} has routes 0 to "
                 f"{self.num_routes - 1}"
             )
+        problems = self.route_problems
+        for number in numbers.ravel().tolist():
+            if number in problems:
+                raise ValueError(f"options['route']={number} cannot be driven: {problems[number]}")
         return np.broadcast_to(numbers, count)
 
     def _start_world(self, world: int, chosen: Iterable[int] | None = None) -> None:
@@ -315,6 +334,8 @@ class DrivingBatch:
         following = ((number * self.num_egos + k) % self.num_routes for k in range(self.num_routes))
         picked: list[np.ndarray] = []
         for k in following if chosen is None else chosen:
+            if self.routes[k].problem:
+                continue
             route = self.routes[k].waypoints
             starts = [other[0] for other in picked]
             if self._apart(route[0], starts) and self._town_of(route[0]) == self._town_of((starts or route)[0]):
@@ -405,6 +426,8 @@ class DrivingBatch:
         more = tasks.extend_endless(self._tables, town, key, moment, start, last, self._test_pairs, buffer)
         if more:
             rules.extend(self._tables, episode, row, buffer[:more])
+        else:
+            rules.stop_growth(episode, row)
 
     def _step_infos(self) -> dict[str, np.ndarray]:
         """The arrays of STEP_INFOS, a row per ego."""

@@ -60,6 +60,7 @@ class FakeDrive(gym.vector.VectorEnv):
         self.num_envs, self.town, self.split, self.autoreset_mode = num_envs, town, split, autoreset_mode
         self.metadata = {"autoreset_mode": autoreset_mode}
         self.num_routes = NUM_ROUTES
+        self.route_problems: dict[int, str] = {}
         state = gym.spaces.Box(-np.inf, np.inf, (10,), np.float32)
         both = gym.spaces.Dict(state=state, bev=gym.spaces.Box(0, 255, (15, 96, 96), np.uint8))
         self.single_observation_space = both if observation == "masks" else state

@@ -137,3 +137,25 @@ def test_json_holds_every_score(fake_drive, capsys: pytest.CaptureFixture):
     evaluate.main(f"--env {ENV} --driver expert --town Suburb --output out.jsonl --json".split())
     (cell,) = json.loads(capsys.readouterr().out)["cells"]
     assert cell.keys() >= {"driving_score", "return", "red_lights_per_km", "infractions_per_km", "episodes"}
+
+
+def test_routes_that_cannot_be_driven_are_left_out_and_named(fake_drive, monkeypatch, capsys: pytest.CaptureFixture):
+    begin = fake_drive.FakeDrive.__init__
+
+    def begin_with_a_problem(envs, *arguments, **keywords):
+        begin(envs, *arguments, **keywords)
+        envs.route_problems = {1: "mine.csv, line 3: off the map"}
+
+    monkeypatch.setattr(fake_drive.FakeDrive, "__init__", begin_with_a_problem)
+    flags = f"--env {ENV} --driver expert --town Suburb --traffic empty dense --output out.jsonl".split()
+    evaluate.main([*flags, "--json"])
+    shown = capsys.readouterr()
+    rows = read_rows(Path("out.jsonl"))
+    assert {row["route"] for row in rows} == set(range(fake_drive.NUM_ROUTES)) - {1}
+    assert shown.err.count("route 1 is left out: mine.csv, line 3: off the map") == 1
+    left_out = json.loads(shown.out.splitlines()[-1])["routes_left_out"]
+    assert left_out == [{"town": "Suburb", "route": 1, "problem": "mine.csv, line 3: off the map"}]
+    evaluate.main([*flags, "--routes", "0", "2", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["routes_left_out"] == []
+    with pytest.raises(SystemExit, match="route 1 cannot be driven: mine.csv, line 3: off the map"):
+        evaluate.main([*flags, "--routes", "1"])

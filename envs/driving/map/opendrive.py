@@ -6,8 +6,10 @@ references and controllers, and crosswalk objects. Superelevation, crossfall and
 `carla.Map`: every road is level across.
 
 The frame is OpenDRIVE's: x, y, z in metres, right-handed, z up, headings in radians, counterclockwise from x; s in
-metres along a road's reference line, t in metres to its left. Traffic keeps to the right: lanes with a negative id run
-along s, those with a positive id against it.
+metres along a road's reference line, t in metres to its left. Where traffic keeps to the right, lanes with a negative
+id run along s, those with a positive id against it; on roads with rule="LHT" it is the other way round.
+
+What a file leaves out is what `carla.Map` takes it for.
 """
 
 import math
@@ -19,6 +21,12 @@ import numpy as np
 
 SPEED_UNITS = {"m/s": 1.0, "km/h": 1 / 3.6, "mph": 0.44704}
 """m/s in one unit of speed that OpenDRIVE knows."""
+
+SECTION_ROUNDING = 1e-6
+"""Metres by which a lane offset may begin apart from the section that it is for, as files round them."""
+
+OFFSET_JUMP = 0.1
+"""Metres from which on a change of the lane offset in one place is a jump."""
 
 Id = int | str
 """The id of a signal or controller: an int where the text is one, as in CARLA's maps."""
@@ -38,8 +46,9 @@ class Cubics:
         table = np.array(sorted(records) or [(0.0,) * 5])
         self.starts, self.coefficients = table[:, 0], table[:, 1:]
 
-    def __call__(self, s: np.ndarray) -> np.ndarray:
-        piece = np.maximum(np.searchsorted(self.starts, s, side="right") - 1, 0)
+    def __call__(self, s: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+        """The values at `s`, by records that hold between `low` and `high`: at these ends too, where others begin."""
+        piece = np.maximum(np.searchsorted(self.starts, np.clip(s, low, high), side="right") - 1, 0)
         d = np.maximum(s - self.starts[piece], 0.0)
         return _cubic(self.coefficients[piece].T, d)
 
@@ -252,7 +261,10 @@ class Controller:
 
 @dataclass
 class Road:
-    """One road: `length` in m, `junction` an id or -1 outside junctions, `speed` limits as (s, m/s), maybe none."""
+    """One road: `length` in m, `junction` an id or -1 outside junctions, `speed` limits as (s, m/s), maybe none.
+
+    `keeps_left` says that its traffic does.
+    """
 
     id: int
     name: str
@@ -265,6 +277,7 @@ class Road:
     lane_offset: Cubics
     sections: list[LaneSection]
     speed: list[tuple[float, float]]
+    keeps_left: bool = False
     signals: list[Signal] = field(default_factory=list)
     references: list[SignalReference] = field(default_factory=list)
     crosswalks: list[Crosswalk] = field(default_factory=list)
@@ -301,8 +314,16 @@ class Road:
         part = self.sections[section]
         side = 1 if lane > 0 else -1
         widths = [side * part.lanes[i].width(s - part.s) for i in range(side, lane + side, side)]
-        inner = self.lane_offset(s) + sum(widths[:-1], np.zeros(len(s)))
+        # The offset may jump where a section begins, and its lanes' numbers with it.
+        inside = min(SECTION_ROUNDING, (part.end - part.s) / 4)
+        offset, own = self.lane_offset(s), self.lane_offset(s, part.s + inside, part.end - inside)
+        offset = np.where(np.abs(own - offset) > OFFSET_JUMP, own, offset)
+        inner = offset + sum(widths[:-1], np.zeros(len(s)))
         return inner, inner + widths[-1]
+
+    def is_along(self, lane: int) -> bool:
+        """Whether the traffic of lane `lane` runs along s."""
+        return (lane < 0) != self.keeps_left
 
     def section_at(self, s: float) -> int:
         """Index of the lane section at `s` (m); at a border that of the later one."""
@@ -327,11 +348,12 @@ def drivable_links(network: OpenDrive) -> dict[tuple[int, int, int], list[tuple[
     the junction connects to the lane. A link to what is missing from the map, or is no driving lane, leads nowhere.
     """
 
-    def entry(road: int, lane: int) -> tuple[int, int, int]:
-        return road, (0 if lane < 0 or road not in network.roads else len(network.roads[road].sections) - 1), lane
+    def entry(number: int, lane: int) -> tuple[int, int, int]:
+        road = network.roads.get(number)
+        return number, (0 if road is None or road.is_along(lane) else len(road.sections) - 1), lane
 
     def following(road: Road, section: int, lane: Lane) -> list[tuple[int, int, int]]:
-        forward = lane.id < 0
+        forward = road.is_along(lane.id)
         joined = lane.successor if forward else lane.predecessor
         neighbour = section + (1 if forward else -1)
         if 0 <= neighbour < len(road.sections):
@@ -465,7 +487,7 @@ def _read_road(element: _Element) -> Road:
         id=element.integer("id"),
         name=element.text("name", ""),
         length=length,
-        junction=element.integer("junction", -1),
+        junction=element.integer("junction"),
         predecessor=_read_road_link(element.first("link/predecessor")),
         successor=_read_road_link(element.first("link/successor")),
         geometry=geometry,
@@ -473,6 +495,7 @@ def _read_road(element: _Element) -> Road:
         lane_offset=element.cubics("lanes/laneOffset", "s"),
         sections=_read_sections(element, length),
         speed=_read_limits([(kind.number("s"), speed) for kind in element.all("type") for speed in kind.all("speed")]),
+        keeps_left=element.text("rule", "RHT") == "LHT",
     )
     road.signals.extend(_read_signal(signal, road) for signal in element.all("signals/signal"))
     road.references.extend(_read_reference(reference, road) for reference in element.all("signals/signalReference"))
@@ -559,7 +582,7 @@ def _read_lane(element: _Element) -> Lane:
     predecessor, successor = element.first("link/predecessor"), element.first("link/successor")
     return Lane(
         id=element.integer("id"),
-        type=element.text("type", "none"),
+        type=element.text("type", "none").lower(),
         predecessor=predecessor.integer("id") if predecessor else None,
         successor=successor.integer("id") if successor else None,
         width=element.cubics("width", "sOffset"),
@@ -575,11 +598,15 @@ def _read_marks(lane: _Element) -> list[RoadMark]:
             type=element.text("type", "none"),
             color=element.text("color", "standard"),
             width=element.number("width", 0.0),
-            lane_change=element.text("laneChange", "none"),
+            lane_change=_lane_change(element.text("laneChange", "both").lower()),
         )
         for element in lane.all("roadMark")
     ]
     return sorted(marks, key=lambda mark: mark.s_offset)
+
+
+def _lane_change(text: str) -> str:
+    return text if text in ("increase", "decrease", "none") else "both"
 
 
 def _read_signal(element: _Element, road: Road) -> Signal:
@@ -649,6 +676,11 @@ def _read_crosswalks(element: _Element, road: Road) -> list[Crosswalk]:
 
 
 def _read_junction(element: _Element) -> Junction:
+    if element.text("type", "default") == "direct":
+        raise element.error(
+            "it is a direct junction (OpenDRIVE 1.7), whose roads meet without connecting roads, and neither CARLA nor "
+            "this reader knows those; export the map with common junctions, as OpenDRIVE 1.4 has them"
+        )
     connections = [
         Connection(
             incoming=connection.integer("incomingRoad"),

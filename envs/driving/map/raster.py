@@ -4,6 +4,8 @@ Found-RL's masks (section 4.1; the method is Roach's, Zhang et al. 2021) draw ea
 pixel outline and each marking as a line of one pixel.
 """
 
+import mmap
+
 import numpy as np
 
 from mentorgym.envs.driving.kernel import f32, kernel
@@ -14,6 +16,9 @@ OUTLINE = 0.5
 
 MARGIN = 10.0
 """Metres of raster around the lanes."""
+
+ROWS = 256
+"""Rows of raster that are worked on together: a copy of a large town's whole raster takes gigabytes."""
 
 
 @kernel
@@ -51,7 +56,10 @@ class Canvas:
         low, high = points.min(0) - MARGIN, points.max(0) + MARGIN
         self.origin = np.floor(low).astype(f32)
         columns, rows = np.ceil((high - self.origin) * PIXELS_PER_METRE).astype(int)
-        self.raster = np.zeros((rows, columns), np.uint8)
+        # Memory that the system fills in where it is written, in small pages: the raster of a long road that lies
+        # diagonally is empty nearly everywhere, and numpy's own arrays ask for large pages.
+        memory = mmap.mmap(-1, int(rows) * int(columns), access=mmap.ACCESS_COPY)
+        self.raster = np.frombuffer(memory, np.uint8).reshape(rows, columns)
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray((points - self.origin.astype(np.float64)) * PIXELS_PER_METRE)
@@ -70,6 +78,7 @@ class Canvas:
 
     def finish(self) -> np.ndarray:
         """The raster, uint8 [rows, columns]; a white broken marking replaces any other under it."""
-        broken = (self.raster & BROKEN) != 0
-        self.raster[broken] &= 255 - SOLID
+        for first in range(0, len(self.raster), ROWS):
+            rows = self.raster[first : first + ROWS]
+            rows[(rows & BROKEN) != 0] &= 255 - SOLID
         return self.raster

@@ -49,6 +49,9 @@ lights than phases some groups share one."""
 
 TRAFFIC_LIGHT, YIELD_SIGN, STOP_SIGN = "1000001", "205", "206"
 
+SHORTEST_SECTION = 1e-6
+"""Metres of lane section under which its lanes are no place to be: they are passed over."""
+
 NARROW = 2.4
 """Metres of lane width under which no car drives on."""
 
@@ -58,8 +61,11 @@ WIDEST_JAYWALK = 16.0
 CROSSWALK_REACH = 4.0
 """Metres between a crosswalk's end and the pavement that it leads to."""
 
+HOLE = 4096
+"""Bytes of a file, as many as of a page of memory, that are left out where all are zero."""
+
 TURNS = 8
-"""Lanes that a compound path may have at most."""
+"""Lanes that a compound path has at most, unless there is no such path from a lane."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def _write_cache(town: Town, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent))
     fields = town.tables._asdict()
-    np.save(scratch / "raster.npy", fields.pop("raster"))
+    _save_sparse(scratch / "raster.npy", fields.pop("raster"))
     np.savez(scratch / "tables.npz", origin=town.origin, **fields)
     try:
         scratch.rename(folder)
@@ -167,15 +173,30 @@ def _write_cache(town: Town, folder: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _save_sparse(path: Path, values: np.ndarray) -> None:
+    """Write a flat uint8 array as `numpy.save` does, but leave holes in the file where there are zeros."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+        start = file.tell()
+        ends = range(HOLE - start % HOLE, len(values) + HOLE, HOLE)  # where pages of the file end
+        for end in ends:
+            first = max(end - HOLE, 0)
+            part = values[first:end]
+            if part.any():
+                file.seek(start + first)
+                file.write(part.data)
+        file.truncate(start + len(values))
+
+
 class _Lane:
     """One driving lane of one lane section, sampled in its direction of travel."""
 
     def __init__(self, road: Road, section: int, number: int):
         self.key = (road.id, section, number)
-        self.road, self.number = road, number
+        self.road, self.number, self.along = road, number, road.is_along(number)
         part = road.sections[section]
         s = np.linspace(part.s, part.end, max(int((part.end - part.s) / 0.25) + 1, 2))
-        if number > 0:
+        if not self.along:
             s = s[::-1]
         inner, outer = road.lane_edges(section, number, s)
         x, y, z = road.position(s, (inner + outer) / 2)
@@ -189,7 +210,7 @@ class _Lane:
         reach = min(0.05, (part.end - part.s) / 4)
         ends = [np.clip(self.s + side * reach, part.s, part.end) for side in (-1, 1)]
         back, front = (road.position(e, sum(road.lane_edges(section, number, e)) / 2) for e in ends)
-        yaw = np.arctan2(front[1] - back[1], front[0] - back[0]) + (np.pi if number > 0 else 0.0)
+        yaw = np.arctan2(front[1] - back[1], front[0] - back[0]) + (0.0 if self.along else np.pi)
         self.points = np.stack([x, y, z], 1)
         self.yaw = np.unwrap(yaw)
         self.width = np.abs(outer - inner)
@@ -242,13 +263,13 @@ def build_town(network: OpenDrive) -> Town:
         for road in sorted(network.roads.values(), key=lambda road: road.id)
         for section, part in enumerate(road.sections)
         for number in sorted(part.lanes)
-        if part.lanes[number].type == "driving" and part.end - part.s > 1e-6
+        if part.lanes[number].type == "driving" and part.end - part.s > SHORTEST_SECTION
     ]
     if not lanes:
         raise TownError(f"the map {network.name!r} has no lane of type 'driving', so nothing can drive on it")
     index = {lane.key: i for i, lane in enumerate(lanes)}
     links = drivable_links(network)
-    successors = [sorted(index[key] for key in links.get(lane.key, []) if key in index) for lane in lanes]
+    successors = [sorted({index[key] for key in _following(lane.key, links, index)}) for lane in lanes]
     predecessors: list[list[int]] = [[] for _ in lanes]
     for i, following in enumerate(successors):
         for j in following:
@@ -337,13 +358,29 @@ def build_town(network: OpenDrive) -> Town:
     return Town(network.name, origin, tables)
 
 
+def _following(lane: tuple, links: dict[tuple, list[tuple]], index: dict) -> list[tuple]:
+    """The lanes of `index` that follow `lane`, also behind sections that are passed over."""
+    found: list[tuple] = []
+    seen = {lane}
+    open_lanes = list(links.get(lane, []))
+    while open_lanes:
+        key = open_lanes.pop()
+        if key not in seen:
+            seen.add(key)
+            if key in index:
+                found.append(key)
+            else:
+                open_lanes += links.get(key, [])
+    return found
+
+
 def _beside(lanes: list[_Lane], index: dict, first: np.ndarray, left: int) -> np.ndarray:
     """The waypoint beside each one on the lane to the left (1) or right (-1) of travel that the paint allows to enter,
     else -1: int32 [P]."""
     found = np.full(first[-1], -1, np.int32)
     for i, lane in enumerate(lanes):
         road, section, number = lane.key
-        along = left if number < 0 else -left  # towards higher or lower lane ids
+        along = left if lane.along else -left  # towards higher or lower lane ids
         other = index.get((road, section, number + along))
         if other is None or number * (number + along) < 0 or lane.road.junction >= 0:
             continue
@@ -351,12 +388,11 @@ def _beside(lanes: list[_Lane], index: dict, first: np.ndarray, left: int) -> np
         # The paint between two lanes is that on the outer border of the one nearer to lane 0.
         nearer = min(number, number + along, key=abs)
         marks = part.lanes[nearer].marks
-        if not marks:
-            continue
         allowed = {"both", "increase" if along > 0 else "decrease"}
         starts = np.array([mark.s_offset for mark in marks])
         mark = np.searchsorted(starts, lane.s - part.s, side="right") - 1
-        free = np.array([k >= 0 and marks[k].lane_change in allowed for k in mark])
+        # Where nothing is painted one may change, as in `carla.Map`.
+        free = np.array([k < 0 or marks[k].lane_change in allowed for k in mark])
         theirs = lanes[other]
         order = 1 if theirs.s[-1] > theirs.s[0] else -1
         beside = np.interp(lane.s, theirs.s[::order], np.arange(theirs.steps + 1)[::order])
@@ -513,7 +549,8 @@ def _ends(lanes: list[_Lane], junction: np.ndarray, successors: list[list[int]])
 
 def _ranks(network, lanes, paths: list[list[list[int]]], junction: np.ndarray, lane_light: np.ndarray) -> np.ndarray:
     """The rank of every compound path at its first junction: YIELDS or STOPS by the sign at its mouth, on the lanes
-    before the junction or on the first one inside, unless a light rules there; one more for a left turn, but at stops.
+    before the junction or on the first one inside, unless a light rules there; one more for a turn across the oncoming
+    lanes, but at stops.
     """
     kinds = {YIELD_SIGN: YIELDS, STOP_SIGN: STOPS}
     by_id = {
@@ -536,7 +573,8 @@ def _ranks(network, lanes, paths: list[list[list[int]]], junction: np.ndarray, l
             if inside is not None:
                 if lane_light[path[inside]] < 0:
                     rank = max(sign[lane] for lane in [start, *path[: inside + 1]])
-                rank += rank < STOPS and _turn(lanes[path[inside]]) == LEFT
+                across = RIGHT if lanes[start].road.keeps_left else LEFT
+                rank += rank < STOPS and _turn(lanes[path[inside]]) == across
             ranks.append(rank)
     return _filled(ranks, np.uint8)
 
@@ -599,11 +637,15 @@ def _densify(points: np.ndarray, spacing: float = 0.25) -> np.ndarray:
 def _compound_paths(start: int, storage: np.ndarray, successors: list[list[int]]) -> list[list[int]]:
     """Every way from a storage lane to the next storage lanes, as the lanes after `start`."""
     complete, open_paths = [], [[lane] for lane in successors[start]]
+    passed: set[int] = set()
     while open_paths:
         path = open_paths.pop(0)
         if storage[path[-1]]:
             complete.append(path)
         elif len(path) < TURNS:
+            open_paths += [[*path, lane] for lane in successors[path[-1]] if lane not in path]
+        elif not complete and path[-1] not in passed:
+            passed.add(path[-1])  # From here on one path to each lane is enough.
             open_paths += [[*path, lane] for lane in successors[path[-1]] if lane not in path]
     return complete
 
@@ -693,11 +735,14 @@ def _grid(pose: np.ndarray, first: np.ndarray) -> dict[str, np.ndarray]:
     columns, rows = cells.max(0) + 1
     flat = cells[:, 1] * columns + cells[:, 0]
     order = np.argsort(flat, kind="stable")
+    cell_first = np.zeros(rows * columns + 1, np.int32)
+    np.add.at(cell_first, flat + 1, 1)
+    np.cumsum(cell_first, out=cell_first)
     return {
         "grid_first": np.zeros(1, np.int64),
         "grid_size": np.array([[rows, columns]], np.int32),
         "grid_origin": corner[None].astype(np.float32),
-        "cell_first": np.searchsorted(flat[order], np.arange(rows * columns + 1)).astype(np.int32),
+        "cell_first": cell_first,
         "cell_waypoint": keep[order].astype(np.int32),
     }
 

@@ -29,7 +29,9 @@ from mentorgym.envs.driving.worlds.state import (
     CONTACT_STATIC,
     CONTACT_VEHICLE,
     CONTACT_WALKER,
+    DEAD_END,
     EMPTY,
+    GROWS,
     LIGHT_OFF,
     LIGHT_RED,
     ROUTE_CAPACITY,
@@ -478,7 +480,7 @@ def begin(
     for array in episode:
         array[row] = 0
     episode.red_counted[row] = episode.stop_sign[row] = episode.collision_id[row] = -1
-    episode.active[row], episode.endless[row] = 1, endless
+    episode.active[row], episode.endless[row] = 1, GROWS * endless
     episode.route[row, : len(route)], episode.route_length[row] = route, len(route)
     world_index, ego = divmod(row, world.ego_control.shape[1])
     episode.steer_previous[row] = world.ego_control[world_index, ego, 1]
@@ -488,9 +490,9 @@ def begin(
 
 
 def needs_extension(episode: EpisodeState, row: int | slice) -> np.bool | np.ndarray:
-    """Whether the route of an ego (of each ego in a slice) is endless and nearly driven."""
+    """Whether the route of an ego (of each ego in a slice) grows and is nearly driven."""
     remaining = episode.route_length[row] - 1 - episode.route_index[row]
-    return (episode.endless[row] == 1) & (remaining < EXTEND_BELOW)
+    return (episode.endless[row] == GROWS) & (remaining < EXTEND_BELOW)
 
 
 def extend(tables: TownTables, episode: EpisodeState, row: int, more: np.ndarray) -> None:
@@ -516,3 +518,8 @@ def extend(tables: TownTables, episode: EpisodeState, row: int, more: np.ndarray
     episode.route[row, length : length + len(more)] = more
     episode.route_length[row] = length + len(more)
     _measure(tables, episode, row, length - 1)
+
+
+def stop_growth(episode: EpisodeState, row: int) -> None:
+    """Say that no lane leads on from the end of an endless route: the episode is completed there."""
+    episode.endless[row] = DEAD_END

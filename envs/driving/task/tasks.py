@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mentorgym.envs.driving.kernel import kernel
+from mentorgym.envs.driving.kernel import inner, kernel
 from mentorgym.envs.driving.map.tables import TownTables
 from mentorgym.envs.driving.map.town import Town, packaged_towns
 from mentorgym.envs.driving.random import random_bits, uniform
@@ -120,7 +120,7 @@ are those of its data collection; it does not train there."""
 KEPT_FREE = 16
 """Spawn points that no vehicle may take because the ego is near: more than lie within 12 m of any place."""
 
-STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT, STREAM_TRAFFIC = range(101, 106)
+STREAM_ROUTE, STREAM_SPAWN, STREAM_WEATHER, STREAM_SOFT, STREAM_TRAFFIC, STREAM_FOLLOW = range(101, 107)
 
 FIRST_TARGET = 6
 """Metres from the start to an endless route's first target (Found-RL's released settings)."""
@@ -134,7 +134,7 @@ def traffic_range(
 ) -> TrafficRange:
     """What the episodes of a level, or of a pair (vehicles, walkers) as it is, may have, beside `egos` cars.
 
-    Raises ValueError for anything else, or too many.
+    A level has no walkers in a town without pavements. Raises ValueError for anything else, or too many.
     """
     if isinstance(traffic, str):
         if traffic not in TRAFFIC and traffic != "train":
@@ -153,6 +153,8 @@ def traffic_range(
         elif name != town.name and name in LANE_KILOMETRES:
             scale = float(town.tables.lane_length.sum()) / 1000 / LANE_KILOMETRES[name]
         (fewest, vehicles), (fewest_walkers, walkers) = ((round(n * scale) for n in pair) for pair in counts[name])
+        if not town.tables.walkway_first[-1]:
+            fewest_walkers = walkers = 0
     else:
         try:
             vehicles, walkers = (operator.index(count) for count in traffic)
@@ -171,7 +173,8 @@ def traffic_range(
         )
     if walkers and not town.tables.walkway_first[-1]:
         raise ValueError(
-            f"{town.name} has no pavements (lanes of type 'sidewalk') for walkers: pass traffic=({vehicles}, 0)"
+            f"{town.name} has no pavements (lanes of type 'sidewalk') for walkers: pass traffic=({vehicles}, 0), or a "
+            f"level, {', '.join((*TRAFFIC, 'train'))}, which has none there"
         )
     return (fewest, vehicles), (fewest_walkers, walkers)
 
@@ -245,7 +248,7 @@ def packaged_routes(town: Town, path: Path, benchmark: Benchmark = NOCRASH) -> l
 def lane_pairs(routes: Iterable[Route], tables: TownTables) -> np.ndarray:
     """The (start lane, goal lane) pairs of `routes`, int32 [n, 2]: training draws none of them."""
     lanes = tables.waypoint_lane
-    pairs = [[lanes[route.waypoints[0]], lanes[route.waypoints[-1]]] for route in routes]
+    pairs = [[lanes[route.waypoints[0]], lanes[route.waypoints[-1]]] for route in routes if not route.problem]
     return np.unique(np.array(pairs, np.int32).reshape(-1, 2), axis=0)
 
 
@@ -266,12 +269,49 @@ def spawn_waypoints(tables: TownTables, town: int) -> np.ndarray:
     return tables.lane_first[lane] + (tables.spawn_s[points] / tables.lane_step[lane]).astype(np.int32)
 
 
+@inner
+def _is_allowed(test_pairs, start_lane, last_lane, lane):
+    """Whether no test route leads to `lane` from the lane of a route's start or from its last one."""
+    for pair in test_pairs:
+        if (pair[0] == start_lane or pair[0] == last_lane) and pair[1] == lane:
+            return False
+    return True
+
+
+@inner
+def _follow_lanes(tables, key, moment, start_lane, last, test_pairs, out):
+    """Write the way from waypoint `last`, itself left out, along its lane and those that follow, drawn where several
+    do, for ENDLESS_LENGTH waypoints or to a dead end; returns its length up to the last lane that may be a goal."""
+    lane = tables.waypoint_lane[last]
+    last_lane = lane
+    at = last + 1
+    length = allowed_length = 0
+    lanes = 0
+    while length < min(ENDLESS_LENGTH, out.shape[0]):
+        if at < tables.lane_first[lane + 1] - 1:
+            out[length] = at
+            length += 1
+            at += 1
+            if _is_allowed(test_pairs, start_lane, last_lane, lane):
+                allowed_length = length
+            continue
+        ways = tables.successor_first[lane + 1] - tables.successor_first[lane]
+        if ways == 0:
+            break
+        lanes += 1
+        lot = random_bits(key, STREAM_FOLLOW, lanes, moment) % np.uint64(ways)
+        lane = tables.successor[tables.successor_first[lane] + np.int32(lot)]
+        at = tables.lane_first[lane]
+    return allowed_length
+
+
 @kernel
 def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
     """Write a way from waypoint `last`, itself left out, to a random spawn point on another road; returns its length.
 
     `moment` tells draws of one episode apart. A goal is drawn again where a test route leads to its lane from the lane
-    of `last`, or from that of the whole route's `start`.
+    of `last`, or from that of the whole route's `start`. Where no way to another road is found, the way goes wherever
+    the lanes lead; 0 at a dead end.
     """
     first = tables.spawn_first[town]
     points = tables.spawn_first[town + 1] - first
@@ -279,23 +319,23 @@ def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
     for attempt in range(64):
         k = first + np.int32(random_bits(key, STREAM_ROUTE, attempt, moment) % np.uint64(points))
         lane = tables.spawn_lane[k]
-        allowed = tables.lane_road[lane] != tables.lane_road[last_lane]
-        for pair in test_pairs:
-            allowed &= not ((pair[0] == start_lane or pair[0] == last_lane) and pair[1] == lane)
-        if not allowed:
+        if tables.lane_road[lane] == tables.lane_road[last_lane]:
+            continue
+        if not _is_allowed(test_pairs, start_lane, last_lane, lane):
             continue
         goal = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
-        length = plan(tables, np.int64(last), goal, out, np.int64(0))
+        length, _ = plan(tables, np.int64(last), goal, out, np.int64(0), False)
         if length > 1:
             for p in range(length - 1):
                 out[p] = out[p + 1]
             return length - 1
-    return 0
+    return _follow_lanes(tables, key, moment, start_lane, last, test_pairs, out)
 
 
 @kernel
 def begin_endless(tables, town, key, start, test_pairs, out):
-    """Write an endless route of at least ENDLESS_LENGTH waypoints from waypoint `start`; returns its length."""
+    """Write an endless route of at least ENDLESS_LENGTH waypoints from waypoint `start`, fewer where a dead end comes
+    before; returns its length."""
     lane = tables.waypoint_lane[start]
     length = 0
     for p in range(start, min(start + FIRST_TARGET + 1, tables.lane_first[lane + 1] - 1)):

@@ -5,6 +5,8 @@ from mentorgym.envs.driving.worlds.state import (
     BLOCKED,
     COLLISION,
     COMPLETED,
+    DEAD_END,
+    GROWS,
     LATERAL_DEVIATION,
     PIXEL_COLLISION,
     RED_LIGHT,
@@ -49,9 +51,9 @@ def lateral_limit(lateral, previous):
 
 @inner
 def _reached_goal(episode, row):
-    """At least 99 % of the route's length driven, and within 10 m of its end; never on an endless route."""
+    """At least 99 % of the route's length driven, and within 10 m of its end; never on a route that grows."""
     driven = episode.route_done[row] >= COMPLETED_SHARE * episode.route_total[row]
-    return driven and episode.goal_distance[row] <= COMPLETED_DISTANCE and not episode.endless[row]
+    return driven and episode.goal_distance[row] <= COMPLETED_DISTANCE and episode.endless[row] != GROWS
 
 
 @inner
@@ -62,7 +64,7 @@ def _stood_longer(episode, row, limit):
 
 @inner
 def _found_rl_end(episode, row, training):
-    if not training and _reached_goal(episode, row):
+    if _reached_goal(episode, row) and (not training or episode.endless[row] == DEAD_END):
         return COMPLETED
     if episode.event_collision[row]:
         return COLLISION
@@ -102,8 +104,9 @@ def check(episode, first_row, last_row, ends, training, terminated, truncated):
     Where several causes meet in one step the first of the list counts:
 
     - FOUND_RL (Found-RL's `valeo_no_det_px`): completed, collision, red light, stop sign, pixel collision, adaptive
-      lateral deviation, blocked for more than 90 s, timeout after 1200 s. Pixel collisions end training alone;
-      completion, which the paper names and the published code lacks, and timeout end evaluation alone.
+      lateral deviation, blocked for more than 90 s, timeout after 1200 s. Pixel collisions end training alone; timeout
+      ends evaluation alone. The paper names completion, which the published code lacks; in training it takes a dead
+      end.
     - LEADERBOARD (CARLA leaderboard 1.0): completed, route deviation (more than 30 m, or more than 15 m for over 30 %
       of the route's length), blocked for more than 180 s, timeout after 0.8 s per metre of route + 5 s (none on
       endless routes).
@@ -111,8 +114,8 @@ def check(episode, first_row, last_row, ends, training, terminated, truncated):
     Args:
         ends: a value of END_RULES.
         training: for Found-RL's differences above.
-        terminated, truncated: bool [A], written; a timeout is a truncation, everything else a termination. False where
-            the episode had ended before.
+        terminated, truncated: bool [A], written; a timeout is a truncation, and so is the dead end of an endless route;
+            everything else is a termination. False where the episode had ended before.
     """
     for row in range(first_row, last_row):
         terminated[row] = truncated[row] = False
@@ -120,5 +123,5 @@ def check(episode, first_row, last_row, ends, training, terminated, truncated):
             continue
         end = _found_rl_end(episode, row, training) if ends == FOUND_RL else _leaderboard_end(episode, row)
         episode.end[row] = end
-        truncated[row] = end == TIMEOUT
-        terminated[row] = end != RUNNING and end != TIMEOUT
+        truncated[row] = end == TIMEOUT or (end == COMPLETED and episode.endless[row] == DEAD_END)
+        terminated[row] = end != RUNNING and not truncated[row]

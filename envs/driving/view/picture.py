@@ -128,11 +128,11 @@ def _command(tables, route, place):
     lane = tables.waypoint_lane[route[place]]
     before = tables.waypoint_lane[route[max(place - 1, 0)]]
     same_road = tables.lane_road[before] == tables.lane_road[lane]
-    if lane != before and same_road and tables.lane_section[before] == tables.lane_section[lane]:
-        # OpenDRIVE numbers lanes outwards from the middle of the road, where traffic keeps right.
-        outwards = abs(tables.lane_number[lane]) - abs(tables.lane_number[before])
-        if outwards != 0:
-            return CHANGE_LEFT if outwards < 0 else CHANGE_RIGHT
+    same_section = same_road and tables.lane_section[before] == tables.lane_section[lane]
+    if same_section and tables.lane_number[before] != tables.lane_number[lane]:
+        start, end = tables.waypoint_pose[route[max(place - 1, 0)]], tables.waypoint_pose[route[place]]
+        across = (end[1] - start[1]) * np.cos(start[3]) - (end[0] - start[0]) * np.sin(start[3])
+        return np.int64(CHANGE_LEFT if across > 0 else CHANGE_RIGHT)
     return np.int64(tables.lane_turn[lane])
 
 

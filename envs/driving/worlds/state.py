@@ -22,6 +22,9 @@ CONTACTS = 4
 ROUTE_CAPACITY = 4096
 COLLISION_MEMORY = 8
 
+GROWS, DEAD_END = 1, 2
+"""Endless routes: see `EpisodeState.endless`."""
+
 EMPTY, CAR, WALKER = 0, 1, 2
 """Values of `vehicle_kind` and `walker_kind`: 0 is an empty slot."""
 
@@ -113,7 +116,7 @@ class EpisodeState(NamedTuple):
     steps: Annotated[np.ndarray, "int32 [A]"]
     """actions taken"""
     endless: Annotated[np.ndarray, "uint8 [A]"]
-    """1 while the route is extended at its end (training)."""
+    """GROWS while the route is extended at its end (training), DEAD_END where no lane leads on; 0 for a fixed route"""
     route: Annotated[np.ndarray, "int32 [A, R]"]
     """waypoints of `TownTables`, about 1 m apart, in driving order"""
     route_length: Annotated[np.ndarray, "int32 [A]"]

@@ -5,6 +5,9 @@ import json
 import pytest
 
 from mentorgym.benchmarks.driving import difficulty
+from mentorgym.envs.driving.map.town import load_town, packaged_towns
+from mentorgym.envs.driving.task.routes import measure
+from mentorgym.envs.driving.task.tasks import packaged_routes
 
 
 def test_every_quartile_is_within_the_bar(monkeypatch, capsys):
@@ -35,3 +38,24 @@ def test_what_is_off_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="Suburb metres.* choose routes anew with task.write_routes"):
         difficulty.main([])
     assert "off" in capsys.readouterr().out
+
+
+def test_the_routes_of_a_file_are_listed_with_their_long_legs(tmp_path, capsys):
+    town = packaged_towns()["Village"]
+    file = town.with_name("nocrash_Village.csv")
+    lines = file.read_text("utf-8").splitlines()[:4]
+    (tmp_path / "some.csv").write_text("\n".join([*lines, "off,0,0,0,9999,0,0"]))
+    difficulty.main(["--route-file", str(tmp_path / "some.csv"), "--town", "Village", "--json"])
+    entries = json.loads(capsys.readouterr().out)["routes"]
+    routes = packaged_routes(load_town("Village"), town) or []
+    assert [entry["route"] for entry in entries] == [*(route.name for route in routes[:3]), "off"]
+    assert "some.csv, line 5" in entries[3]["problem"]
+    for entry, route in zip(entries, routes[:3], strict=False):
+        assert entry["metres"] == pytest.approx(measure(load_town("Village"), route.waypoints).metres, abs=0.1)
+        long = entry["metres"] > 1.5 * entry["line"] + 20
+        assert len(entry["long_legs"]) == long
+
+
+def test_a_route_file_needs_a_town():
+    with pytest.raises(SystemExit, match="--route-file and --town go together"):
+        difficulty.main(["--town", "Village"])

@@ -57,7 +57,7 @@ def environment_defaults(env: str) -> Mapping[str, Any]:
     return {"env_id": ENV}
 
 
-def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
+def measure(args: Args, command: str) -> tuple[list[Row], list[Path], dict[str, Any]]:
     rows, outputs = [], []
     for folder in args.run or [None]:
         training, guess, name = None, GUESSES.get(args.driver), args.name or args.driver
@@ -75,7 +75,7 @@ def measure(args: Args, command: str) -> tuple[list[Row], list[Path]]:
         outputs.append(args.output or ROWS / file_name(name, ENV))
         add_rows(outputs[-1], own)
         rows += own
-    return rows, outputs
+    return rows, outputs, {}
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mentorgym.envs.driving.map.opendrive import OpenDriveError
 from mentorgym.envs.driving.map.town import TownError, find_map, load_town
-from mentorgym.envs.driving.task.routes import RouteError, find_routes, read_routes
+from mentorgym.envs.driving.task.routes import Route, RouteError, find_routes, read_routes
 from mentorgym.envs.driving.task.tasks import LEADERBOARD, NOCRASH, TRAFFIC, WEATHERS, packaged_routes
 from mentorgym.files import TableError, read_table, read_text
 from mentorgym.names import nearest_name
@@ -55,8 +55,8 @@ def find_suite(suite: str | os.PathLike) -> Path:
 
 
 @functools.cache
-def _count_routes(env: str, town: str, route_file: str | None) -> int:
-    """How many fixed routes a town has."""
+def _routes(env: str, town: str, route_file: str | None) -> list[Route]:
+    """The fixed routes of a town."""
     path = find_map(town)
     loaded = load_town(town)
     routes = (
@@ -64,7 +64,7 @@ def _count_routes(env: str, town: str, route_file: str | None) -> int:
     )
     if not routes:
         raise SuiteError(f"{town} has no routes of its own for this environment: name a route file beside the suite")
-    return len(routes)
+    return routes
 
 
 def _episode(row: dict[str, str], route_file: str | None) -> Episode:
@@ -77,9 +77,11 @@ def _episode(row: dict[str, str], route_file: str | None) -> Episode:
     for name in ("route", "seed"):
         if not (row[name].isascii() and row[name].isdigit() and len(row[name]) <= MOST_DIGITS):
             raise SuiteError(f"{name}={row[name]!r} is not a whole number from 0 on, of at most {MOST_DIGITS} digits")
-    count = _count_routes(row["env"], row["town"], route_file)
-    if int(row["route"]) >= count:
-        raise SuiteError(f"route {row['route']}: {row['town']} has routes 0 to {count - 1}")
+    routes = _routes(row["env"], row["town"], route_file)
+    if int(row["route"]) >= len(routes):
+        raise SuiteError(f"route {row['route']}: {row['town']} has routes 0 to {len(routes) - 1}")
+    if problem := routes[int(row["route"])].problem:
+        raise SuiteError(f"route {row['route']} cannot be driven: {problem}")
     return Episode(row["env"], row["town"], int(row["route"]), row["traffic"], row["weather"], int(row["seed"]))
 
 

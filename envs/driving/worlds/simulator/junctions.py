@@ -1,7 +1,7 @@
 """Who may enter a junction: all-or-nothing reservation of compound paths, with room behind the junction.
 
 A car that leads its storage lane, or follows cars that all have their grants, asks for its whole path to the next
-storage lane. It is granted when its lights are green, no conflicting junction lane is reserved, no ego is in the way
+storage lane. It is granted when its light is green, no conflicting junction lane is reserved, no ego is in the way
 and the exit has room for it and all those already on their way there. A reservation ends when the car has cleared the
 junction; until then the car is granted nothing else.
 
@@ -85,12 +85,16 @@ def _lies_across(tables, path, pose, front, back):
 
 @inner
 def _lights_allow(tables, world, b, path):
-    """Whether every light on a path is green."""
+    """Whether the first light on a path is green.
+
+    A later one rules over a junction that begins less than a car behind the first, and may never be green together
+    with it: whoever enters the first clears both.
+    """
     first_light = tables.light_first[world.town[b]]
     for k in range(tables.path_lane_first[path], tables.path_lane_first[path + 1]):
         light = tables.lane_light[tables.path_lane[k]]
-        if light >= 0 and world.light_state[b, light - first_light] != LIGHT_GREEN:
-            return False
+        if light >= 0:
+            return world.light_state[b, light - first_light] == LIGHT_GREEN
     return True
 
 

@@ -1,5 +1,9 @@
 """Towns as tables: geometry, links, junctions, lights, pavements, the raster and the cache, ours and CARLA's own."""
 
+import os
+import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -7,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from mentorgym.cache import cache_folder
 from mentorgym.envs.driving.map.tables import DRIVABLE, FOLLOW, LEFT, PIXELS_PER_METRE, RIGHT, ROAD, STRAIGHT
 from mentorgym.envs.driving.map.town import STORAGE_LENGTH, Town, load_town
 from mentorgym.envs.driving.task.routes import read_routes
@@ -419,3 +424,40 @@ def test_the_leaderboards_routes_can_be_driven(split, name, count, maps_folder, 
     ]
     assert len(poses) == count
     check_routes(load_town(maps_folder / f"{name}.xodr"), path, poses)
+
+
+# Large towns
+
+
+LONG_ROAD = """
+import math, sys, pathlib, numpy as np
+from mentorgym.envs.driving import load_town
+
+folder, length = pathlib.Path(sys.argv[1]), 16000.0
+lane = '<lane id="{}" type="driving"><width sOffset="0" a="3.5" b="0" c="0" d="0"/></lane>'
+(folder / "Long.xodr").write_text(
+    f'<OpenDRIVE><header revMajor="1" revMinor="4"/><road name="" length="{length}" id="1" junction="-1"><planView>'
+    f'<geometry s="0" x="0" y="0" hdg="{math.pi / 4}" length="{length}"><line/></geometry></planView><lanes>'
+    f'<laneSection s="0"><left>{lane.format(1)}</left><center><lane id="0" type="none"/></center>'
+    f'<right>{lane.format(-1)}</right></laneSection></lanes></road></OpenDRIVE>'
+)
+built, read = load_town(folder / "Long.xodr"), load_town(folder / "Long.xodr")
+one, other = (town.tables.raster.reshape(town.tables.raster_size[0]) for town in (built, read))
+for row in range(500, len(one) - 500, 500):
+    assert one[row].any() and np.array_equal(one[row], other[row])
+status = pathlib.Path("/proc/self/status").read_text()
+print([int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")][0] // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux counts it")
+def test_a_long_diagonal_road_takes_little_memory_and_disk(tmp_path):
+    environment = os.environ | {"MENTORGYM_CACHE": str(tmp_path / "cache")}
+    compiled = cache_folder() / "kernels"
+    if compiled.is_dir():
+        shutil.copytree(compiled, tmp_path / "cache" / "kernels")
+    command = [sys.executable, "-c", LONG_ROAD, str(tmp_path)]
+    shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert int(shown.split()[-1]) < 500
+    (raster,) = (tmp_path / "cache").rglob("raster.npy")
+    assert raster.stat().st_size > 3e9 and raster.stat().st_blocks * 512 < 300e6

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mentorgym.envs.driving.map.town import packaged_towns
 from mentorgym.envs.driving.task.suites import (
     COLUMNS,
     SuiteError,
@@ -88,3 +89,15 @@ def test_a_suite_that_is_not_there():
         find_suite("nocrush")
     with pytest.raises(SuiteError, match="unknown suite 'nnn"):
         find_suite("n" * 5000)
+
+
+def test_a_suite_names_no_route_that_cannot_be_driven(tmp_path):
+    routes = tmp_path / "some.csv"
+    own = packaged_towns()["Village"].with_name("nocrash_Village.csv").read_text("utf-8").splitlines()
+    routes.write_text("\n".join([own[0], "off,9999,9999,0,0,0,0", own[1]]))
+    line = "CarlaNoCrash-v0,Village,{},regular,WetNoon,0\n"
+    (tmp_path / "mine.csv").write_text(HEADER + line.format(1))
+    assert len(read_suite(tmp_path / "mine.csv", str(routes))) == 1
+    (tmp_path / "mine.csv").write_text(HEADER + line.format(0))
+    with pytest.raises(SuiteError, match=r"mine.csv, line 2: route 0 cannot be driven: .*some.csv, line 2"):
+        read_suite(tmp_path / "mine.csv", str(routes))

@@ -275,12 +275,20 @@ def test_target_points_stand_at_changes_of_command_every_50_m_and_at_the_end():
 
 
 @pytest.mark.parametrize(
-    "numbers, command",
-    [((-2, -1), CHANGE_LEFT), ((-1, -2), CHANGE_RIGHT), ((2, 1), CHANGE_LEFT), ((1, 2), CHANGE_RIGHT)],
+    "numbers, side, command",
+    [
+        ((-2, -1), 3.5, CHANGE_LEFT),
+        ((-1, -2), -3.5, CHANGE_RIGHT),
+        ((2, 1), 3.5, CHANGE_LEFT),
+        ((1, 2), -3.5, CHANGE_RIGHT),
+        ((1, 2), 3.5, CHANGE_LEFT),  # traffic keeps left
+        ((-1, -2), 3.5, CHANGE_LEFT),
+    ],
 )
-def test_a_lane_change_is_a_command_of_its_own(numbers, command):
+def test_a_lane_change_is_a_command_of_its_own(numbers, side, command):
     tables, route = chain((30, FOLLOW), (30, FOLLOW), number=numbers)
     tables.lane_road[:] = 7
+    tables.waypoint_pose[route[30:], 1] += side
     told = [context(tables, route, float(x)) for x in range(59)]
     assert [each["command"] for each in told] == [command] * 31 + [FOLLOW] * 28
     assert [each["target"][0] + x for x, each in enumerate(told)] == [30.0] * 30 + [31.0] + [59.0] * 28
@@ -295,9 +303,10 @@ def slow_context(tables, route, index, pose):
         same = all(
             getattr(tables, name)[before] == getattr(tables, name)[after] for name in ("lane_road", "lane_section")
         )
-        outwards = abs(int(tables.lane_number[after])) - abs(int(tables.lane_number[before]))
-        if same and outwards:
-            commands[place] = CHANGE_LEFT if outwards < 0 else CHANGE_RIGHT
+        if same and tables.lane_number[after] != tables.lane_number[before]:
+            step = tables.waypoint_pose[route[place]] - tables.waypoint_pose[route[place - 1]]
+            yaw = tables.waypoint_pose[route[place - 1], 3]
+            commands[place] = CHANGE_LEFT if step[1] * np.cos(yaw) > step[0] * np.sin(yaw) else CHANGE_RIGHT
     points = tables.waypoint_pose[route, :2].astype(float)
     metres = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     x, y, _, yaw = pose
