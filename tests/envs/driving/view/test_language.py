@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mentorgym.envs.driving.action import from_control, to_control
@@ -13,23 +13,32 @@ from mentorgym.envs.driving.view import language
 unit = st.floats(-1, 1, width=32)
 
 
+def above(value: float, bound: float) -> bool:
+    """Whether a control lies above a bound, both as the float32 that a control is."""
+    return bool(np.float32(value) > np.float32(bound))
+
+
 def longitudinal_word(throttle: float, brake: float) -> str:
-    if brake > 0.05:
-        return "braking hard" if brake > 0.5 else "braking"
+    if above(brake, 0.05):
+        return "braking hard" if above(brake, 0.5) else "braking"
     for bound, word in ((0.8, "accelerating fast"), (0.3, "accelerating"), (0.05, "accelerating gently")):
-        if throttle > bound:
+        if above(throttle, bound):
             return word
     return "idling"
 
 
 def lateral_word(steer: float) -> str:
-    if abs(steer) < 0.05:
+    if above(0.05, abs(steer)):
         return "keeping straight"
     side = "right" if steer > 0 else "left"
-    return f"turning sharply {side}" if abs(steer) > np.float32(0.3) else f"turning {side}"
+    return f"turning sharply {side}" if above(abs(steer), 0.3) else f"turning {side}"
 
 
 @given(unit, unit)
+@example(float(np.float32(0.05)), float(np.float32(0.05)))
+@example(float(np.float32(0.3)), float(np.float32(-0.3)))
+@example(float(np.float32(-0.05)), float(np.float32(0.3)))
+@example(float(np.float32(0.8)), float(np.float32(-0.05)))
 def test_a_label_is_the_words_of_the_thresholds(acceleration: float, steer: float):
     label = int(language.labels(np.array([acceleration, steer])))
     caption = language.caption(0, label)
