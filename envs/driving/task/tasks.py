@@ -324,7 +324,7 @@ def extend_endless(tables, town, key, moment, start, last, test_pairs, out):
         if not _is_allowed(test_pairs, start_lane, last_lane, lane):
             continue
         goal = tables.lane_first[lane] + np.int32(tables.spawn_s[k] / tables.lane_step[lane])
-        length, _ = plan(tables, np.int64(last), goal, out, np.int64(0), False)
+        length, _ = plan(tables, np.int64(last), goal, out, np.int64(0), np.bool_(False))
         if length > 1:
             for p in range(length - 1):
                 out[p] = out[p + 1]
