@@ -83,6 +83,9 @@ class Section(Protocol):
     def in_words(self, entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
         """The cells of an entry by the headings of its table, with the scores `columns` if there are any."""
 
+    def published_tables(self, folder: Path) -> Sequence[Any]:
+        """Published figures that are shown and not ranked, read from `folder`; each with `title`, `header`, `rows`."""
+
     def more(self, rows: Sequence[Row], folder: Path) -> str:
         """What follows the family's tables, as Markdown; `folder` has the family's published figures."""
 

@@ -23,6 +23,7 @@ from mentorgym.benchmarks.families import FAMILIES, Entry, Family, Row, family_o
 from mentorgym.benchmarks.harness.agents import load_agent, require_policy
 from mentorgym.benchmarks.harness.command import (
     UsageError,
+    command_line,
     csv_text,
     progress_console,
     show,
@@ -156,7 +157,7 @@ def add_agent(args: Args, flags: Sequence[str]) -> None:
         )
         given |= {"driver": args.add} if args.add.endswith(".py") else {}
         arguments = as_arguments(given)
-        measure.measure(parse(measure.Args, arguments, "--evaluate"), f"mentorgym evaluate {' '.join(arguments)}")
+        measure.measure(parse(measure.Args, arguments, "--evaluate"), command_line("evaluate", arguments))
 
 
 @verb("leaderboard")
@@ -176,10 +177,11 @@ def main(args: Args, flags: Sequence[str]) -> dict[str, Any]:
         write_text(written[-1], csv_text(each.entries, each.family.section.CSV_COLUMNS))
     show(*tables, f"written: {', '.join(map(str, written))}")
     if args.published:
-        from mentorgym.benchmarks.driving.section import published_tables
-
-        if not (published := published_tables(cited / "driving")):
-            raise UsageError(f"no file {cited}/driving/published.csv: it comes with the repository")
+        folders = {each.family: cited / each.family.name for each in ranked}
+        published = [table for family, folder in folders.items() for table in family.section.published_tables(folder)]
+        if not published:
+            files = " or ".join(str(folder / "published.csv") for folder in folders.values())
+            raise UsageError(f"no file {files}: it comes with the repository")
         for table in published:
             show(text_table([words.replace(" ", "\n") for words in table.header], table.rows, 1, table.title))
     entries = {each.family.name: each.entries for each in ranked}

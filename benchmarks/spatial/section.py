@@ -78,6 +78,11 @@ def title(entry: Entry) -> str:
 group = title
 
 
+def published_tables(folder: Path) -> Sequence[Any]:
+    """None."""
+    return ()
+
+
 def more(rows: Sequence[Row], folder: Path) -> str:
     """Nothing: `mentorgym spatial-curves` draws RLS3's curves."""
     return ""

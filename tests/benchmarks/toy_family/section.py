@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mentorgym.benchmarks.families import Entry, Row
 from mentorgym.benchmarks.harness.tables import PROVENANCE, provenance
@@ -32,6 +33,11 @@ def group(entry: Entry) -> str:
 
 def in_words(entry: Entry, columns: Sequence[str] = ()) -> dict[str, str]:
     return {"driver": entry["driver"], "closeness": f"{entry['closeness']:.2f}"}
+
+
+def published_tables(folder: Path) -> Sequence[Any]:
+    """None."""
+    return ()
 
 
 def more(rows: Sequence[Row], folder: Path) -> str:
